@@ -1,0 +1,146 @@
+"""Every exception of pki2fad, one tree; each class says when it is raised.
+
+Two families meet here. A `Refusal` is an answer of the daemon, one class for each code of the wire
+(PROTOCOL.md), raised again on the client's side. All others say that there was no answer, or that a
+command or the daemon cannot do its work with what it was given.
+
+This module is on the client's path: it imports nothing.
+"""
+
+
+class Pki2fadError(Exception):
+    """The root of the tree. Its text is fit to be shown to a user."""
+
+
+class Refusal(Pki2fadError):
+    """The daemon answered, and said no.
+
+    `code` is one of the closed set of the wire; `retry_after`, where it is known, is the number of
+    seconds after which the same request may succeed.
+    """
+
+    code = "internal"
+
+    def __init__(self, message: str = "", retry_after: int | None = None) -> None:
+        super().__init__(message or self.code)
+        self.retry_after = retry_after
+
+
+class BadRequest(Refusal):
+    """An argument is missing, unknown, given twice, of the wrong type or out of range."""
+
+    code = "bad_request"
+
+
+class UnknownMethod(Refusal):
+    """The daemon has no method of that name."""
+
+    code = "unknown_method"
+
+
+class Forbidden(Refusal):
+    """The peer, as the kernel attests it, has no role that allows this."""
+
+    code = "forbidden"
+
+
+class NoSuchAccount(Refusal):
+    """No account has that name."""
+
+    code = "no_such_account"
+
+
+class AccountExists(Refusal):
+    """A load found another seed, or other parameters, under that name, and `replace` was not given."""
+
+    code = "account_exists"
+
+
+class BadSeal(Refusal):
+    """A sealed seed did not open to a seed; the text is one for all reasons of cryptography."""
+
+    code = "bad_seal"
+
+
+class Throttled(Refusal):
+    """There were too many failures; `retry_after` says when to try again."""
+
+    code = "throttled"
+
+
+class Locked(Refusal):
+    """The daemon's key is locked, so that no seed can be opened."""
+
+    code = "locked"
+
+
+class Unavailable(Refusal):
+    """The daemon cannot answer safely now: its state cannot be written, or the clock is behind it."""
+
+    code = "unavailable"
+
+
+class Internal(Refusal):
+    """The daemon failed; its log says how."""
+
+    code = "internal"
+
+
+REFUSALS: dict[str, type[Refusal]] = {
+    refusal.code: refusal
+    for refusal in (
+        BadRequest,
+        UnknownMethod,
+        Forbidden,
+        NoSuchAccount,
+        AccountExists,
+        BadSeal,
+        Throttled,
+        Locked,
+        Unavailable,
+        Internal,
+    )
+}
+
+
+class NotReachable(Pki2fadError):
+    """No daemon answers on the socket; nothing was sent."""
+
+
+class ConnectionLost(Pki2fadError):
+    """The connection ended after a request may have left: whether it was carried out is unknown."""
+
+
+class TimedOut(ConnectionLost):
+    """No answer came in time; the connection was closed, and the request may still be carried out."""
+
+
+class ProtocolError(Pki2fadError):
+    """The other side sent something that is not MessagePack-RPC; the connection has to be closed.
+
+    `msgid` is that of the request at fault, or None where none could be read.
+    """
+
+    def __init__(self, message: str, msgid: int | None = None) -> None:
+        super().__init__(message)
+        self.msgid = msgid
+
+
+class UnusablePath(Pki2fadError):
+    """A file or directory cannot be found, made, read or written, or is not safe to use."""
+
+
+class UnusableKey(Pki2fadError):
+    """A key file is not what is needed: not PEM, not RSA, too small, protected, readable by others."""
+
+
+class UnusableState(Pki2fadError):
+    """The state file is damaged, of a newer version, sealed to another key, or cannot be written."""
+
+
+class ConfigError(Pki2fadError):
+    """A setting is unknown, of the wrong type or out of range; the text names file and key."""
+
+
+class AlreadyRunning(Pki2fadError):
+    """Another daemon holds the state directory or answers on the socket."""

@@ -1,0 +1,142 @@
+"""Files: explicit modes, exclusive creation, atomic replacement, locks.
+
+The one place that knows how a file is written so that nothing is lost: a temporary file beside it,
+fsync, then a link or a rename, then fsync of the directory. Modes hold whatever the umask.
+"""
+
+import contextlib
+import fcntl
+import os
+import stat
+from collections.abc import Iterator
+
+from pki2fad.errors import AlreadyRunning, UnusablePath
+
+PRIVATE = 0o600  # keys, state, logs, otpauth URIs
+PUBLIC = 0o644  # public keys, and sealed seeds, which only the host's key can open
+
+# Anything that is read whole here (keys, sealed seeds, settings) is far smaller.
+_READ_LIMIT = 1024 * 1024
+
+
+def make_directory(path: str, mode: int | None = None) -> list[str]:
+    """Make the directory and the parents that are missing; what is there stays as it is.
+
+    `mode` is 0700 unless given, and 0755 for root, whose directories others have to enter. Returns
+    the paths that were made, outermost first. Raises `UnusablePath`.
+    """
+    if os.path.isdir(path):
+        return []
+    made = make_directory(os.path.dirname(path), mode) if os.path.dirname(path) != path else []
+    if mode is None:
+        mode = 0o755 if os.geteuid() == 0 else 0o700
+    try:
+        os.mkdir(path, mode)
+        os.chmod(path, mode)
+    except FileExistsError:  # made by another process meanwhile, or not a directory
+        if not os.path.isdir(path):
+            raise UnusablePath(f"{path} is in the way: it is not a directory") from None
+        return made
+    except OSError as error:
+        raise UnusablePath(f"cannot make the directory {path}: {error.strerror}") from None
+    return [*made, path]
+
+
+def create(path: str, data: bytes, mode: int) -> None:
+    """Write a file that must not exist yet. Raises `UnusablePath`, also when it does."""
+    with _temporary(path, data, mode) as temporary:
+        try:
+            os.link(temporary, path)
+        except FileExistsError:
+            raise UnusablePath(f"{path} exists already; it is never overwritten") from None
+
+
+def replace(path: str, data: bytes, mode: int) -> None:
+    """Write a file, in the place of one that may be there. Raises `UnusablePath`."""
+    with _temporary(path, data, mode) as temporary:
+        os.rename(temporary, path)
+
+
+@contextlib.contextmanager
+def _temporary(path: str, data: bytes, mode: int) -> Iterator[str]:
+    """A synced temporary file beside `path`; gone afterwards, and the directory synced."""
+    directory = os.path.dirname(os.path.abspath(path))
+    temporary = f"{path}.{os.getpid()}.tmp"
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)  # of a killed process that had our pid
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+        try:
+            with open(descriptor, "wb") as file:
+                os.fchmod(descriptor, mode)
+                file.write(data)
+                file.flush()
+                os.fsync(descriptor)
+            yield temporary
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(temporary)
+        sync_directory(directory)
+    except OSError as error:
+        raise UnusablePath(f"cannot write {path}: {error.strerror}") from None
+
+
+def sync_directory(path: str) -> None:
+    """Make what was created, renamed or removed in the directory survive a crash of the machine."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def read(path: str) -> bytes:
+    """The content of a regular file of at most a megabyte. Raises `UnusablePath`."""
+    return read_with_status(path)[0]
+
+
+def read_with_status(path: str, *, follow_links: bool = True) -> tuple[bytes, os.stat_result]:
+    """The content of a regular file, and the status of just the file that was read."""
+    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | (0 if follow_links else os.O_NOFOLLOW)
+    try:
+        descriptor = os.open(path, flags)
+        with open(descriptor, "rb") as file:
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode):
+                raise UnusablePath(f"{path} is not a regular file")
+            data = file.read(_READ_LIMIT + 1)
+    except OSError as error:
+        raise UnusablePath(f"cannot read {path}: {error.strerror}") from None
+    if len(data) > _READ_LIMIT:
+        raise UnusablePath(f"{path} is larger than a megabyte; it cannot be what is expected there")
+    return data, status
+
+
+def others_may_write(status: os.stat_result) -> bool:
+    """True unless the file belongs to root or to us, and nobody else may write it."""
+    return status.st_uid not in (0, os.geteuid()) or bool(status.st_mode & 0o022)
+
+
+def lock(path: str) -> int:
+    """Take the lock file, with our pid in it, for as long as the returned descriptor is open.
+
+    flock, because such a lock is kept by a forked child. Raises `AlreadyRunning` or `UnusablePath`.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, PRIVATE)
+    except OSError as error:
+        raise UnusablePath(f"cannot open the lock {path}: {error.strerror}") from None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+    except BlockingIOError:
+        pid = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip() or "unknown"
+        os.close(descriptor)
+        raise AlreadyRunning(
+            f"another pki2fad (pid {pid}) uses {os.path.dirname(path)}; stop it, or name another --state-dir"
+        ) from None
+    except OSError as error:
+        os.close(descriptor)
+        raise UnusablePath(f"cannot write the lock {path}: {error.strerror}") from None
+    return descriptor

@@ -1,0 +1,67 @@
+"""Memory for what must not leave it: one locked page, wiped at the end; no core dumps.
+
+Python cannot wipe `str` or `bytes`, so what has to be wiped lives in buffers. SECURITY.md says what
+that protects from, and what not.
+"""
+
+import contextlib
+import ctypes
+import mmap
+import os
+import resource
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+_SYS_MEMFD_SECRET = 447  # the same on every architecture, as all calls since Linux 5.0
+_PR_SET_DUMPABLE = 4
+
+
+def forbid_dumps() -> None:
+    """No core dump of this process, and no ptrace by others of its user."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    _libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+
+
+def wipe(buffer: bytearray | memoryview) -> None:
+    """Overwrite with zeros, in place."""
+    buffer[:] = bytes(len(buffer))
+
+
+class LockedPage:
+    """A page that is neither swapped, dumped nor inherited, and zero again after `close`.
+
+    memfd_secret where the kernel has it (its pages leave the kernel's own map), else mlock. `locked`
+    is False where neither was granted: the page then is an ordinary one.
+    """
+
+    def __init__(self) -> None:
+        self._map, self.locked = _secret_map() or _mlocked_map()
+        self._map.madvise(mmap.MADV_DONTFORK)
+        with contextlib.suppress(OSError):  # a secret memory file is never dumped anyway
+            self._map.madvise(mmap.MADV_DONTDUMP)
+        self.buffer = memoryview(self._map)
+
+    def close(self) -> None:
+        """Wipe it and give it back."""
+        wipe(self.buffer)
+        self.buffer.release()
+        self._map.close()
+
+
+def _secret_map() -> tuple[mmap.mmap, bool] | None:
+    descriptor = _libc.syscall(_SYS_MEMFD_SECRET, os.O_CLOEXEC)
+    if descriptor < 0:
+        return None
+    try:
+        os.ftruncate(descriptor, mmap.PAGESIZE)
+        return mmap.mmap(descriptor, mmap.PAGESIZE), True
+    except OSError:  # more locked memory than this process may have
+        return None
+    finally:
+        os.close(descriptor)
+
+
+def _mlocked_map() -> tuple[mmap.mmap, bool]:
+    page = mmap.mmap(-1, mmap.PAGESIZE)
+    address = ctypes.addressof(ctypes.c_char.from_buffer(page))
+    return page, _libc.mlock(ctypes.c_void_p(address), ctypes.c_size_t(mmap.PAGESIZE)) == 0

@@ -1,0 +1,119 @@
+"""Directories and file names, for both commands, from the environment and the user.
+
+systemd's variables come first; then root has the system's directories, and any other user those of
+the XDG base directory specification. This module is on the client's path.
+"""
+
+import os
+
+from pki2fad.errors import UnusablePath
+
+SYSTEM_SOCKET = "/run/pki2fad/socket"
+
+CONFIG_FILE = "pki2fad.toml"
+PRIVATE_KEY = "host.pem"
+PUBLIC_KEY = "host.pub.pem"
+SEEDS_DIRECTORY = "seeds.d"
+SEALED_SUFFIX = ".sealed"
+STATE_FILE = "state.db"
+LOCK_FILE = "lock"
+CODES_LOG = "codes.log"
+DAEMON_LOG = "pki2fad.log"
+SOCKET = "socket"
+
+
+def config_dir() -> str:
+    """Where settings, keys and `seeds.d` are."""
+    if os.geteuid() == 0:
+        return "/etc/pki2fad"
+    return os.path.join(_xdg("XDG_CONFIG_HOME", ".config"), "pki2fad")
+
+
+def state_dir() -> str:
+    """Where accounts and watermarks are kept."""
+    given = _from_systemd("STATE_DIRECTORY")
+    if given:
+        return given
+    if os.geteuid() == 0:
+        return "/var/lib/pki2fad"
+    return os.path.join(_xdg("XDG_STATE_HOME", ".local/state"), "pki2fad")
+
+
+def log_dir(state: str) -> str:
+    """Where the minute log goes: for a user, below the state directory `state`."""
+    given = _from_systemd("LOGS_DIRECTORY")
+    if given:
+        return given
+    return "/var/log/pki2fad" if os.geteuid() == 0 else os.path.join(state, "log")
+
+
+def credential(name: str) -> str | None:
+    """The path of a credential that systemd passed to the service, if it did."""
+    directory = os.environ.get("CREDENTIALS_DIRECTORY")
+    path = os.path.join(directory, name) if directory else ""
+    return path if os.path.isfile(path) else None
+
+
+def socket_path() -> str:
+    """Where the daemon listens."""
+    given = _from_systemd("RUNTIME_DIRECTORY")
+    if given:
+        return os.path.join(given, SOCKET)
+    if os.geteuid() == 0:
+        return SYSTEM_SOCKET
+    return _user_sockets()[0]
+
+
+def client_sockets() -> list[str]:
+    """Where a client looks for the daemon, in this order."""
+    given = os.environ.get("PKI2FAD_SOCKET")
+    if given:
+        return [given]
+    if os.geteuid() == 0:
+        return [SYSTEM_SOCKET]
+    try:
+        return [*_user_sockets(), SYSTEM_SOCKET]
+    except UnusablePath:  # no home: the system's daemon may still be there
+        return [SYSTEM_SOCKET]
+
+
+def _user_sockets() -> list[str]:
+    """The places of a user's own daemon; a run-time directory of another user (after su) is none."""
+    uid = os.geteuid()
+    places = [
+        os.path.join(directory, "pki2fad", SOCKET)
+        for directory in (os.environ.get("XDG_RUNTIME_DIR"), f"/run/user/{uid}")
+        if directory and os.path.isabs(directory) and _owner(directory) == uid
+    ]
+    try:
+        home = _xdg("XDG_STATE_HOME", ".local/state")
+    except UnusablePath:
+        if not places:
+            raise
+    else:
+        places.append(os.path.join(home, "pki2fad", "run", SOCKET))
+    return list(dict.fromkeys(places))
+
+
+def _owner(directory: str) -> int | None:
+    try:
+        return os.stat(directory).st_uid if os.path.isdir(directory) else None
+    except OSError:
+        return None
+
+
+def _xdg(variable: str, below_home: str) -> str:
+    given = os.environ.get(variable)
+    if given and os.path.isabs(given):  # the specification ignores relative ones
+        return given
+    home = os.path.expanduser("~")
+    if not os.path.isabs(home) or home == "/" or not os.path.isdir(home):
+        raise UnusablePath(
+            f"there is no usable home directory ({home}); name --state-dir, --config-dir and --socket"
+        )
+    return os.path.join(home, below_home)
+
+
+def _from_systemd(variable: str) -> str | None:
+    """The first directory of a list that systemd passes."""
+    return os.environ.get(variable, "").partition(":")[0] or None
