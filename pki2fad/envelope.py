@@ -1,0 +1,217 @@
+"""RSA key pairs, sealing and opening, and AES-GCM. The only module that uses cryptography.
+
+A sealed seed is RSA-OAEP (SHA-256, MGF1-SHA-256, no label; RFC 8017 section 7.1) around the seed as
+lowercase hex digits. The master key, under which the state is sealed, is wrapped for the host's key
+by the same with a label of its own, so that neither can pass for the other.
+"""
+
+import base64
+import binascii
+import contextlib
+import hashlib
+import os
+import re
+from collections.abc import Iterator
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from pki2fad.errors import BadSeal, UnusableKey
+from pki2fad.memory import LockedPage, wipe
+
+PrivateKey = rsa.RSAPrivateKey
+PublicKey = rsa.RSAPublicKey
+
+DEFAULT_BITS = 4096
+MINIMUM_BITS = 3072  # NIST SP 800-57: 128 bits of security
+MAXIMUM_BITS = 16384  # OpenSSL's own limit for using a public key
+SEED_BYTES = 32  # what issuers in use make
+
+_SEED_TEXT = re.compile(rb"(?:[0-9a-f]{2}){16,64}")
+_MASTER_LABEL = b"pki2fad master key"
+_MASTER_BYTES = 32
+_NONCE_BYTES = 12
+
+
+def generate_key(bits: int = DEFAULT_BITS) -> PrivateKey:
+    """A new RSA key with e = 65537. Raises `UnusableKey` for a size out of range."""
+    if not MINIMUM_BITS <= bits <= MAXIMUM_BITS:
+        raise UnusableKey(f"a key has {MINIMUM_BITS} to {MAXIMUM_BITS} bits, not {bits}")
+    return rsa.generate_private_key(65537, bits)
+
+
+def private_pem(key: PrivateKey) -> bytes:
+    """PKCS#8 PEM, not encrypted: the file's mode protects it."""
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+
+
+def public_pem(key: PublicKey) -> bytes:
+    """SubjectPublicKeyInfo PEM."""
+    return key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+
+
+def load_private(pem: bytes, path: str) -> PrivateKey:
+    """The RSA private key in a PEM file; `path` is for the message of `UnusableKey`.
+
+    The key's own consistency is not checked: that takes a quarter of a second, and only its owner
+    can write the file.
+    """
+    _check_pem(pem, path)
+    if b"PRIVATE KEY-----" not in pem:
+        raise UnusableKey(f"{path} is a public key; the private key is needed here")
+    try:
+        key = serialization.load_pem_private_key(pem, None, unsafe_skip_rsa_key_validation=True)
+    except TypeError:
+        raise UnusableKey(
+            f"{path} is protected by a passphrase, and unlocking is not supported yet; write an"
+            f" unprotected copy with: openssl pkey -in {path} -out NEW.pem"
+        ) from None
+    except Exception:  # OpenSSL's reasons help nobody, and may differ by content
+        raise UnusableKey(f"{path} is damaged: no private key can be read from it") from None
+    if not isinstance(key, rsa.RSAPrivateKey):
+        raise UnusableKey(f"{path} is not an RSA key")
+    _check_size(key.key_size, path)
+    return key
+
+
+def load_public(pem: bytes, path: str) -> PublicKey:
+    """The RSA public key in a PEM file; `path` is for the message of `UnusableKey`."""
+    _check_pem(pem, path)
+    if b"PRIVATE KEY-----" in pem:
+        raise UnusableKey(f"{path} is a private key; the public key is needed here")
+    try:
+        key = serialization.load_pem_public_key(pem)
+    except Exception:
+        raise UnusableKey(f"{path} is damaged: no public key can be read from it") from None
+    if not isinstance(key, rsa.RSAPublicKey):
+        raise UnusableKey(f"{path} is not an RSA key")
+    _check_size(key.key_size, path)
+    return key
+
+
+def _check_pem(pem: bytes, path: str) -> None:
+    if b"-----BEGIN " not in pem:
+        raise UnusableKey(f"{path} is not a PEM file: it has no line that begins with '-----BEGIN'")
+    if b"\\n" in pem:
+        raise UnusableKey(
+            f"{path} has the two characters \\n where line ends belong; mend it with:"
+            f" sed -i 's/\\\\n/\\n/g' {path}"
+        )
+
+
+def _check_size(bits: int, path: str) -> None:
+    if bits < MINIMUM_BITS:
+        raise UnusableKey(f"{path} has {bits} bits; at least {MINIMUM_BITS} are needed")
+
+
+def fingerprint(key: PublicKey) -> str:
+    """`SHA256:` and the base64 digest of the DER form of the public key."""
+    der = key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+    return "SHA256:" + base64.b64encode(hashlib.sha256(der).digest()).decode().rstrip("=")
+
+
+def new_seed() -> bytearray:
+    """A random seed of 32 bytes."""
+    return bytearray(os.urandom(SEED_BYTES))
+
+
+def seed_from_hex(text: bytes) -> bytearray:
+    """A seed from its digits. Raises `ValueError`, which does not show them."""
+    if _SEED_TEXT.fullmatch(text) is None:
+        raise ValueError("a seed is 32 to 128 lowercase hex digits, an even number, and nothing else")
+    return bytearray(binascii.unhexlify(text))
+
+
+def seal_seed(key: PublicKey, seed: bytearray) -> bytes:
+    """The sealed seed: as many bytes as the key's modulus has."""
+    return key.encrypt(binascii.hexlify(seed), _oaep(None))
+
+
+def open_seed(key: PrivateKey, sealed: bytes) -> bytearray:
+    """The seed in a sealed seed. Raises `BadSeal`, with one text for all reasons."""
+    try:
+        return seed_from_hex(key.decrypt(sealed, _oaep(None)))
+    except ValueError:
+        raise BadSeal(f"this does not open to a seed with the key {fingerprint(key.public_key())}") from None
+
+
+def sealed_from_text(text: bytes) -> bytes:
+    """A sealed seed from the base64 in which it travels; white space around it is allowed."""
+    try:
+        return base64.b64decode(text.strip(), validate=True)
+    except binascii.Error:
+        raise BadSeal("this is not base64") from None
+
+
+def sealed_to_text(sealed: bytes) -> bytes:
+    """The sealed seed as one line of base64."""
+    return base64.b64encode(sealed) + b"\n"
+
+
+def _oaep(label: bytes | None) -> padding.OAEP:
+    return padding.OAEP(padding.MGF1(hashes.SHA256()), hashes.SHA256(), label)
+
+
+class MasterKey:
+    """The key that seals every seed of the state: AES-256-GCM, in a locked page until `close`."""
+
+    def __init__(self, key: bytes | None = None) -> None:
+        self._page = LockedPage()
+        self._key = self._page.buffer[:_MASTER_BYTES]
+        self._key[:] = os.urandom(_MASTER_BYTES) if key is None else key
+
+    @classmethod
+    def unwrap(cls, private: PrivateKey, wrapped: bytes) -> "MasterKey":
+        """Open a wrapped master key. Raises `UnusableKey` when it is not for this key."""
+        try:
+            return cls(private.decrypt(wrapped, _oaep(_MASTER_LABEL)))
+        except ValueError:
+            raise UnusableKey("the master key does not open with this key") from None
+
+    def wrap(self, public: PublicKey) -> bytes:
+        """The master key, sealed to a host's key."""
+        return public.encrypt(bytes(self._key), _oaep(_MASTER_LABEL))
+
+    @property
+    def locked(self) -> bool:
+        """False where the system granted no memory that cannot be swapped."""
+        return self._page.locked
+
+    def seal(self, seed: bytearray, associated: bytes) -> bytes:
+        """Nonce and ciphertext of a seed, bound to `associated`."""
+        nonce = os.urandom(_NONCE_BYTES)
+        return nonce + AESGCM(self._key).encrypt(nonce, seed, associated)
+
+    @contextlib.contextmanager
+    def opened(self, sealed: bytes, associated: bytes) -> Iterator[bytearray]:
+        """The seed, in a buffer that is wiped at the end.
+
+        Raises `BadSeal` if a byte of either was changed. The cipher is made anew each time (2 us), so
+        that its key schedule is in ordinary memory no longer than the seed.
+        """
+        view = memoryview(sealed)
+        seed = bytearray(max(0, len(sealed) - _NONCE_BYTES - 16))
+        try:
+            try:
+                AESGCM(self._key).decrypt_into(view[:_NONCE_BYTES], view[_NONCE_BYTES:], associated, seed)
+            except (InvalidTag, ValueError):
+                raise BadSeal("a sealed seed of the state was changed") from None
+            yield seed
+        finally:
+            wipe(seed)
+
+    def digest(self, seed: bytearray, associated: bytes) -> bytes:
+        """16 bytes by which the same seed is known again, and which say nothing without the key."""
+        keyed = hashlib.blake2b(digest_size=16, key=self._key, person=b"pki2fad seed")
+        keyed.update(len(associated).to_bytes(4, "big") + associated)
+        keyed.update(seed)
+        return keyed.digest()
+
+    def close(self) -> None:
+        """Wipe it."""
+        self._key.release()
+        self._page.close()

@@ -1,0 +1,90 @@
+"""Steps, codes, windows and otpauth URIs: RFC 4226 and RFC 6238. The only module that uses pyotp."""
+
+import base64
+import hashlib
+import hmac
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pyotp
+
+WINDOW = 1  # steps accepted on each side of the current one: RFC 6238 section 5.2 advises at most one
+
+_HASHES: dict[str, Callable[..., Any]] = {
+    "SHA1": hashlib.sha1,
+    "SHA256": hashlib.sha256,
+    "SHA512": hashlib.sha512,
+}
+_CODE = re.compile(r"[0-9]{6,8}", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Parameters:
+    """How codes are made from a seed. Raises `ValueError` with a text that says what is allowed."""
+
+    algorithm: str = "SHA1"
+    digits: int = 6
+    period: int = 30  # seconds
+
+    def __post_init__(self) -> None:
+        if self.algorithm not in _HASHES:
+            raise ValueError(f"algorithm must be one of {', '.join(_HASHES)}")
+        if type(self.digits) is not int or not 6 <= self.digits <= 8:
+            raise ValueError("digits must be 6, 7 or 8")
+        if type(self.period) is not int or not 1 <= self.period <= 120:
+            raise ValueError("period must be 1 to 120 seconds")
+
+
+def step_at(wall: float, period: int) -> int:
+    """The time step T of RFC 6238 section 4.2, with T0 = 0."""
+    return int(wall // period)
+
+
+def valid_for(wall: float, period: int) -> int:
+    """The whole seconds, 1 to `period`, for which the current step still is the current one."""
+    return period - int(wall % period)
+
+
+def is_code(text: object) -> bool:
+    """True for what may be a code: 6 to 8 ASCII digits, and nothing around them."""
+    return type(text) is str and _CODE.fullmatch(text) is not None
+
+
+def make_code(seed: bytearray, parameters: Parameters, step: int) -> str:
+    """The code of one step (RFC 4226 section 5.3); an empty one for a step before 1970."""
+    return _Generator(seed, parameters).generate_otp(step) if step >= 0 else ""
+
+
+def equal(code: str, candidate: str) -> bool:
+    """Compare two codes in constant time, as far as their lengths are equal."""
+    return hmac.compare_digest(code, candidate)
+
+
+def otpauth_uri(seed: bytearray, parameters: Parameters, account: str) -> str:
+    """The URI that authenticator applications read, with the seed in it."""
+    totp = pyotp.TOTP(
+        base64.b32encode(seed).decode().rstrip("="),
+        digits=parameters.digits,
+        digest=_HASHES[parameters.algorithm],
+        interval=parameters.period,
+    )
+    return totp.provisioning_uri(name=account, issuer_name="pki2fad")
+
+
+def seconds_until(wall: float, moment: float) -> int:
+    """Whole seconds, at least one, after which `moment` has come."""
+    return max(1, math.ceil(moment - wall))
+
+
+class _Generator(pyotp.OTP):
+    """pyotp's HOTP over a buffer that can be wiped, where pyotp itself would keep base32 text."""
+
+    def __init__(self, seed: bytearray, parameters: Parameters) -> None:
+        self._seed = seed
+        super().__init__("", digits=parameters.digits, digest=_HASHES[parameters.algorithm])
+
+    def byte_secret(self) -> bytes:
+        return self._seed  # type: ignore[return-value]  # hmac takes a bytearray as it takes bytes
