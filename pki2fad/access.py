@@ -1,0 +1,113 @@
+"""Who may do what: from the peer, as the kernel attests it, to its roles."""
+
+import grp
+import pwd
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from pki2fad.errors import ConfigError
+
+VERIFY = "verify"
+GENERATE = "generate"
+ADMIN = "admin"
+ROLES = (VERIFY, GENERATE, ADMIN)
+
+# Groups that have a role without any configuration, where they exist.
+DEFAULT_GROUPS = {VERIFY: "pki2fad-verify", GENERATE: "pki2fad-generate"}
+
+# What the kernel shows for an id that has no mapping here: it may be anybody.
+OVERFLOW_ID = 65534
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """The other end of a connection: SO_PEERCRED and SO_PEERGROUPS, never what a message says."""
+
+    pid: int
+    uid: int
+    gids: frozenset[int]  # primary and supplementary
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One `[[access]]` entry: a role for users, `@groups` and uids, for some accounts or all."""
+
+    role: str
+    who: tuple[str | int, ...]
+    accounts: tuple[str, ...] | None = None
+
+
+@dataclass(slots=True)
+class _Grant:
+    uids: set[int] = field(default_factory=set)
+    gids: set[int] = field(default_factory=set)
+
+    def covers(self, peer: Peer) -> bool:
+        return peer.uid in self.uids or not self.gids.isdisjoint(peer.gids)
+
+
+class Access:
+    """The rules with all names resolved, as they are at start or reload.
+
+    The daemon's own user and root have every role. Raises `ConfigError` for a name in a rule that the
+    system does not know.
+    """
+
+    def __init__(self, rules: Iterable[Rule], own_uid: int) -> None:
+        self._everywhere = {role: _Grant({0, own_uid}) for role in ROLES}
+        self._accounts: dict[tuple[str, str], _Grant] = {}
+        for role, group in DEFAULT_GROUPS.items():
+            gid = _gid(group)
+            if gid is not None:
+                self._everywhere[role].gids.add(gid)
+        for rule in rules:
+            for grant in self._grants(rule):
+                for who in rule.who:
+                    _add(grant, who)
+        for grant in (*self._everywhere.values(), *self._accounts.values()):
+            grant.uids.discard(OVERFLOW_ID)
+            grant.gids.discard(OVERFLOW_ID)
+
+    def allows(self, peer: Peer, role: str, account: str) -> bool:
+        """True if the peer has the role for this account."""
+        if peer.uid == OVERFLOW_ID:
+            return False
+        if self._everywhere[role].covers(peer):
+            return True
+        grant = self._accounts.get((role, account))
+        return grant is not None and grant.covers(peer)
+
+    def has_role(self, peer: Peer, role: str) -> bool:
+        """True if the peer has the role for any account at all."""
+        if peer.uid == OVERFLOW_ID:
+            return False
+        return self._everywhere[role].covers(peer) or any(
+            of == role and grant.covers(peer) for (of, _), grant in self._accounts.items()
+        )
+
+    def _grants(self, rule: Rule) -> list[_Grant]:
+        if rule.accounts is None:
+            return [self._everywhere[rule.role]]
+        return [self._accounts.setdefault((rule.role, name), _Grant()) for name in rule.accounts]
+
+
+def _add(grant: _Grant, who: str | int) -> None:
+    if isinstance(who, int):
+        grant.uids.add(who)
+    elif who.startswith("@"):
+        gid = _gid(who[1:])
+        if gid is None:
+            raise ConfigError(f"access: there is no group {who[1:]!r} on this system")
+        grant.gids.add(gid)
+    else:
+        try:
+            grant.uids.add(pwd.getpwnam(who).pw_uid)
+        except KeyError:
+            raise ConfigError(f"access: there is no user {who!r} on this system") from None
+
+
+def _gid(group: str) -> int | None:
+    try:
+        return grp.getgrnam(group).gr_gid
+    except KeyError:
+        return None

@@ -1,0 +1,70 @@
+"""`seeds.d`: sealed seeds that configuration management delivers as files, one for each account."""
+
+import hashlib
+import os
+import stat
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from pki2fad import envelope, files, log, paths
+from pki2fad.agent import is_name
+from pki2fad.errors import BadSeal, UnusablePath
+
+
+@dataclass(frozen=True, slots=True)
+class SeedFile:
+    """A file that was not applied yet."""
+
+    path: str
+    account: str
+    sealed: bytes
+    digest: bytes  # of the file as it is
+    modified: float  # Unix time
+
+
+def unapplied(directory: str, applied: Mapping[str, bytes]) -> Iterator[SeedFile]:
+    """The files whose content differs from the one last applied for their account, by name.
+
+    A file, or a directory, that somebody else could have written is named in the log and passed over,
+    and so is one that cannot be read; it keeps no other out.
+    """
+    try:
+        status = os.stat(directory, follow_symlinks=False)
+        if not stat.S_ISDIR(status.st_mode):
+            raise UnusablePath("not a directory")
+        _check_owner(status)
+        names = sorted(os.listdir(directory))
+    except FileNotFoundError:
+        return
+    except (OSError, UnusablePath) as error:
+        log.error("seeds_ignored", path=directory, reason=error)
+        return
+    for name in names:
+        account, suffix = os.path.splitext(name)
+        if suffix != paths.SEALED_SUFFIX or name.startswith("."):
+            continue
+        path = os.path.join(directory, name)
+        try:
+            seed_file = _read(path, account)
+        except (UnusablePath, BadSeal) as error:
+            log.error("seed_ignored", path=path, reason=error)
+            continue
+        if seed_file.digest != applied.get(account):
+            yield seed_file
+
+
+def _read(path: str, account: str) -> SeedFile:
+    if not is_name(account):
+        raise UnusablePath("what stands before .sealed cannot name an account")
+    text, status = files.read_with_status(path, follow_links=False)
+    _check_owner(status)
+    digest = hashlib.sha256(text).digest()
+    return SeedFile(path, account, envelope.sealed_from_text(text), digest, status.st_mtime)
+
+
+def _check_owner(status: os.stat_result) -> None:
+    if files.others_may_write(status):
+        raise UnusablePath(
+            "it must belong to root or to the daemon's user, and nobody else may write it"
+            f" (it has uid {status.st_uid}, mode {stat.S_IMODE(status.st_mode):04o})"
+        )
