@@ -1,0 +1,82 @@
+"""The command line of the daemon."""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+from pki2fad import __version__, config, files, log, paths, process, service
+from pki2fad.config import Config
+from pki2fad.errors import Pki2fadError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the daemon; returns the exit status."""
+    options = _parser().parse_args(arguments)
+    given = {
+        name: path and os.path.abspath(path)  # now: the working directory changes when detached
+        for name, path in vars(options).items()
+        if name in config.PATH_SETTINGS
+    }
+    file = options.config and os.path.abspath(options.config)
+
+    def load() -> Config:
+        return config.load(file, given)
+
+    starter = None
+    try:
+        settings = load()
+        if options.check_config:
+            service.check(settings)
+            print("the configuration is valid")
+            return 0
+        if options.detach:
+            files.make_directory(settings.log_dir, 0o700)
+            log_path = os.path.join(settings.log_dir, paths.DAEMON_LOG)
+            starter = process.detach(log_path)
+            log.to_file(log_path)
+            service.run(settings, load, starter.ready)
+        else:
+            log.to_stderr()
+            service.run(settings, load, lambda: _announce(settings))
+    except KeyboardInterrupt:  # before there was a loop to stop
+        return 130
+    except (Pki2fadError, OSError) as error:
+        if starter is None:
+            print(f"pki2fad: error: {error}", file=sys.stderr)
+        else:
+            log.error("start_failed", reason=error)
+            starter.failed(str(error))
+        return 1
+    return 0
+
+
+def _announce(settings: Config) -> None:
+    print(f"pki2fad: socket {settings.socket}")
+    for path in settings.minute_log.files.values():
+        print(f"pki2fad: minute log {path}")
+    sys.stdout.flush()
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="pki2fad",
+        description="Keep TOTP seeds in memory, and answer who may ask for a code or a verdict.",
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "--config", metavar="FILE", help="settings (default: pki2fad.toml in the config directory)"
+    )
+    parser.add_argument("--config-dir", metavar="DIR", help="keys, settings and seeds.d")
+    parser.add_argument("--state-dir", metavar="DIR", help="accounts and watermarks")
+    parser.add_argument("--log-dir", metavar="DIR", help="the minute log, and the daemon's log with --detach")
+    parser.add_argument("--socket", metavar="PATH", help="where to listen")
+    parser.add_argument("--key", metavar="FILE", help="the host's private key")
+    parser.add_argument("--detach", action="store_true", help="go to the background when ready")
+    parser.add_argument("--check-config", action="store_true", help="check the configuration, and no more")
+    parser.add_argument("--version", action="version", version=f"pki2fad {__version__}")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,190 @@
+"""One frozen Config, from the command line, a TOML file and the defaults, in this order."""
+
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pki2fad import access, files, paths
+from pki2fad.access import Rule
+from pki2fad.agent import DEFAULT_ACCOUNT, is_name
+from pki2fad.errors import ConfigError
+
+PATH_SETTINGS = ("config_dir", "state_dir", "log_dir", "socket", "key")
+
+# sun_path holds 108 bytes with the NUL.
+_SOCKET_PATH_LIMIT = 107
+
+
+@dataclass(frozen=True, slots=True)
+class MinuteLogConfig:
+    """Which accounts' codes are logged every minute, and to which files."""
+
+    files: Mapping[str, str]  # account -> path
+
+
+@dataclass(frozen=True, slots=True)
+class ServerConfig:
+    """Caps that keep one caller from shutting out all others."""
+
+    max_connections: int = 16384
+    max_connections_per_uid: int = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """Every setting of the daemon; all paths are absolute."""
+
+    config_dir: str
+    state_dir: str
+    log_dir: str
+    socket: str
+    key: str
+    access: tuple[Rule, ...]
+    minute_log: MinuteLogConfig
+    server: ServerConfig
+
+    @property
+    def seeds_dir(self) -> str:
+        """Where sealed seeds are delivered as files."""
+        return os.path.join(self.config_dir, paths.SEEDS_DIRECTORY)
+
+
+def load(file: str | None, given: Mapping[str, str | None]) -> Config:
+    """Build the whole configuration.
+
+    `file` is that of `--config`: it must exist; without it CONFIG/pki2fad.toml is read if it is there.
+    `given` holds those of PATH_SETTINGS that the command line names. Raises `ConfigError` with file,
+    key and what was expected, and `UnusablePath`.
+    """
+    settings = {name: os.path.abspath(path) for name, path in given.items() if path is not None}
+    config_dir = settings.get("config_dir")
+    if file is None:
+        file = os.path.join(config_dir or paths.config_dir(), paths.CONFIG_FILE)
+        table = _Table(file, "", _parse(file) if os.path.lexists(file) else {})
+    else:
+        table = _Table(file, "", _parse(file))
+    for name in PATH_SETTINGS:
+        path = table.take(name, str, "an absolute path")
+        if path is not None:
+            table.check(os.path.isabs(path), name, "an absolute path")
+            settings.setdefault(name, path)
+    config_dir = settings.get("config_dir") or paths.config_dir()
+    state_dir = settings.get("state_dir") or paths.state_dir()
+    log_dir = settings.get("log_dir") or paths.log_dir(state_dir)
+    socket = settings.get("socket") or paths.socket_path()
+    if len(os.fsencode(socket)) > _SOCKET_PATH_LIMIT:
+        raise ConfigError(
+            f"the socket path {socket} is longer than {_SOCKET_PATH_LIMIT} bytes, which is all that"
+            " the kernel takes; name a shorter one with --socket"
+        )
+    key = settings.get("key") or paths.credential(paths.PRIVATE_KEY)
+    config = Config(
+        config_dir=config_dir,
+        state_dir=state_dir,
+        log_dir=log_dir,
+        socket=socket,
+        key=key or os.path.join(config_dir, paths.PRIVATE_KEY),
+        access=tuple(_rule(entry) for entry in table.take_tables("access")),
+        minute_log=_minute_log(table.take_table("minute_log"), log_dir),
+        server=_server(table.take_table("server")),
+    )
+    table.refuse_rest()
+    return config
+
+
+def _parse(file: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(files.read(file).decode())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file}: not TOML: {error}") from None
+
+
+class _Table:
+    """One table of the file: settings are taken out of it, and what is left is an error."""
+
+    def __init__(self, file: str, name: str, content: dict[str, Any]) -> None:
+        self._file = file
+        self._name = name
+        self._content = dict(content)
+
+    def take(self, key: str, kind: type, expected: str) -> Any:
+        """The value of a key, None if it is not there."""
+        value = self._content.pop(key, None)
+        if value is not None:
+            self.check(type(value) is kind, key, expected)
+        return value
+
+    def take_table(self, key: str) -> "_Table":
+        return _Table(self._file, key, self.take(key, dict, f"a table [{key}]") or {})
+
+    def take_tables(self, key: str) -> list["_Table"]:
+        entries = self.take(key, list, f"tables [[{key}]]") or []
+        self.check(all(type(entry) is dict for entry in entries), key, f"tables [[{key}]]")
+        return [_Table(self._file, key, entry) for entry in entries]
+
+    def check(self, fine: bool, key: str, expected: str) -> None:
+        """Raise `ConfigError` unless `fine`."""
+        if not fine:
+            raise ConfigError(f"{self._file}: {self._label(key)}: expected {expected}")
+
+    def refuse_rest(self) -> None:
+        """Raise `ConfigError` if something is left that nobody took."""
+        for key in self._content:
+            raise ConfigError(f"{self._file}: {self._label(key)}: there is no such setting")
+
+    def _label(self, key: str) -> str:
+        return f"{self._name}.{key}" if self._name else key
+
+
+def _rule(table: _Table) -> Rule:
+    expected = "one of " + ", ".join(f'"{role}"' for role in access.ROLES)
+    role = table.take("role", str, expected)
+    table.check(role in access.ROLES, "role", expected)
+    expected = "a list of user names, @groups and uids"
+    who = table.take("who", list, expected)
+    table.check(bool(who) and all(_is_principal(one) for one in who), "who", expected)
+    expected = "a list of account names"
+    accounts = table.take("accounts", list, expected)
+    table.check(accounts is None or _are_names(accounts), "accounts", expected)
+    table.refuse_rest()
+    return Rule(role, tuple(who), None if accounts is None else tuple(accounts))
+
+
+def _is_principal(one: object) -> bool:
+    if type(one) is int:
+        return 0 <= one < 2**32 - 1
+    return type(one) is str and one not in ("", "@")
+
+
+def _are_names(names: list[Any]) -> bool:
+    return all(type(name) is str and is_name(name) for name in names)
+
+
+def _minute_log(table: _Table, log_dir: str) -> MinuteLogConfig:
+    expected = "a list of different account names"
+    accounts = table.take("accounts", list, expected)
+    if accounts is None:
+        accounts = [DEFAULT_ACCOUNT]
+    table.check(_are_names(accounts) and len(set(accounts)) == len(accounts), "accounts", expected)
+    path = table.take("path", str, "an absolute path")
+    table.check(path is None or os.path.isabs(path), "path", "an absolute path")
+    table.refuse_rest()
+    path = path or os.path.join(log_dir, paths.CODES_LOG)
+    if len(accounts) == 1:
+        return MinuteLogConfig({accounts[0]: path})
+    root, extension = os.path.splitext(path)
+    return MinuteLogConfig({name: f"{root}.{name}{extension}" for name in accounts})
+
+
+def _server(table: _Table) -> ServerConfig:
+    caps = {}
+    for key in ("max_connections", "max_connections_per_uid"):
+        expected = "a whole number from 1 to 1000000"
+        cap = table.take(key, int, expected)
+        if cap is not None:
+            table.check(1 <= cap <= 1_000_000, key, expected)
+            caps[key] = cap
+    table.refuse_rest()
+    return ServerConfig(**caps)

@@ -1,0 +1,169 @@
+"""The minute log: one code a minute, appended to a file, from the daemon's own loop.
+
+What is in the file is all the state there is: the last code in it is the mark that only later minutes
+pass, and its last line says what was said already. So a restart goes on where the file ends.
+"""
+
+import asyncio
+import calendar
+import errno
+import os
+import re
+import stat
+import time
+from collections.abc import Callable, Mapping
+
+from pki2fad import clock, files, log
+from pki2fad.access import Peer
+from pki2fad.agent import Agent
+from pki2fad.clock import Reading
+from pki2fad.wire import Request
+
+# The clock is looked at again at least so often (seconds), so that a step of it is seen.
+_LONGEST_SLEEP = 1.0
+
+# Timers may end a moment before the minute; one look a millisecond later is not early.
+_AFTER_MINUTE = 0.001
+
+_TIME = "%Y-%m-%d %H:%M:%S"
+_CODE_LINE = re.compile(rb"^(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) - 2FA Code: \d{6,8}$", re.MULTILINE)
+_STEPPED_BACK = "the clock stepped back; no code until the last one's minute is passed"
+_TAIL = 64 * 1024  # enough lines that a code is among them
+
+
+class MinuteLog:
+    """Writes the files that `paths` names for accounts; codes are asked for as the daemon's own peer."""
+
+    def __init__(
+        self,
+        agent: Agent,
+        own: Peer,
+        paths: Mapping[str, str],
+        read_clock: Callable[[], Reading] = clock.read,
+    ) -> None:
+        self._agent = agent
+        self._own = own
+        self._read_clock = read_clock
+        self._logs: list[_AccountLog] = []
+        self._timer: asyncio.TimerHandle | None = None
+        self.use(paths)
+
+    def use(self, paths: Mapping[str, str]) -> None:
+        """Write to these files from now on; one that was written before goes on."""
+        known = {(kept.account, kept.path): kept for kept in self._logs}
+        self._logs = [known.get(item) or _AccountLog(*item) for item in paths.items()]
+
+    def start(self) -> None:
+        """Write what is due now, and go on from the running loop until `stop`."""
+        reading = self._read_clock()
+        self.write_due(reading)
+        until_minute = 60 - reading.wall % 60 + _AFTER_MINUTE
+        delay = min(until_minute, _LONGEST_SLEEP)
+        self._timer = asyncio.get_running_loop().call_later(delay, self.start)
+
+    def stop(self) -> None:
+        """Write no more."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def write_due(self, reading: Reading) -> None:
+        """Write the lines that are due at this reading."""
+        for account_log in self._logs:
+            account_log.write_due(reading, self._agent, self._own)
+
+
+class _AccountLog:
+    """One account's file."""
+
+    def __init__(self, account: str, path: str) -> None:
+        self.account = account
+        self.path = path
+        self._mark: int | None = None  # the minute of the last code; None: the file was not read yet
+        self._said = ""  # the text of the last line, if it was not a code
+        self._trouble = ""  # why the file could not be written, as the log was told
+
+    def write_due(self, reading: Reading, agent: Agent, own: Peer) -> None:
+        minute = int(reading.wall // 60)
+        try:
+            if self._mark is None:
+                self._mark, self._said = _read_tail(self.path)
+            if minute > self._mark:
+                self._write_code(reading, agent, own)
+            elif minute < self._mark:
+                self._say(reading, _STEPPED_BACK)
+        except OSError as error:
+            self._complain(error.strerror or str(error))
+        else:
+            self._trouble = ""
+
+    def _write_code(self, reading: Reading, agent: Agent, own: Peer) -> None:
+        answer = agent.handle(Request(0, "generate", {"account": self.account}), own, reading)
+        if answer.refusal is not None:
+            self._say(reading, f"no code: {answer.refusal.code}: {answer.refusal}")
+            return
+        _append(self.path, reading, f"2FA Code: {answer.result['code']}")
+        self._mark = int(reading.wall // 60)
+        self._said = ""
+
+    def _say(self, reading: Reading, text: str) -> None:
+        if text != self._said:
+            _append(self.path, reading, text)
+            self._said = text
+
+    def _complain(self, trouble: str) -> None:
+        if trouble != self._trouble:
+            self._trouble = trouble
+            log.error("minute_log_failed", path=self.path, reason=trouble)
+
+
+def _append(path: str, reading: Reading, text: str) -> None:
+    """Add one whole line, or nothing.
+
+    The file is opened for each line, so that it is always the one that has the name now.
+    """
+    descriptor = _open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT)
+    try:
+        size = os.fstat(descriptor).st_size
+        line = f"{time.strftime(_TIME, time.gmtime(reading.wall))} - {text}\n".encode()
+        if size and os.pread(descriptor, 1, size - 1) != b"\n":
+            line = b"\n" + line  # somebody left a line unfinished
+        if os.write(descriptor, line) != len(line):
+            os.ftruncate(descriptor, size)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    finally:
+        os.close(descriptor)
+
+
+def _read_tail(path: str) -> tuple[int, str]:
+    """The minute of the last code in the file (-1: none), and its last line's text if that is no code."""
+    try:
+        descriptor = _open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return -1, ""
+    try:
+        size = os.fstat(descriptor).st_size
+        tail = os.pread(descriptor, _TAIL, max(0, size - _TAIL))
+    finally:
+        os.close(descriptor)
+    codes = _CODE_LINE.findall(tail)
+    mark = calendar.timegm(time.strptime(codes[-1].decode(), _TIME)) // 60 if codes else -1
+    last = tail.rstrip(b"\n").rpartition(b"\n")[2]
+    said = "" if _CODE_LINE.match(last) else last.partition(b" - ")[2].decode("utf-8", "replace")
+    return mark, said
+
+
+def _open(path: str, flags: int) -> int:
+    """Open a regular file, and nobody else's to read: codes never go to a terminal or a pipe."""
+    flags |= os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
+    descriptor = os.open(path, flags, files.PRIVATE)
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "not a regular file")
+    if stat.S_IMODE(status.st_mode) != files.PRIVATE:
+        try:
+            os.fchmod(descriptor, files.PRIVATE)
+        except OSError:
+            os.close(descriptor)
+            raise
+    return descriptor

@@ -1,0 +1,78 @@
+"""Detaching, and how whoever started the daemon learns that it is ready. Only python-daemon user."""
+
+import os
+import sys
+from typing import NoReturn
+
+import daemon
+
+from pki2fad import files
+from pki2fad.errors import UnusablePath
+
+UMASK = 0o077
+
+
+class Starter:
+    """Whoever started a detached daemon, waiting at the other end of a pipe."""
+
+    def __init__(self, pipe: int) -> None:
+        self._pipe: int | None = pipe
+
+    def ready(self) -> None:
+        """Let the command end with success."""
+        self._tell("")
+
+    def failed(self, message: str) -> None:
+        """Let the command end with this error."""
+        self._tell(message or "unknown error")
+
+    def _tell(self, message: str) -> None:
+        if self._pipe is not None:  # it was told nothing yet
+            os.write(self._pipe, b"+" if not message else b"-" + message.encode())
+            os.close(self._pipe)
+            self._pipe = None
+
+
+def detach(log_path: str) -> Starter:
+    """Go on in a detached child; the caller's own process ends here, when the child is ready.
+
+    It exits 0, or 1 with the child's error. What the child writes to stderr from here on goes to
+    `log_path`. Raises `UnusablePath` if that cannot be written.
+    """
+    try:
+        stderr = os.open(
+            log_path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, files.PRIVATE
+        )
+    except OSError as error:
+        raise UnusablePath(f"cannot write {log_path}: {error.strerror}") from None
+    reading, writing = os.pipe()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if os.fork():
+        os.close(writing)
+        _await(reading)
+    os.close(reading)
+    with open(stderr, "w", encoding="utf-8", closefd=False) as log_file:
+        daemon.DaemonContext(
+            working_directory="/",
+            umask=UMASK,
+            prevent_core=True,
+            detach_process=True,
+            files_preserve=[writing],
+            stdin=None,
+            stdout=None,
+            stderr=log_file,
+            signal_map={},
+        ).open()
+    return Starter(writing)
+
+
+def _await(pipe: int) -> NoReturn:
+    """Wait for the child's word, and exit as it says."""
+    with open(pipe, "rb") as file:
+        word = file.read()
+    if word == b"+":
+        sys.exit(0)
+    message = word[1:].decode("utf-8", "replace") or "the daemon ended before it was ready"
+    print(f"pki2fad: error: {message}", file=sys.stderr, flush=True)
+    sys.exit(1)

@@ -1,0 +1,334 @@
+"""The composition root: builds the parts, and carries out start, reload and stop."""
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import resource
+import signal
+import socket
+import stat
+import struct
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from pki2fad import __version__, clock, envelope, files, log, memory, paths, seedfiles
+from pki2fad.access import Access, Peer
+from pki2fad.agent import Agent
+from pki2fad.config import Config
+from pki2fad.envelope import MasterKey, PrivateKey
+from pki2fad.errors import (
+    AlreadyRunning,
+    BadSeal,
+    Pki2fadError,
+    UnusableKey,
+    UnusablePath,
+    UnusableState,
+)
+from pki2fad.keyring import Keyring
+from pki2fad.minutelog import MinuteLog
+from pki2fad.otp import Parameters
+from pki2fad.process import UMASK
+from pki2fad.server import BACKLOG, Server
+from pki2fad.store import Store
+from pki2fad.systemd import Notifier, listening_socket, watchdog_period
+
+# With a new state file, files of seeds.d older than this (seconds) may be of accounts whose codes were
+# used under an old state file; younger ones were made just now, for this start.
+_SEED_FILE_IS_NEW = 120
+
+# Descriptors that are not connections: the state, logs, the loop, some spare.
+_OTHER_DESCRIPTORS = 64
+
+
+def check(config: Config) -> None:
+    """Raise `ConfigError` if a name in the configuration is not known to this system."""
+    Access(config.access, os.geteuid())
+
+
+def run(config: Config, reload_config: Callable[[], Config], started: Callable[[], None]) -> None:
+    """Serve until SIGTERM or SIGINT; SIGHUP reloads. `started` is called when requests are answered.
+
+    Raises a `Pki2fadError` if the start fails; nothing is left behind then.
+    """
+    os.umask(UMASK)
+    memory.forbid_dumps()
+    with contextlib.ExitStack() as resources:
+        files.make_directory(config.state_dir, 0o700)
+        lock = files.lock(os.path.join(config.state_dir, paths.LOCK_FILE))
+        resources.callback(os.close, lock)
+        listening = resources.enter_context(_listen(config.socket))
+        notifier = Notifier()
+        resources.callback(notifier.close)
+        asyncio.run(_serve(config, reload_config, started, listening, notifier))
+
+
+async def _serve(
+    config: Config,
+    reload_config: Callable[[], Config],
+    started: Callable[[], None],
+    listening: socket.socket,
+    notifier: Notifier,
+) -> None:
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(_log_loop_failure)
+    with contextlib.ExitStack() as resources:
+        service: _Service
+        stopped = asyncio.Event()
+        for number, action in (
+            (signal.SIGTERM, stopped.set),
+            (signal.SIGINT, stopped.set),
+            (signal.SIGHUP, lambda: service.reload()),  # noqa: PLW0108 - it is built below
+        ):
+            loop.add_signal_handler(number, action)  # carried out when the service is built
+            resources.callback(loop.remove_signal_handler, number)
+        service = _Service(config, reload_config, notifier, resources)
+        await service.start(listening)
+        started()
+        await stopped.wait()
+        await service.stop()
+
+
+class _Service:
+    """The parts of a running daemon."""
+
+    def __init__(
+        self,
+        config: Config,
+        reload_config: Callable[[], Config],
+        notifier: Notifier,
+        resources: contextlib.ExitStack,
+    ) -> None:
+        self._config = config
+        self._reload_config = reload_config
+        self._notifier = notifier
+        reading = clock.read()
+        private = _host_key(config.key)
+        store = Store(os.path.join(config.state_dir, paths.STATE_FILE))
+        resources.callback(store.close)
+        master, is_new = _master_key(store, private, config)
+        resources.callback(master.close)
+        if not master.locked:
+            log.warning("not_locked", reason="no memory could be locked; the master key may be swapped")
+        keyring = Keyring(master)
+        _fill(keyring, store, config)
+        keyring.floors = store.begin_boot(clock.boot_id(), reading.wall)
+        self._agent = Agent(
+            keyring,
+            Access(config.access, os.geteuid()),
+            lambda sealed: envelope.open_seed(private, sealed),
+            reading,
+        )
+        self._agent.file_digests = store.file_digests()
+        self._server = Server(self._agent, store.keep, *_caps(config))
+        _make_log_directories(config)
+        self._minute_log = MinuteLog(self._agent, _own_peer(), config.minute_log.files)
+        oldest = self._apply_seed_files(reading)
+        if is_new and oldest is not None and oldest < reading.wall - _SEED_FILE_IS_NEW:
+            keyring.floors = store.distrust([Parameters().period], reading.wall)
+        until = self._agent.unavailable_until(reading)
+        if until is not None:
+            log.warning("verify_waits", until=until, reason="codes may have been used before a crash")
+
+    async def start(self, listening: socket.socket) -> None:
+        """Serve, say so, and begin the minute log and the watchdog."""
+        await self._server.start(listening)
+        self._notifier.ready(self._status())
+        self._minute_log.start()
+        period = watchdog_period()
+        if period is not None:
+            self._ping(period)
+        log.info("ready", version=__version__, socket=self._config.socket, accounts=self._agent.account_count)
+
+    async def stop(self) -> None:
+        """Answer what was read, and end."""
+        self._notifier.stopping()
+        log.info("stopping")
+        self._minute_log.stop()
+        await self._server.stop()
+
+    def reload(self) -> None:
+        """Build the whole new configuration and swap it in, or keep the old one and say why."""
+        self._notifier.reloading()
+        status = None
+        try:
+            config = self._reload_config()
+            access = Access(config.access, os.geteuid())
+            _make_log_directories(config)
+        except Pki2fadError as error:
+            log.error("reload_failed", reason=error)
+            status = f"{self._status()}; reload failed, the old configuration holds: {error}"
+        else:
+            self._swap(config, access)
+        self._apply_seed_files(clock.read())
+        self._notifier.ready(status or self._status())
+
+    def _swap(self, config: Config, access: Access) -> None:
+        for name in ("socket", "state_dir", "key"):
+            if getattr(config, name) != getattr(self._config, name):
+                log.warning("restart_needed", setting=name)
+        self._config = config
+        self._agent.access = access
+        self._server.max_connections, self._server.max_connections_per_uid = _caps(config)
+        self._minute_log.use(config.minute_log.files)
+        log.info("reloaded")
+
+    def _apply_seed_files(self, reading: clock.Reading) -> float | None:
+        """Load what is new in `seeds.d`; returns the age of the oldest file that was applied."""
+        oldest = None
+        for file in seedfiles.unapplied(self._config.seeds_dir, self._agent.file_digests):
+            try:
+                self._server.edit(self._agent.provision(file.account, file.sealed, file.digest, reading))
+            except (BadSeal, UnusableState) as error:
+                log.error("seed_ignored", path=file.path, reason=error)
+            else:
+                log.info("seed_loaded", path=file.path, account=file.account)
+                oldest = min(file.modified, oldest or file.modified)
+        return oldest
+
+    def _status(self) -> str:
+        count = self._agent.account_count
+        return f"{count} account{'' if count == 1 else 's'}"
+
+    def _ping(self, period: float) -> None:
+        self._notifier.watchdog()
+        asyncio.get_running_loop().call_later(period, self._ping, period)
+
+
+def _host_key(path: str) -> PrivateKey:
+    """The host's private key, from a file that only its owner can read. Raises `UnusableKey`."""
+    pem, status = files.read_with_status(path)
+    passed = paths.credential(os.path.basename(path)) == path
+    if not passed and status.st_mode & 0o077:
+        raise UnusableKey(
+            f"{path} can be read by others (mode {stat.S_IMODE(status.st_mode):04o}); mend it with:"
+            f" chmod 600 {path}"
+        )
+    if not passed and status.st_uid not in (0, os.geteuid()):
+        raise UnusableKey(f"{path} belongs to uid {status.st_uid}, neither to root nor to the daemon's user")
+    return envelope.load_private(pem, path)
+
+
+def _master_key(store: Store, private: PrivateKey, config: Config) -> tuple[MasterKey, bool]:
+    """The key of the state, and whether it was made just now."""
+    fingerprint = envelope.fingerprint(private.public_key())
+    slots = store.keyslots()
+    if not slots:
+        master = MasterKey()
+        store.add_keyslot(fingerprint, master.wrap(private.public_key()))
+        return master, True
+    wrapped = slots.get(fingerprint)
+    if wrapped is None:
+        raise UnusableState(
+            f"the state in {config.state_dir} is sealed to another key: {', '.join(slots)}; {config.key}"
+            f" is {fingerprint}. It was left as it is"
+        )
+    return MasterKey.unwrap(private, wrapped), False
+
+
+def _fill(keyring: Keyring, store: Store, config: Config) -> None:
+    """Take the accounts from the store; one that was changed from outside stops the start."""
+    for account in store.accounts():
+        try:
+            keyring.check(account)
+        except BadSeal as error:
+            raise UnusableState(
+                f"the state in {config.state_dir} is damaged: account {account.name!r}: {error}"
+            ) from None
+        keyring.accounts[account.name] = account
+    keyring.gone = store.gone()
+
+
+def _make_log_directories(config: Config) -> None:
+    for path in config.minute_log.files.values():
+        files.make_directory(os.path.dirname(path), 0o700)
+
+
+def _caps(config: Config) -> tuple[int, int]:
+    """The caps of the server, lowered where there are not enough descriptors for them."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    wanted = config.server.max_connections
+    possible = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard - _OTHER_DESCRIPTORS)
+    if possible < wanted:
+        log.warning("fewer_connections", wanted=wanted, possible=possible, reason="descriptor limit")
+    return possible, config.server.max_connections_per_uid
+
+
+def _own_peer() -> Peer:
+    return Peer(os.getpid(), os.geteuid(), frozenset((os.getegid(), *os.getgroups())))
+
+
+@contextlib.contextmanager
+def _listen(path: str) -> Iterator[socket.socket]:
+    """The listening socket: the one that systemd passed, or one bound here and removed afterwards."""
+    passed = listening_socket()
+    if passed is not None:
+        with socket.socket(fileno=passed) as listening:
+            yield listening
+        return
+    directory = os.path.dirname(path)
+    files.make_directory(directory)
+    with _locked_directory(directory):
+        _clear(path)
+        listening = _bind(path)
+    bound = os.stat(path).st_ino
+    try:
+        with listening:
+            yield listening
+    finally:
+        with contextlib.suppress(OSError):  # gone already, or another's by now
+            if os.stat(path).st_ino == bound:
+                os.unlink(path)
+
+
+@contextlib.contextmanager
+def _locked_directory(path: str) -> Iterator[None]:
+    """Two starts do not look and bind at the same time."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _clear(path: str) -> None:
+    """Remove a socket on which nobody listens. Raises `AlreadyRunning` if somebody does."""
+    try:
+        if not stat.S_ISSOCK(os.lstat(path).st_mode):
+            raise UnusablePath(f"{path} is in the way: it is not a socket")
+    except FileNotFoundError:
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(1)
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            os.unlink(path)
+            return
+        except OSError as error:  # a time-out, say: somebody is there, and busy
+            raise AlreadyRunning(f"somebody listens on {path} ({error})") from None
+        raw = probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+        pid = struct.unpack("iII", raw)[0]
+    raise AlreadyRunning(f"a daemon (pid {pid}) answers on {path} already; stop it, or name another --socket")
+
+
+def _bind(path: str) -> socket.socket:
+    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    umask = os.umask(0o177)  # nobody else connects before it is all set up
+    try:
+        listening.bind(path)
+        listening.listen(BACKLOG)
+        # For all to connect if root serves: what a peer may do depends on who it is.
+        os.chmod(path, 0o666 if os.geteuid() == 0 else 0o600)
+    except OSError as error:
+        listening.close()
+        raise UnusablePath(f"cannot listen on {path}: {error.strerror}") from None
+    finally:
+        os.umask(umask)
+    return listening
+
+
+def _log_loop_failure(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    log.failure("loop_failed", context.get("exception"), message=context["message"])

@@ -1,0 +1,82 @@
+"""What systemd passes and wants to hear: sockets, notifications, the watchdog.
+
+Outside systemd there is none of its variables, and everything here does nothing.
+"""
+
+import os
+import time
+
+import sdnotify
+
+_FIRST_DESCRIPTOR = 3
+SOCKET_NAME = "pki2fad.socket"  # FileDescriptorName= is the unit's name unless it is set
+
+
+def listening_socket() -> int | None:
+    """The descriptor of the listening socket that systemd passed, by its name, or alone.
+
+    The variables are taken out of the environment, as they hold for this process only.
+    """
+    pid = os.environ.pop("LISTEN_PID", "")
+    count = os.environ.pop("LISTEN_FDS", "")
+    names = os.environ.pop("LISTEN_FDNAMES", "").split(":")
+    if pid != str(os.getpid()) or not count.isdecimal():
+        return None
+    descriptors = range(_FIRST_DESCRIPTOR, _FIRST_DESCRIPTOR + int(count))
+    for descriptor in descriptors:
+        os.set_inheritable(descriptor, False)
+    named = dict(zip(names, descriptors, strict=False))
+    if SOCKET_NAME in named:
+        return named[SOCKET_NAME]
+    return descriptors[0] if len(descriptors) == 1 else None
+
+
+def watchdog_period() -> float | None:
+    """Seconds between two pings: half of what systemd allows; None where it does not watch us."""
+    usec = os.environ.get("WATCHDOG_USEC", "")
+    if not usec.isdecimal() or os.environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
+        return None
+    return int(usec) / 2_000_000
+
+
+class Notifier:
+    """Tells systemd how the service is."""
+
+    def __init__(self) -> None:
+        self._notifier = sdnotify.SystemdNotifier() if os.environ.get("NOTIFY_SOCKET") else None
+        if self._notifier is not None and self._notifier.socket is not None:
+            self._notifier.socket.setblocking(False)  # an unread one must not hang the loop
+
+    def ready(self, status: str) -> None:
+        """Requests are answered."""
+        self._notify("READY=1", _status(status))
+
+    def status(self, status: str) -> None:
+        """A line for `systemctl status`."""
+        self._notify(_status(status))
+
+    def reloading(self) -> None:
+        """The configuration is read again; `ready` ends it."""
+        self._notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
+
+    def stopping(self) -> None:
+        """No more connections are accepted."""
+        self._notify("STOPPING=1", _status("stopping"))
+
+    def watchdog(self) -> None:
+        """The loop that answers requests is alive."""
+        self._notify("WATCHDOG=1")
+
+    def close(self) -> None:
+        """Close the socket."""
+        if self._notifier is not None and self._notifier.socket is not None:
+            self._notifier.socket.close()
+
+    def _notify(self, *lines: str) -> None:
+        if self._notifier is not None:
+            self._notifier.notify("\n".join(lines))
+
+
+def _status(text: str) -> str:
+    """sdnotify loses what is not latin-1, and a line end would begin another assignment."""
+    return "STATUS=" + text.encode("ascii", "replace").decode().replace("\n", " ")
