@@ -1,0 +1,1 @@
+"""pki2factl: the command-line client of pki2fad."""

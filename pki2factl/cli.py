@@ -1,0 +1,103 @@
+"""The command tree: arguments to a command, its exceptions to messages and exit codes."""
+
+import argparse
+import importlib
+import sys
+
+from pki2fad import __version__
+from pki2fad.errors import (
+    ConnectionLost,
+    Forbidden,
+    Internal,
+    Locked,
+    NotReachable,
+    Pki2fadError,
+    ProtocolError,
+    Refusal,
+    Throttled,
+    Unavailable,
+    UnusablePath,
+)
+
+from . import ui
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+# Each is a module in `commands` with HELP, add_arguments(parser) and run(options) -> exit code.
+COMMANDS = (
+    "init",
+    "keygen",
+    "seal",
+    "load",
+    "generate",
+    "verify",
+    "accounts",
+    "remove",
+    "status",
+)
+
+_EXIT_CODES: "tuple[tuple[type[BaseException], int], ...]" = (
+    (NotReachable, ui.NOT_REACHABLE),
+    (Forbidden, ui.FORBIDDEN),
+    (Throttled, ui.TRY_LATER),
+    (Unavailable, ui.TRY_LATER),
+    (Locked, ui.TRY_LATER),
+    (Internal, ui.FAILED),
+    (Refusal, ui.REFUSED),
+    (ConnectionLost, ui.FAILED),
+    (ProtocolError, ui.FAILED),
+    (UnusablePath, ui.FAILED),
+    (OSError, ui.FAILED),
+    (Pki2fadError, ui.REFUSED),
+)
+
+
+def main(arguments: "Sequence[str] | None" = None) -> int:
+    """Run one command; returns the exit status."""
+    options = _parser(sys.argv[1:] if arguments is None else arguments).parse_args(arguments)
+    try:
+        status: int = options.run(options)
+        ui.flush()
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        ui.abandon_output()
+        return ui.FAILED
+    except (Pki2fadError, OSError) as error:
+        _explain(error)
+        return next(code for kind, code in _EXIT_CODES if isinstance(error, kind))
+    return status
+
+
+def _explain(error: Exception) -> None:
+    code = f"{error.code}: " if isinstance(error, Refusal) else ""
+    ui.error(f"{code}{error}")
+    if isinstance(error, Refusal) and error.retry_after is not None:
+        ui.hint(f"try again in {error.retry_after} s")
+    elif isinstance(error, NotReachable):
+        ui.hint("start it with 'pki2fad', or name its socket with --socket")
+
+
+def _parser(arguments: "Sequence[str]") -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="pki2factl",
+        description="Make keys, load sealed seeds, and ask pki2fad for codes and verdicts.",
+        epilog="exit codes: 0 done or valid, 1 invalid code, 2 usage, 3 daemon not reachable, 4 forbidden,"
+        " 5 throttled, unavailable or locked: try later, 6 any other refusal,"
+        " 7 internal or input/output error",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--socket", metavar="PATH", help="the daemon's socket")
+    parser.add_argument("--version", action="version", version=f"pki2factl {__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    named = [name for name in arguments if name in COMMANDS]
+    for name in named[:1] or COMMANDS:  # the others need not be imported when one is named
+        module = importlib.import_module(f"pki2factl.commands.{name}")
+        text: str = module.HELP
+        command = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
+        command.add_argument("--json", action="store_true", help="print the result as JSON")
+        module.add_arguments(command)
+        command.set_defaults(run=module.run)
+    return parser

@@ -1,0 +1,35 @@
+"""`pki2factl keygen`: make an RSA key pair."""
+
+import argparse
+import os
+
+from .. import ui
+
+HELP = "make an RSA key pair"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Where to, and how large."""
+    parser.add_argument("--private", metavar="FILE", help="default: host.pem in the config directory")
+    parser.add_argument("--public", metavar="FILE", help="default: host.pub.pem beside the private key")
+    parser.add_argument("--bits", type=int, default=4096, metavar="N", help="at least 3072 (default: 4096)")
+    parser.add_argument(
+        "--force", action="store_true", help="overwrite; what is sealed to the old key is lost"
+    )
+
+
+def run(options: argparse.Namespace) -> int:
+    """Make it."""
+    from pki2fad import files, paths
+
+    from ..keypair import make
+
+    private = options.private or os.path.join(paths.config_dir(), paths.PRIVATE_KEY)
+    public = options.public or os.path.join(os.path.dirname(private), paths.PUBLIC_KEY)
+    for path in (private, public):
+        files.make_directory(os.path.dirname(os.path.abspath(path)))
+    fingerprint = make(private, public, options.bits, force=options.force)
+    text = f"private key: {private}\npublic key:  {public}\nfingerprint: {fingerprint}"
+    data = {"private": private, "public": public, "fingerprint": fingerprint}
+    ui.result(text, data, as_json=options.json)
+    return ui.DONE

@@ -1,0 +1,22 @@
+"""`pki2factl remove`: remove an account."""
+
+import argparse
+
+from pki2fad.client import Client
+
+from .. import ui
+
+HELP = "remove an account; its codes stay spent, should the same seed come back"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The account: it has to be named."""
+    parser.add_argument("account", metavar="NAME")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Ask the daemon."""
+    with Client(options.socket) as client:
+        client.remove(options.account)
+    ui.result(f"removed {options.account}", {"account": options.account}, as_json=options.json)
+    return ui.DONE

@@ -1,0 +1,46 @@
+"""`pki2factl seal`: the issuer's side: seal a seed to a host's key."""
+
+import argparse
+
+from .. import ui
+
+HELP = "seal a new seed, or one from standard input, to a host's public key"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """To whom, what, and where to."""
+    parser.add_argument("--to", required=True, metavar="PUBLIC.pem", help="the host's public key")
+    parser.add_argument(
+        "--seed-stdin", action="store_true", help="take the seed from standard input, as hex digits"
+    )
+    parser.add_argument("--out", metavar="FILE", help="write the sealed seed there instead of printing it")
+    parser.add_argument(
+        "--uri-out", metavar="FILE", help="write the otpauth: URI there, for an authenticator"
+    )
+
+
+def run(options: argparse.Namespace) -> int:
+    """Seal it."""
+    from pki2fad import envelope, files, memory, otp
+    from pki2fad.errors import BadRequest
+
+    key = envelope.load_public(files.read(options.to), options.to)
+    if options.seed_stdin:
+        try:
+            seed = envelope.seed_from_hex(ui.read_stdin().removesuffix(b"\n"))
+        except ValueError as error:
+            raise BadRequest(str(error)) from None
+    else:
+        seed = envelope.new_seed()
+    sealed = envelope.sealed_to_text(envelope.seal_seed(key, seed))
+    uri = otp.otpauth_uri(seed, otp.Parameters(), "default")
+    memory.wipe(seed)
+    if options.uri_out:
+        files.create(options.uri_out, uri.encode() + b"\n", files.PRIVATE)
+    if options.out:
+        files.create(options.out, sealed, files.PUBLIC)
+    data = {"sealed": sealed.decode().strip(), "fingerprint": envelope.fingerprint(key)}
+    ui.result(options.out or data["sealed"], data, as_json=options.json)
+    if not options.uri_out and not options.seed_stdin:
+        ui.secret(uri, "the otpauth: URI is shown on a terminal only; write it with --uri-out FILE")
+    return ui.DONE

@@ -1,0 +1,96 @@
+"""What a command prints, and where. The rules:
+
+- stdout carries results, and nothing else; with `--json` one JSON value.
+- stderr carries `pki2factl: error: ...`, `pki2factl: hint: ...` and progress.
+- An `otpauth:` URI, which has the seed in it, is shown only on a terminal.
+- A spinner moves only on a terminal.
+
+This module is on the client's path.
+"""
+
+import os
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, TypeVar
+
+    T = TypeVar("T")
+
+# Exit codes, documented in README.md.
+DONE = 0
+INVALID = 1
+USAGE = 2
+NOT_REACHABLE = 3
+FORBIDDEN = 4
+TRY_LATER = 5
+REFUSED = 6
+FAILED = 7
+
+
+def result(text: str, data: "Any", *, as_json: bool) -> None:
+    """Print a result: `text`, or `data` as JSON."""
+    if as_json:
+        import json  # only here: the client's path does not pay for it
+
+        text = json.dumps(data)
+    if text:
+        print(text)
+
+
+def error(message: str) -> None:
+    """Say why the command did not do its work."""
+    print(f"pki2factl: error: {message}", file=sys.stderr)
+
+
+def hint(message: str) -> None:
+    """Say what to do next."""
+    print(f"pki2factl: hint: {message}", file=sys.stderr)
+
+
+def secret(text: str, instead: str) -> None:
+    """Show a secret if stdout is a terminal, and else say on stderr `instead`."""
+    if sys.stdout.isatty():
+        print(text)
+    else:
+        hint(instead)
+
+
+def read_stdin() -> bytes:
+    """All of standard input, up to a megabyte."""
+    return sys.stdin.buffer.read(1024 * 1024)
+
+
+def with_spinner(message: str, work: "Callable[[], T]") -> "T":
+    """Do something that takes a while, with a spinner on stderr if that is a terminal."""
+    if not sys.stderr.isatty():
+        return work()
+    import itertools
+    import threading
+
+    done = threading.Event()
+
+    def spin() -> None:
+        frames = itertools.cycle("|/-\\")
+        while not done.wait(0.1):
+            print(f"\r{message} {next(frames)}", end="", file=sys.stderr, flush=True)
+        print("\r" + " " * (len(message) + 2) + "\r", end="", file=sys.stderr, flush=True)
+
+    thread = threading.Thread(target=spin)
+    thread.start()
+    try:
+        return work()
+    finally:
+        done.set()
+        thread.join()
+
+
+def flush() -> None:
+    """Write out what was printed. Raises `OSError` if that fails, on a full disk say."""
+    sys.stdout.flush()
+
+
+def abandon_output() -> None:
+    """Nobody reads stdout any more: let the interpreter's own flush at the end go nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
