@@ -1,0 +1,47 @@
+"""Fixtures for tests of every kind."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support.daemon import Daemon, short_directory
+
+from pki2fad import envelope
+from pki2fad.envelope import PrivateKey
+
+VECTORS = Path(__file__).parent / "vectors"
+
+
+@pytest.fixture(scope="session")
+def host_key() -> PrivateKey:
+    """A host's key; 3072 bits, the least that is taken, since making it is the slowest part."""
+    return envelope.generate_key(3072)
+
+
+@pytest.fixture(scope="session")
+def other_key() -> PrivateKey:
+    """The key of another host."""
+    return envelope.generate_key(3072)
+
+
+@pytest.fixture(scope="session")
+def rfc() -> dict[str, list[dict[str, object]]]:
+    """The vectors of RFC 4226 appendix D and RFC 6238 appendix B."""
+    return json.loads((VECTORS / "rfc.json").read_text())
+
+
+@pytest.fixture
+def short_path() -> Iterator[Path]:
+    """A temporary directory with a short path, for sockets."""
+    with short_directory() as path:
+        yield path
+
+
+@pytest.fixture
+def daemon(short_path: Path, host_key: PrivateKey) -> Iterator[Daemon]:
+    """A daemon with a key and no account, not started yet."""
+    daemon = Daemon(short_path)
+    daemon.install_key(envelope.private_pem(host_key))
+    yield daemon
+    daemon.close()

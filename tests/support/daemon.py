@@ -1,0 +1,211 @@
+"""A real daemon, started by the installed command, in directories of its own."""
+
+import contextlib
+import os
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pki2fad.client import Client
+
+BIN = Path(sys.executable).parent
+PKI2FAD = str(BIN / "pki2fad")
+PKI2FACTL = str(BIN / "pki2factl")
+
+# For a loaded machine; what is waited for is an event, so nothing waits so long unless it fails.
+PATIENCE = 30.0
+
+
+def environment(home: Path, **more: str) -> dict[str, str]:
+    """Our environment without what would point a command at another daemon."""
+    unwanted = ("XDG_", "PKI2FAD_", "NOTIFY_", "LISTEN_", "WATCHDOG_", "JOURNAL_")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(unwanted)}
+    for name in ("RUNTIME_DIRECTORY", "STATE_DIRECTORY", "LOGS_DIRECTORY", "CREDENTIALS_DIRECTORY"):
+        kept.pop(name, None)
+    return {**kept, "HOME": str(home), **more}
+
+
+class Daemon:
+    """The directories of one daemon, and the daemon when it runs.
+
+    `root` is short, since a socket's path is at most 107 bytes long.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.config_dir = root / "config"
+        self.state_dir = root / "state"
+        self.log_dir = root / "log"
+        self.socket = root / "socket"
+        self.codes_log = self.log_dir / "codes.log"
+        self.state_file = self.state_dir / "state.db"
+        self.seeds_dir = self.config_dir / "seeds.d"
+        self.stderr = root / "stderr"
+        self.process: subprocess.Popen[bytes] | None = None
+        self._notifications: socket.socket | None = None
+
+    @property
+    def pid(self) -> int:
+        assert self.process is not None
+        return self.process.pid
+
+    def arguments(self) -> list[str]:
+        """The options that keep it in its own directories."""
+        return [
+            f"--config-dir={self.config_dir}",
+            f"--state-dir={self.state_dir}",
+            f"--log-dir={self.log_dir}",
+            f"--socket={self.socket}",
+        ]
+
+    def install_key(self, private_pem: bytes) -> Path:
+        """Put a private key where the daemon looks for it."""
+        self.config_dir.mkdir(mode=0o700, exist_ok=True)
+        path = self.config_dir / "host.pem"
+        path.touch(mode=0o600)
+        path.write_bytes(private_pem)
+        return path
+
+    def configure(self, toml: str) -> None:
+        """Write the configuration file."""
+        self.config_dir.mkdir(mode=0o700, exist_ok=True)
+        (self.config_dir / "pki2fad.toml").write_text(toml)
+
+    def spawn(self, *more: str, command: list[str] | None = None, **env: str) -> "subprocess.Popen[bytes]":
+        """Start it and do not wait. `command` goes before, `setpriv ...` say."""
+        notify = self.root / "notify"
+        notify.unlink(missing_ok=True)
+        self._close_notifications()
+        self._notifications = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._notifications.bind(str(notify))
+        notify.chmod(0o666)
+        with self.stderr.open("ab") as stderr:
+            self.process = subprocess.Popen(
+                [*(command or []), PKI2FAD, *self.arguments(), *more],
+                env=environment(self.root, NOTIFY_SOCKET=str(notify), **env),
+                cwd=self.root,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=stderr,
+            )
+        return self.process
+
+    def start(self, *more: str, command: list[str] | None = None, **env: str) -> "Daemon":
+        """Start it and wait until it says READY=1."""
+        self.spawn(*more, command=command, **env)
+        self.wait_for("READY=1")
+        return self
+
+    def wait_for(self, assignment: str) -> list[str]:
+        """Read notifications until one has this assignment; returns that one's lines."""
+        assert self.process is not None
+        assert self._notifications is not None
+        deadline = time.monotonic() + PATIENCE
+        with contextlib.closing(select.epoll()) as poll:
+            poll.register(self._notifications, select.EPOLLIN)
+            exited = os.pidfd_open(self.process.pid)
+            try:
+                poll.register(exited, select.EPOLLIN)
+                while (left := deadline - time.monotonic()) > 0:
+                    ready = [descriptor for descriptor, _ in poll.poll(left)]
+                    if self._notifications.fileno() in ready:
+                        lines = self._notifications.recv(4096).decode().split("\n")
+                        if assignment in lines:
+                            return lines
+                    elif exited in ready:
+                        raise AssertionError(f"the daemon ended: {self.log()}")
+            finally:
+                os.close(exited)
+        raise AssertionError(f"no {assignment} came: {self.log()}")
+
+    def reload(self) -> list[str]:
+        """SIGHUP, and wait until it is over; returns the lines of its READY=1."""
+        self.signal(signal.SIGHUP)
+        self.wait_for("RELOADING=1")
+        return self.wait_for("READY=1")
+
+    def signal(self, number: int) -> None:
+        assert self.process is not None
+        self.process.send_signal(number)
+
+    def wait(self) -> int:
+        """Wait until it ended; returns its exit status."""
+        assert self.process is not None
+        return self.process.wait(PATIENCE)
+
+    def stop(self) -> int:
+        self.signal(signal.SIGTERM)
+        return self.wait()
+
+    def kill(self) -> None:
+        """SIGKILL, and wait until it is gone."""
+        self.signal(signal.SIGKILL)
+        self.wait()
+
+    def log(self) -> str:
+        """What it has written to stderr, in all its lives."""
+        return self.stderr.read_text() if self.stderr.exists() else ""
+
+    def client(self, timeout: float = PATIENCE) -> Client:
+        return Client(str(self.socket), timeout)
+
+    def ctl(self, *arguments: str, **options: Any) -> "subprocess.CompletedProcess[str]":
+        """Run the installed pki2factl against it."""
+        return ctl(self.root, "--socket", str(self.socket), *arguments, **options)
+
+    def close(self) -> None:
+        """End it, if it runs."""
+        self._close_notifications()
+        if self.process is not None and self.process.poll() is None:
+            self.process.terminate()
+            try:
+                self.process.wait(5)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+
+    def _close_notifications(self) -> None:
+        if self._notifications is not None:
+            self._notifications.close()
+            self._notifications = None
+
+
+def ctl(
+    home: Path,
+    *arguments: str,
+    command: list[str] | None = None,
+    env: dict[str, str] | None = None,
+    **options: Any,
+) -> "subprocess.CompletedProcess[str]":
+    """Run the installed pki2factl; `input` is text."""
+    options.setdefault(
+        "stdin" if "input" not in options else "input", options.get("input", subprocess.DEVNULL)
+    )
+    return subprocess.run(
+        [*(command or []), PKI2FACTL, *arguments],
+        env=environment(home, **(env or {})),
+        cwd=home,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+        **options,
+    )
+
+
+@contextlib.contextmanager
+def short_directory() -> Iterator[Path]:
+    """A temporary directory whose path leaves room for a socket's name."""
+    path = Path(tempfile.mkdtemp(prefix="p2f-"))
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)

@@ -1,0 +1,37 @@
+"""The independent peers that tests hold pki2fad against, and what happens where one is missing."""
+
+import os
+import shutil
+
+import pytest
+
+# Command -> the Debian package that has it.
+PACKAGES = {
+    "openssl": "openssl",
+    "oathtool": "oathtool",
+    "gcc": "gcc",
+    "systemd-analyze": "systemd",
+    "setpriv": "util-linux",
+    "unshare": "util-linux",
+}
+
+
+def require(command: str) -> str:
+    """The path of a peer; without it the test is skipped, or fails with PKI2FA_REQUIRE_PEERS=1."""
+    path = shutil.which(command)
+    if path is None:
+        missing(f"{command} (apt-get install {PACKAGES[command]})")
+    return path
+
+
+def require_root() -> None:
+    """Skip, or fail, unless the test runs as root."""
+    if os.geteuid() != 0:
+        missing("root (this test changes users or mounts)")
+
+
+def missing(what: str) -> None:
+    message = f"this test needs {what}"
+    if os.environ.get("PKI2FA_REQUIRE_PEERS") == "1":
+        pytest.fail(message)
+    pytest.skip(message)
