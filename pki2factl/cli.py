@@ -92,8 +92,7 @@ def _parser(arguments: "Sequence[str]") -> argparse.ArgumentParser:
     parser.add_argument("--socket", metavar="PATH", help="the daemon's socket")
     parser.add_argument("--version", action="version", version=f"pki2factl {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    named = [name for name in arguments if name in COMMANDS]
-    for name in named[:1] or COMMANDS:  # the others need not be imported when one is named
+    for name in _named(arguments) or COMMANDS:  # the others need not be imported when one is named
         module = importlib.import_module(f"pki2factl.commands.{name}")
         text: str = module.HELP
         command = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
@@ -101,3 +100,9 @@ def _parser(arguments: "Sequence[str]") -> argparse.ArgumentParser:
         module.add_arguments(command)
         command.set_defaults(run=module.run)
     return parser
+
+
+def _named(arguments: "Sequence[str]") -> "list[str]":
+    """The command, if it can be told before the arguments are parsed."""
+    rest = list(arguments[2:] if arguments[:1] == ["--socket"] else arguments)
+    return [name for name in rest[:1] if name in COMMANDS]

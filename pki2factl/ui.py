@@ -49,9 +49,9 @@ def hint(message: str) -> None:
     print(f"pki2factl: hint: {message}", file=sys.stderr)
 
 
-def secret(text: str, instead: str) -> None:
-    """Show a secret if stdout is a terminal, and else say on stderr `instead`."""
-    if sys.stdout.isatty():
+def secret(text: str, instead: str, *, as_json: bool) -> None:
+    """Show a secret if stdout is a terminal and no JSON, and else say on stderr `instead`."""
+    if sys.stdout.isatty() and not as_json:
         print(text)
     else:
         hint(instead)

@@ -1,6 +1,7 @@
 """The command line of the daemon."""
 
 import argparse
+import contextlib
 import os
 import sys
 from collections.abc import Sequence
@@ -52,10 +53,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _announce(settings: Config) -> None:
-    print(f"pki2fad: socket {settings.socket}")
-    for path in settings.minute_log.files.values():
-        print(f"pki2fad: minute log {path}")
-    sys.stdout.flush()
+    lines = [f"pki2fad: socket {settings.socket}"]
+    lines += [f"pki2fad: minute log {path}" for path in settings.minute_log.files.values()]
+    with contextlib.suppress(OSError):  # nobody may be listening
+        print("\n".join(lines), flush=True)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -36,6 +36,7 @@ class ServerConfig:
 class Config:
     """Every setting of the daemon; all paths are absolute."""
 
+    file: str  # where the settings came from, or would have
     config_dir: str
     state_dir: str
     log_dir: str
@@ -81,6 +82,7 @@ def load(file: str | None, given: Mapping[str, str | None]) -> Config:
         )
     key = settings.get("key") or paths.credential(paths.PRIVATE_KEY)
     config = Config(
+        file=file,
         config_dir=config_dir,
         state_dir=state_dir,
         log_dir=log_dir,

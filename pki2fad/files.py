@@ -42,6 +42,13 @@ def make_directory(path: str, mode: int | None = None) -> list[str]:
     return [*made, path]
 
 
+def require_absent(*files_to_be: str | None) -> None:
+    """Raise `UnusablePath` if one of these is there, before something else is made in vain."""
+    for path in files_to_be:
+        if path is not None and os.path.lexists(path):
+            raise UnusablePath(f"{path} exists already; it is never overwritten")
+
+
 def create(path: str, data: bytes, mode: int) -> None:
     """Write a file that must not exist yet. Raises `UnusablePath`, also when it does."""
     with _temporary(path, data, mode) as temporary:

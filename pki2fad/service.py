@@ -20,6 +20,7 @@ from pki2fad.envelope import MasterKey, PrivateKey
 from pki2fad.errors import (
     AlreadyRunning,
     BadSeal,
+    ConfigError,
     Pki2fadError,
     UnusableKey,
     UnusablePath,
@@ -43,7 +44,7 @@ _OTHER_DESCRIPTORS = 64
 
 def check(config: Config) -> None:
     """Raise `ConfigError` if a name in the configuration is not known to this system."""
-    Access(config.access, os.geteuid())
+    _access(config)
 
 
 def run(config: Config, reload_config: Callable[[], Config], started: Callable[[], None]) -> None:
@@ -115,7 +116,7 @@ class _Service:
         keyring.floors = store.begin_boot(clock.boot_id(), reading.wall)
         self._agent = Agent(
             keyring,
-            Access(config.access, os.geteuid()),
+            _access(config),
             lambda sealed: envelope.open_seed(private, sealed),
             reading,
         )
@@ -153,7 +154,7 @@ class _Service:
         status = None
         try:
             config = self._reload_config()
-            access = Access(config.access, os.geteuid())
+            access = _access(config)
             _make_log_directories(config)
         except Pki2fadError as error:
             log.error("reload_failed", reason=error)
@@ -193,6 +194,13 @@ class _Service:
     def _ping(self, period: float) -> None:
         self._notifier.watchdog()
         asyncio.get_running_loop().call_later(period, self._ping, period)
+
+
+def _access(config: Config) -> Access:
+    try:
+        return Access(config.access, os.geteuid())
+    except ConfigError as error:
+        raise ConfigError(f"{config.file}: {error}") from None
 
 
 def _host_key(path: str) -> PrivateKey:
@@ -320,8 +328,9 @@ def _bind(path: str) -> socket.socket:
     try:
         listening.bind(path)
         listening.listen(BACKLOG)
-        # For all to connect if root serves: what a peer may do depends on who it is.
-        os.chmod(path, 0o666 if os.geteuid() == 0 else 0o600)
+        # For all to connect if root or systemd started us: what a peer may do depends on who it is.
+        shared = os.geteuid() == 0 or "RUNTIME_DIRECTORY" in os.environ
+        os.chmod(path, 0o666 if shared else 0o600)
     except OSError as error:
         listening.close()
         raise UnusablePath(f"cannot listen on {path}: {error.strerror}") from None

@@ -18,44 +18,69 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Make what is missing; nothing is ever overwritten."""
-    from pki2fad import envelope, files, memory, otp, paths
-    from pki2fad.errors import UnusablePath
-
-    from ..keypair import make
+    from pki2fad import files, paths
 
     config_dir = os.path.abspath(options.config_dir or paths.config_dir())
-    private = os.path.join(config_dir, paths.PRIVATE_KEY)
-    public = os.path.join(config_dir, paths.PUBLIC_KEY)
     seeds = os.path.join(config_dir, paths.SEEDS_DIRECTORY)
     sealed = os.path.join(seeds, f"default{paths.SEALED_SUFFIX}")
+    needs_seed = not os.path.lexists(sealed)
+    if needs_seed:
+        files.require_absent(options.uri_out)
     made = [*files.make_directory(config_dir), *files.make_directory(seeds)]
-    if not os.path.lexists(private):
-        if os.path.lexists(sealed):
-            raise UnusablePath(f"{sealed} is there, but not the key {private} that opens it; move it away")
-        make(private, public, envelope.DEFAULT_BITS, force=False)
-        made += [private, public]
-    elif not os.path.lexists(public):
-        key = envelope.load_private(files.read(private), private)
-        files.create(public, envelope.public_pem(key.public_key()), files.PUBLIC)
-        made.append(public)
+    made += _make_keys(config_dir, None if needs_seed else sealed)
     uri = None
-    if not os.path.lexists(sealed):
-        key_to = envelope.load_public(files.read(public), public)
-        seed = envelope.new_seed()
-        uri = otp.otpauth_uri(seed, otp.Parameters(), "default")
-        if options.uri_out:  # first, so that no seed is in use that nobody has
-            files.create(options.uri_out, uri.encode() + b"\n", files.PRIVATE)
-            made.append(options.uri_out)
-        files.create(sealed, envelope.sealed_to_text(envelope.seal_seed(key_to, seed)), files.PUBLIC)
-        memory.wipe(seed)
-        made.append(sealed)
+    if needs_seed:
+        uri = _make_seed(config_dir, sealed, options.uri_out)
+        made += [path for path in (options.uri_out, sealed) if path]
     text = "\n".join(f"made {path}" for path in made) or f"everything is there already, in {config_dir}"
     ui.result(text, {"made": made, "config_dir": config_dir}, as_json=options.json)
     if uri is not None and not options.uri_out:
         ui.secret(
             uri,
-            "the otpauth: URI is shown on a terminal only, and just this once; the daemon makes codes"
+            "the otpauth: URI is not shown, as it is shown on a terminal only; the daemon makes codes"
             " without it",
+            as_json=options.json,
+        )
+    elif uri is None and options.uri_out:
+        ui.hint(
+            f"{options.uri_out} was not written: no seed was made, and a sealed one does not tell its URI"
         )
     ui.hint(f"now run: pki2fad{f' --config-dir {config_dir}' if options.config_dir else ''}")
     return ui.DONE
+
+
+def _make_keys(config_dir: str, sealed: str | None) -> list[str]:
+    """Make those of both key files that are missing; `sealed` is a seed that the key has to open."""
+    from pki2fad import envelope, files, paths
+    from pki2fad.errors import UnusablePath
+
+    from ..keypair import make
+
+    private = os.path.join(config_dir, paths.PRIVATE_KEY)
+    public = os.path.join(config_dir, paths.PUBLIC_KEY)
+    if not os.path.lexists(private):
+        if sealed is not None:
+            raise UnusablePath(f"{sealed} is there, but not the key {private} that opens it; move it away")
+        make(private, public, envelope.DEFAULT_BITS, force=False)
+        return [private, public]
+    if not os.path.lexists(public):
+        key = envelope.load_private(files.read(private), private)
+        files.create(public, envelope.public_pem(key.public_key()), files.PUBLIC)
+        return [public]
+    return []
+
+
+def _make_seed(config_dir: str, sealed: str, uri_out: str | None) -> str:
+    """Seal a new seed to the host's key; returns its otpauth URI."""
+    from pki2fad import envelope, files, memory, otp, paths
+
+    private = os.path.join(config_dir, paths.PRIVATE_KEY)
+    key = envelope.load_private(files.read(private), private).public_key()
+    seed = envelope.new_seed()
+    uri = otp.otpauth_uri(seed, otp.Parameters(), "default")
+    text = envelope.sealed_to_text(envelope.seal_seed(key, seed))
+    memory.wipe(seed)
+    if uri_out:  # first, so that no seed is in use that nobody has
+        files.create(uri_out, uri.encode() + b"\n", files.PRIVATE)
+    files.create(sealed, text, files.PUBLIC)
+    return uri

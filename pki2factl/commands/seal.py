@@ -24,6 +24,7 @@ def run(options: argparse.Namespace) -> int:
     from pki2fad import envelope, files, memory, otp
     from pki2fad.errors import BadRequest
 
+    files.require_absent(options.out, options.uri_out)
     key = envelope.load_public(files.read(options.to), options.to)
     if options.seed_stdin:
         try:
@@ -42,5 +43,9 @@ def run(options: argparse.Namespace) -> int:
     data = {"sealed": sealed.decode().strip(), "fingerprint": envelope.fingerprint(key)}
     ui.result(options.out or data["sealed"], data, as_json=options.json)
     if not options.uri_out and not options.seed_stdin:
-        ui.secret(uri, "the otpauth: URI is shown on a terminal only; write it with --uri-out FILE")
+        ui.secret(
+            uri,
+            "the otpauth: URI is not shown, as it is shown on a terminal only; --uri-out FILE writes it",
+            as_json=options.json,
+        )
     return ui.DONE
