@@ -226,8 +226,9 @@ class Client:
 
 def _is_dead(connection: socket.socket) -> bool:
     """True if the other side has closed it, or sent something that nobody asked for."""
+    connection.settimeout(0)  # with a time-out Python itself would wait
     try:
-        connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        connection.recv(1, socket.MSG_PEEK)
     except BlockingIOError:
         return False
     except OSError:

@@ -1,0 +1,110 @@
+"""What README.md and PROTOCOL.md print is what happens."""
+
+import os
+import re
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import msgpack
+import pytest
+from support import peers
+from support.daemon import Daemon, environment
+
+CHECKOUT = Path(__file__).parents[2]
+README = (CHECKOUT / "README.md").read_text()
+PROTOCOL = (CHECKOUT / "pki2fad" / "PROTOCOL.md").read_text()
+
+
+def block(label: str) -> str:
+    """The fenced block behind a comment `<!-- label -->`."""
+    found = re.search(rf"<!-- {label} -->\n```\w+\n(.*?)```", README, re.DOTALL)
+    assert found is not None, label
+    return found[1]
+
+
+@pytest.fixture
+def shell(daemon: Daemon) -> Path:
+    """A directory with `.venv` in it, whose commands find a running daemon with the account default."""
+    (daemon.root / ".venv").symlink_to(sys.prefix)
+    (daemon.config_dir / "host.pem").unlink()
+    run(f"pki2factl init --config-dir {daemon.config_dir}", daemon.root)
+    daemon.start()
+    return daemon.root
+
+
+def run(script: str, where: Path, path: Path | None = None) -> str:
+    """Run it as a user would; what it prints. 1 is the exit code of an invalid code."""
+    env = environment(where, PATH=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+    if path is not None:
+        env["PKI2FAD_SOCKET"] = str(path)
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", script],
+        cwd=where,
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode in (0, 1), done.stderr
+    assert not done.stderr.startswith("Traceback"), done.stderr
+    return done.stdout
+
+
+def test_the_first_examples_answer(shell: Path) -> None:
+    commands = [line.partition("#")[0].strip() for line in block("example: first").splitlines()]
+    generate, verify, accounts, status = (run(line, shell, shell / "socket") for line in commands)
+    assert re.fullmatch(r"\d{6}\n", generate)
+    assert verify == "invalid\n" or generate == "000000\n"
+    assert accounts.startswith("default  SHA1, 6 digits, 30 s")
+    assert "accounts: 1" in status
+
+
+def test_a_code_is_valid_once_as_the_transcript_says(shell: Path) -> None:
+    lines = block("example: once").splitlines()
+    script = "\n".join(line[2:] + " || true" for line in lines if line.startswith("$ "))
+    expected = [line for line in lines if not line.startswith("$ ")]
+    assert run(script, shell, shell / "socket").splitlines() == expected
+
+
+def test_the_program_prints_what_it_says(shell: Path) -> None:
+    program = block("example: python")
+    expected = re.findall(r"# (True|False)", program)
+    (shell / "program.py").write_text(program)
+    assert run("python program.py", shell, shell / "socket").split() == expected
+
+
+def test_seeds_are_sealed_as_shown(short_path: Path) -> None:
+    peers.require("openssl")
+    (short_path / ".venv").symlink_to(sys.prefix)
+    printed = run(block("example: seal"), short_path)
+    assert re.search(r"^[A-Za-z0-9+/]{683}=$", printed, re.MULTILINE)
+    assert (short_path / "deploy.uri").read_text().startswith("otpauth://totp/")
+
+
+def test_the_configuration_shown_is_valid(daemon: Daemon) -> None:
+    daemon.configure(block("example: toml"))
+    assert "valid" in run(f"pki2fad --check-config --config-dir {daemon.config_dir}", daemon.root)
+
+
+def test_the_run_command_makes_a_key_and_a_seed_and_serves() -> None:
+    command = block("command: run")
+    assert command.startswith("python3 -m venv .venv && .venv/bin/pip install . && ")
+    assert command.strip().endswith(".venv/bin/pki2factl init && .venv/bin/pki2fad")
+
+
+def test_the_exchange_in_hex_is_what_is_on_the_wire(shell: Path) -> None:
+    request, response = (
+        bytes.fromhex(
+            "".join(re.findall(r"^ {4,}((?:[0-9a-f]{2} )*[0-9a-f]{2})(?: {2,}|$)", part, re.MULTILINE))
+        )
+        for part in PROTOCOL.partition("## One exchange")[2].strip().rsplit("\n\n", 1)
+    )
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.connect(str(shell / "socket"))
+        connection.sendall(request)
+        received = connection.recv(4096)
+    assert msgpack.unpackb(request) == [0, 1, "verify", [{"code": "123456"}]]
+    assert received == response or msgpack.unpackb(received)[3] == {"valid": True}
