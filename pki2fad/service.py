@@ -2,37 +2,33 @@
 
 import asyncio
 import contextlib
-import fcntl
 import os
 import resource
 import signal
 import socket
 import stat
-import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
-from pki2fad import __version__, clock, envelope, files, log, memory, paths, seedfiles
+from pki2fad import __version__, clock, envelope, files, listener, log, memory, paths, seedfiles
 from pki2fad.access import Access, Peer
 from pki2fad.agent import Agent
 from pki2fad.config import Config
 from pki2fad.envelope import MasterKey, PrivateKey
 from pki2fad.errors import (
-    AlreadyRunning,
     BadSeal,
     ConfigError,
     Pki2fadError,
     UnusableKey,
-    UnusablePath,
     UnusableState,
 )
 from pki2fad.keyring import Keyring
 from pki2fad.minutelog import MinuteLog
 from pki2fad.otp import Parameters
 from pki2fad.process import UMASK
-from pki2fad.server import BACKLOG, Server
+from pki2fad.server import Server
 from pki2fad.store import Store
-from pki2fad.systemd import Notifier, listening_socket, watchdog_period
+from pki2fad.systemd import Notifier, watchdog_period
 
 # With a new state file, files of seeds.d older than this (seconds) may be of accounts whose codes were
 # used under an old state file; younger ones were made just now, for this start.
@@ -58,7 +54,7 @@ def run(config: Config, reload_config: Callable[[], Config], started: Callable[[
         files.make_directory(config.state_dir, 0o700)
         lock = files.lock(os.path.join(config.state_dir, paths.LOCK_FILE))
         resources.callback(os.close, lock)
-        listening = resources.enter_context(_listen(config.socket))
+        listening = resources.enter_context(listener.listening(config.socket))
         notifier = Notifier()
         resources.callback(notifier.close)
         asyncio.run(_serve(config, reload_config, started, listening, notifier))
@@ -265,78 +261,6 @@ def _caps(config: Config) -> tuple[int, int]:
 
 def _own_peer() -> Peer:
     return Peer(os.getpid(), os.geteuid(), frozenset((os.getegid(), *os.getgroups())))
-
-
-@contextlib.contextmanager
-def _listen(path: str) -> Iterator[socket.socket]:
-    """The listening socket: the one that systemd passed, or one bound here and removed afterwards."""
-    passed = listening_socket()
-    if passed is not None:
-        with socket.socket(fileno=passed) as listening:
-            yield listening
-        return
-    directory = os.path.dirname(path)
-    files.make_directory(directory)
-    with _locked_directory(directory):
-        _clear(path)
-        listening = _bind(path)
-    bound = os.stat(path).st_ino
-    try:
-        with listening:
-            yield listening
-    finally:
-        with contextlib.suppress(OSError):  # gone already, or another's by now
-            if os.stat(path).st_ino == bound:
-                os.unlink(path)
-
-
-@contextlib.contextmanager
-def _locked_directory(path: str) -> Iterator[None]:
-    """Two starts do not look and bind at the same time."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def _clear(path: str) -> None:
-    """Remove a socket on which nobody listens. Raises `AlreadyRunning` if somebody does."""
-    try:
-        if not stat.S_ISSOCK(os.lstat(path).st_mode):
-            raise UnusablePath(f"{path} is in the way: it is not a socket")
-    except FileNotFoundError:
-        return
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.settimeout(1)
-        try:
-            probe.connect(path)
-        except ConnectionRefusedError:
-            os.unlink(path)
-            return
-        except OSError as error:  # a time-out, say: somebody is there, and busy
-            raise AlreadyRunning(f"somebody listens on {path} ({error})") from None
-        raw = probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
-        pid = struct.unpack("iII", raw)[0]
-    raise AlreadyRunning(f"a daemon (pid {pid}) answers on {path} already; stop it, or name another --socket")
-
-
-def _bind(path: str) -> socket.socket:
-    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    umask = os.umask(0o177)  # nobody else connects before it is all set up
-    try:
-        listening.bind(path)
-        listening.listen(BACKLOG)
-        # For all to connect if root or systemd started us: what a peer may do depends on who it is.
-        shared = os.geteuid() == 0 or "RUNTIME_DIRECTORY" in os.environ
-        os.chmod(path, 0o666 if shared else 0o600)
-    except OSError as error:
-        listening.close()
-        raise UnusablePath(f"cannot listen on {path}: {error.strerror}") from None
-    finally:
-        os.umask(umask)
-    return listening
 
 
 def _log_loop_failure(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

@@ -1,0 +1,218 @@
+"""One connection: bytes in and out, who is at the other end, deadlines and back-pressure."""
+
+import asyncio
+import socket
+import struct
+from typing import TYPE_CHECKING, cast
+
+from pki2fad import clock, log, wire
+from pki2fad.access import Peer
+from pki2fad.errors import ProtocolError
+
+if TYPE_CHECKING:
+    from pki2fad.server import Server
+
+# Requests of one connection that are handled before the others have their turn: about 2 ms of work.
+REQUESTS_PER_TURN = 64
+
+# Seconds from the first byte of a message to its last: a load from a slow shell takes less.
+MESSAGE_DEADLINE = 10.0
+
+# Bytes that may wait for a slow reader; then no more of its requests are read.
+WRITE_LIMIT = 64 * 1024
+
+# Seconds for which a reader may be that slow before its connection is ended.
+WRITE_DEADLINE = 10.0
+
+# Connections that wait to be accepted: the kernel's usual bound (net.core.somaxconn).
+BACKLOG = 4096
+
+_SO_PEERGROUPS = 59
+_GROUPS_BUFFER = 1024  # bytes, the most that Python passes: 256 groups
+_UCRED = struct.Struct("iII")
+
+
+def credentials_of(connection: socket.socket) -> tuple[int, int, int]:
+    """Pid, uid and gid of the other end, as they were when it connected or began to listen."""
+    raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
+    pid, uid, gid = _UCRED.unpack(raw)
+    return pid, uid, gid
+
+
+def peer_of(connection: socket.socket) -> Peer:
+    """The other end, as the kernel attested it when it connected."""
+    pid, uid, gid = credentials_of(connection)
+    try:
+        raw = connection.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, _GROUPS_BUFFER)
+        groups = struct.unpack(f"{len(raw) // 4}I", raw)
+    except OSError:  # ERANGE: more than 256
+        log.warning("groups_ignored", pid=pid, uid=uid, reason="the peer is in more than 256 groups")
+        return Peer(pid, uid, frozenset())
+    return Peer(pid, uid, frozenset((gid, *groups)))
+
+
+class Connection(asyncio.Protocol):
+    """One client."""
+
+    def __init__(self, server: "Server") -> None:
+        self._server = server
+        self._decoder = wire.Decoder(wire.REQUEST, wire.REQUEST_LIMIT)
+        self._out: list[bytes] = []  # answers that have not been written, in order
+        self._held = 0  # of them, how many wait for a change to be kept
+        self._more = False  # what was read is not all handled
+        self._finished = False  # the client sends no more
+        self._ending = False  # nothing more will be handled
+        self._blocked = False  # the client does not read
+        self._message_deadline: asyncio.TimerHandle | None = None
+        self._message_position = -1
+        self._write_deadline: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Find out who it is, and whether there is room."""
+        self._transport = cast(asyncio.Transport, transport)
+        self._transport.set_write_buffer_limits(high=WRITE_LIMIT)
+        self.peer = peer_of(transport.get_extra_info("socket"))
+        if not self._server.admit(self):
+            self.abort()
+
+    def connection_lost(self, _error: Exception | None) -> None:
+        """Stop its timers and forget it."""
+        self._ending = True
+        self._more = False
+        _cancel(self._message_deadline)
+        _cancel(self._write_deadline)
+        self._server.forget(self)
+
+    def data_received(self, data: bytes) -> None:
+        """Handle what arrived."""
+        if not self._ending:
+            self._decoder.feed(data)
+            self._turn()
+
+    def eof_received(self) -> bool:
+        """The client sends no more; it still gets its answers."""
+        self._finished = True
+        if not self._more:
+            self._end()
+        return True
+
+    def pause_writing(self) -> None:
+        """Read no more from a client that does not read."""
+        self._blocked = True
+        self._transport.pause_reading()
+        self._watch_reader()
+
+    def resume_writing(self) -> None:
+        """Go on: the client has read."""
+        self._blocked = False
+        _cancel(self._write_deadline)
+        self._write_deadline = None
+        if self._more:
+            self._turn()
+        else:
+            self._transport.resume_reading()
+
+    def add(self, answer: bytes) -> None:
+        """An answer that may leave, behind those before it."""
+        self._out.append(answer)
+
+    def hold(self) -> int:
+        """The place of an answer that may not leave yet, for `settle`."""
+        self._out.append(b"")
+        self._held += 1
+        return len(self._out) - 1
+
+    def settle(self, slot: int, answer: bytes) -> None:
+        """The answer for a place that was held."""
+        self._out[slot] = answer
+        self._held -= 1
+
+    def release(self) -> None:
+        """Write all answers, if none of them is held."""
+        if self._held:
+            return
+        if self._out:
+            self._transport.write(b"".join(self._out))
+            self._out.clear()
+        if self._ending:
+            self._transport.close()
+            self._watch_reader()
+
+    def finish(self, deadline: float) -> None:
+        """Handle what was read, and end when its answers have been taken."""
+        while self._more and asyncio.get_running_loop().time() < deadline:
+            self._turn()
+        self._end()
+
+    def abort(self) -> None:
+        """End it now."""
+        self._ending = True
+        self._transport.abort()
+
+    def _turn(self) -> None:
+        """Handle what was read, as much as one turn allows, and write the answers."""
+        if self._ending:
+            return
+        reading = clock.read()
+        self._more = True
+        try:
+            for _ in range(REQUESTS_PER_TURN):
+                request = self._decoder.next()
+                if request is None:
+                    self._more = False
+                    break
+                self._server.handle(self, request, reading)
+        except ProtocolError as error:
+            self._violation(error)
+        self.release()
+        self._watch_message()
+        if self._ending:
+            return
+        if self._more:
+            self._transport.pause_reading()
+            if not self._blocked:
+                asyncio.get_running_loop().call_soon(self._turn)
+        elif self._finished:
+            self._end()
+        elif not self._blocked:
+            self._transport.resume_reading()
+
+    def _violation(self, error: ProtocolError) -> None:
+        log.warning("protocol_error", uid=self.peer.uid, pid=self.peer.pid, reason=error)
+        if error.msgid is not None:
+            message = ["bad_request", f"bad_request: {error}"]
+            self.add(wire.encode_response(error.msgid, message, None))
+        self._end()
+
+    def _end(self) -> None:
+        self._more = False
+        self._ending = True
+        self.release()
+
+    def _watch_message(self) -> None:
+        """Set a deadline for the message that has begun, and no longer for the one before."""
+        if self._message_deadline is not None and self._decoder.position != self._message_position:
+            self._message_deadline.cancel()
+            self._message_deadline = None
+        unfinished = self._decoder.partial and not self._more and not self._ending
+        if self._message_deadline is None and unfinished:
+            self._message_position = self._decoder.position
+            self._message_deadline = asyncio.get_running_loop().call_later(
+                MESSAGE_DEADLINE, self._expire, "its message is not finished"
+            )
+
+    def _watch_reader(self) -> None:
+        """Set a deadline for a client that does not take its answers."""
+        if self._write_deadline is None:
+            self._write_deadline = asyncio.get_running_loop().call_later(
+                WRITE_DEADLINE, self._expire, "it does not read"
+            )
+
+    def _expire(self, reason: str) -> None:
+        log.warning("connection_ended", uid=self.peer.uid, pid=self.peer.pid, reason=reason)
+        self.abort()
+
+
+def _cancel(timer: asyncio.TimerHandle | None) -> None:
+    if timer is not None:
+        timer.cancel()
