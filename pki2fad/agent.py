@@ -23,6 +23,7 @@ from pki2fad.errors import (
     UnknownMethod,
 )
 from pki2fad.keyring import Account, Keyring
+from pki2fad.memory import wipe
 from pki2fad.otp import Parameters
 from pki2fad.wire import Request
 
@@ -264,7 +265,7 @@ class Agent:
         try:
             return self._keyring.seal(name, seed, parameters)
         finally:
-            seed[:] = bytes(len(seed))
+            wipe(seed)
 
     def _put(self, account: Account, reading: Reading, file_digest: bytes | None = None) -> Edit:
         current = self._keyring.accounts.get(account.name)

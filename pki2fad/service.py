@@ -201,6 +201,8 @@ def _access(config: Config) -> Access:
 
 def _host_key(path: str) -> PrivateKey:
     """The host's private key, from a file that only its owner can read. Raises `UnusableKey`."""
+    if not os.path.lexists(path):
+        raise UnusableKey(f"there is no key {path}; make one with: pki2factl init")
     pem, status = files.read_with_status(path)
     passed = paths.credential(os.path.basename(path)) == path
     if not passed and status.st_mode & 0o077:
