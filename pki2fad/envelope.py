@@ -62,7 +62,8 @@ def load_private(pem: bytes, path: str) -> PrivateKey:
     """
     _check_pem(pem, path)
     if b"PRIVATE KEY-----" not in pem:
-        raise UnusableKey(f"{path} is a public key; the private key is needed here")
+        what = "a public key" if b"PUBLIC KEY-----" in pem else "no private key"
+        raise UnusableKey(f"{path} is {what}; the private key is needed here")
     try:
         key = serialization.load_pem_private_key(pem, None, unsafe_skip_rsa_key_validation=True)
     except TypeError:

@@ -107,11 +107,14 @@ def read_with_status(path: str, *, follow_links: bool = True) -> tuple[bytes, os
     flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | (0 if follow_links else os.O_NOFOLLOW)
     try:
         descriptor = os.open(path, flags)
-        with open(descriptor, "rb") as file:
+        try:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):
                 raise UnusablePath(f"{path} is not a regular file")
-            data = file.read(_READ_LIMIT + 1)
+            with open(descriptor, "rb", closefd=False) as file:
+                data = file.read(_READ_LIMIT + 1)
+        finally:
+            os.close(descriptor)
     except OSError as error:
         raise UnusablePath(f"cannot read {path}: {error.strerror}") from None
     if len(data) > _READ_LIMIT:

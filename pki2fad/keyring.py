@@ -73,7 +73,7 @@ class Keyring:
 
         They are kept: when time goes on by one step, one new code is made.
         """
-        if step != account.step:
+        if step != account.step or not account.codes:
             first, last = step - otp.WINDOW, step + otp.WINDOW
             kept = account.codes[1:] if step == account.step + 1 else ()
             new = range(first + len(kept), last + 1)

@@ -70,9 +70,13 @@ class Store:
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, files.PRIVATE))
             files.sync_directory(os.path.dirname(path))
             self._database = _connect(path)
-            self._migrate()
         except (sqlite3.Error, OSError) as error:
             raise self._unusable(error) from None
+        try:
+            self._migrate()
+        except UnusableState:
+            self._database.close()
+            raise
         self._leases: dict[int, int] = dict(self._rows("SELECT period, lease FROM periods"))
 
     def keyslots(self) -> dict[str, bytes]:
@@ -236,7 +240,7 @@ class Store:
             raise self._unusable(error) from None
 
     def _migrate(self) -> None:
-        ((version,),) = self._database.execute("PRAGMA user_version")
+        ((version,),) = self._rows("PRAGMA user_version")
         if version == len(_MIGRATIONS):
             return
         with self._transaction(durable=True):
@@ -256,7 +260,8 @@ class Store:
             return
         self._commits = 0
         if os.path.getsize(self._path + "-wal") > _LOG_LIMIT:
-            self._database.execute("PRAGMA wal_checkpoint(PASSIVE)")
+            with contextlib.suppress(sqlite3.Error):  # what was kept stays in the log
+                self._database.execute("PRAGMA wal_checkpoint(PASSIVE)")
         else:
             self._checkpoint = threading.Thread(target=_checkpoint, args=(self._path,), daemon=True)
             self._checkpoint.start()
@@ -269,8 +274,12 @@ def _safe_time(wall: float, period: int) -> int:
 
 def _connect(path: str) -> sqlite3.Connection:
     database = sqlite3.connect(path, isolation_level=None, timeout=5)
-    database.execute("PRAGMA journal_mode=WAL")
-    database.execute("PRAGMA wal_autocheckpoint=0")
+    try:
+        database.execute("PRAGMA journal_mode=WAL")
+        database.execute("PRAGMA wal_autocheckpoint=0")
+    except sqlite3.Error:
+        database.close()
+        raise
     return database
 
 
