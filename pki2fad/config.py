@@ -69,7 +69,7 @@ def load(file: str | None, given: Mapping[str, str | None]) -> Config:
     for name in PATH_SETTINGS:
         path = table.take(name, str, "an absolute path")
         if path is not None:
-            table.check(os.path.isabs(path), name, "an absolute path")
+            table.check(_is_path(path), name, "an absolute path")
             settings.setdefault(name, path)
     config_dir = settings.get("config_dir") or paths.config_dir()
     state_dir = settings.get("state_dir") or paths.state_dir()
@@ -99,7 +99,7 @@ def load(file: str | None, given: Mapping[str, str | None]) -> Config:
 def _parse(file: str) -> dict[str, Any]:
     try:
         return tomllib.loads(files.read(file).decode())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # tomllib raises more than its own
         raise ConfigError(f"{file}: not TOML: {error}") from None
 
 
@@ -171,13 +171,17 @@ def _minute_log(table: _Table, log_dir: str) -> MinuteLogConfig:
         accounts = [DEFAULT_ACCOUNT]
     table.check(_are_names(accounts) and len(set(accounts)) == len(accounts), "accounts", expected)
     path = table.take("path", str, "an absolute path")
-    table.check(path is None or os.path.isabs(path), "path", "an absolute path")
+    table.check(path is None or _is_path(path), "path", "an absolute path")
     table.refuse_rest()
     path = path or os.path.join(log_dir, paths.CODES_LOG)
     if len(accounts) == 1:
         return MinuteLogConfig({accounts[0]: path})
     root, extension = os.path.splitext(path)
     return MinuteLogConfig({name: f"{root}.{name}{extension}" for name in accounts})
+
+
+def _is_path(path: str) -> bool:
+    return os.path.isabs(path) and "\0" not in path
 
 
 def _server(table: _Table) -> ServerConfig:

@@ -62,6 +62,7 @@ class Connection(asyncio.Protocol):
         self._more = False  # what was read is not all handled
         self._finished = False  # the client sends no more
         self._ending = False  # nothing more will be handled
+        self._lost = False  # there is nobody to write to
         self._blocked = False  # the client does not read
         self._message_deadline: asyncio.TimerHandle | None = None
         self._message_position = -1
@@ -77,7 +78,7 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, _error: Exception | None) -> None:
         """Stop its timers and forget it."""
-        self._ending = True
+        self._lost = self._ending = True
         self._more = False
         _cancel(self._message_deadline)
         _cancel(self._write_deadline)
@@ -129,7 +130,7 @@ class Connection(asyncio.Protocol):
 
     def release(self) -> None:
         """Write all answers, if none of them is held."""
-        if self._held:
+        if self._held or self._lost:
             return
         if self._out:
             self._transport.write(b"".join(self._out))

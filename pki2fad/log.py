@@ -1,5 +1,6 @@
 """The daemon's own log: one line an event, `event key=value`, never a code or a seed."""
 
+import json
 import logging
 import os
 import sys
@@ -60,7 +61,7 @@ def _quoted(value: object) -> str:
     text = str(value)
     if text and all(char.isascii() and (char.isalnum() or char in "._@/:+-") for char in text):
         return text
-    return '"' + ascii(text)[1:-1].replace('"', '\\"').replace("\\'", "'") + '"'
+    return json.dumps(text).replace("\x7f", "\\u007f")  # the one control character that JSON lets pass
 
 
 def _use(handler: logging.Handler, start: str, *, prefixed: bool) -> None:
@@ -79,9 +80,15 @@ def _is_journal(descriptor: int) -> bool:
 
 
 class _Formatter(logging.Formatter):
+    """Begins every line with the priority, where that is wanted, and lets no control character pass."""
+
     def __init__(self, layout: str, prefixed: bool) -> None:
         super().__init__(layout)
         self._prefixed = prefixed
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802 - logging's name
+        text = super().formatException(ei)
+        return "".join(char if char.isprintable() or char == "\n" else ascii(char)[1:-1] for char in text)
 
     def format(self, record: logging.LogRecord) -> str:
         text = super().format(record)

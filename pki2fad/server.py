@@ -17,7 +17,7 @@ from pki2fad import clock, log, wire
 from pki2fad.access import Peer
 from pki2fad.agent import INVALID, Agent, Answer, Edit, Spend
 from pki2fad.connection import BACKLOG, Connection
-from pki2fad.errors import Internal, Refusal, Unavailable, UnusableState
+from pki2fad.errors import Internal, Unavailable, UnusableState
 
 # Connections beyond the caps that root may still make, to look at what is going on.
 ROOT_RESERVE = 16
@@ -102,20 +102,16 @@ class Server:
         peer = connection.peer
         try:
             answer = self._agent.handle(request, peer, reading)
-        except Exception as error:
-            log.failure("failed", error, method=request.method, uid=peer.uid, pid=peer.pid)
-            answer = Answer(refusal=Internal("the daemon failed; its log says how"))
+            if isinstance(answer.change, Edit):
+                self.commit()
+                self.edit(answer.change)
+        except Exception as error:  # a mistake of ours must not end the connection
+            answer = _failed(error)
         if isinstance(answer.change, Spend):
             if not self._pending:
                 asyncio.get_running_loop().call_soon(self.commit)
             self._pending.append(_Pending(connection, connection.hold(), request, answer.change, answer))
             return
-        if isinstance(answer.change, Edit):
-            self.commit()
-            try:
-                self.edit(answer.change)
-            except UnusableState as error:
-                answer = Answer(refusal=_unavailable(error))
         _log_decision(request, peer, answer)
         connection.add(_encode(request, answer))
 
@@ -135,8 +131,8 @@ class Server:
                 waiting.answer if kept else Answer(INVALID)
                 for waiting, kept in zip(pending, verdicts, strict=True)
             ]
-        except UnusableState as error:
-            answers = [Answer(refusal=_unavailable(error))] * len(pending)
+        except Exception as error:  # whatever it was, nothing may leave as if it had been kept
+            answers = [_failed(error)] * len(pending)
         for waiting, answer in zip(pending, answers, strict=True):
             _log_decision(waiting.request, waiting.connection.peer, answer)
             waiting.connection.settle(waiting.slot, _encode(waiting.request, answer))
@@ -189,6 +185,10 @@ def _log_decision(request: wire.Request, peer: Peer, answer: Answer) -> None:
         log.info(request.method, **fields)
 
 
-def _unavailable(error: UnusableState) -> Refusal:
-    log.error("state_failed", reason=error)
-    return Unavailable("the state cannot be written; the daemon's log says why")
+def _failed(error: Exception) -> Answer:
+    """The answer where something could not be carried out."""
+    if isinstance(error, UnusableState):
+        log.error("state_failed", reason=error)
+        return Answer(refusal=Unavailable("the state cannot be written; the daemon's log says why"))
+    log.failure("failed", error)
+    return Answer(refusal=Internal("the daemon failed; its log says how"))

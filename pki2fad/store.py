@@ -113,7 +113,8 @@ class Store:
         if boot_id is None or boot_id != known:
             with self._transaction(durable=True):
                 self._database.execute("INSERT OR REPLACE INTO meta VALUES ('boot_id', ?)", (boot_id,))
-                self._raise_floors(wall, list(self._leases))
+                for period in self._leases:
+                    self._raise_floor(wall, period)
         return dict(self._rows("SELECT period, floor FROM periods WHERE floor > 0"))
 
     def distrust(self, periods: Iterable[int], wall: float) -> dict[int, int]:
@@ -124,7 +125,7 @@ class Store:
         with self._transaction(durable=True):
             for period in periods:
                 self._use_period(period)
-            self._raise_floors(wall, list(periods))
+                self._raise_floor(wall, period)
         return dict(self._rows("SELECT period, floor FROM periods WHERE floor > 0"))
 
     def keep(self, changes: Sequence[Spend | Edit]) -> list[bool]:
@@ -209,12 +210,11 @@ class Store:
             for period, lease in self._leases.items()
         }
 
-    def _raise_floors(self, wall: float, periods: Iterable[int]) -> None:
-        for period in periods:
-            self._database.execute(
-                "UPDATE periods SET floor = max(floor, lease, ?) WHERE period = ?",
-                (_safe_time(wall, period), period),
-            )
+    def _raise_floor(self, wall: float, period: int) -> None:
+        self._database.execute(
+            "UPDATE periods SET floor = max(floor, lease, ?) WHERE period = ?",
+            (_safe_time(wall, period), period),
+        )
 
     @contextlib.contextmanager
     def _transaction(self, *, durable: bool) -> Iterator[None]:
