@@ -4,7 +4,7 @@ import argparse
 import importlib
 import sys
 
-from pki2fad import __version__
+from pki2fad import __version__, streams
 from pki2fad.errors import (
     ConnectionLost,
     Forbidden,
@@ -56,18 +56,28 @@ _EXIT_CODES: "tuple[tuple[type[BaseException], int], ...]" = (
 
 def main(arguments: "Sequence[str] | None" = None) -> int:
     """Run one command; returns the exit status."""
-    options = _parser(sys.argv[1:] if arguments is None else arguments).parse_args(arguments)
+    streams.prepare()
+    if arguments is None:
+        arguments = sys.argv[1:]
     try:
-        status: int = options.run(options)
-        ui.flush()
+        try:
+            options = _parser(arguments).parse_args(arguments)
+            status: int = options.run(options)
+        finally:
+            ui.flush()  # here, where a full disk still is an error of this command
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
-        ui.abandon_output()
+        streams.abandon()
         return ui.FAILED
     except (Pki2fadError, OSError) as error:
+        if isinstance(error, OSError):
+            streams.abandon()
         _explain(error)
         return next(code for kind, code in _EXIT_CODES if isinstance(error, kind))
+    except Exception as error:  # a mistake of ours: its text may hold anything, so it is not shown
+        ui.error(f"internal error ({type(error).__name__}); please report it")
+        return ui.FAILED
     return status
 
 

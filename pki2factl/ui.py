@@ -8,7 +8,6 @@
 This module is on the client's path.
 """
 
-import os
 import sys
 
 TYPE_CHECKING = False
@@ -89,8 +88,3 @@ def with_spinner(message: str, work: "Callable[[], T]") -> "T":
 def flush() -> None:
     """Write out what was printed. Raises `OSError` if that fails, on a full disk say."""
     sys.stdout.flush()
-
-
-def abandon_output() -> None:
-    """Nobody reads stdout any more: let the interpreter's own flush at the end go nowhere."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -6,13 +6,14 @@ import os
 import sys
 from collections.abc import Sequence
 
-from pki2fad import __version__, config, files, log, paths, process, service
+from pki2fad import __version__, config, files, log, paths, process, service, streams
 from pki2fad.config import Config
 from pki2fad.errors import Pki2fadError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the daemon; returns the exit status."""
+    streams.prepare()
     options = _parser().parse_args(arguments)
     given = {
         name: path and os.path.abspath(path)  # now: the working directory changes when detached

@@ -17,6 +17,7 @@ from _thread import allocate_lock  # threading itself would cost as much again a
 from pki2fad import paths, wire
 from pki2fad.errors import (
     REFUSALS,
+    BadRequest,
     ConnectionLost,
     Internal,
     NotReachable,
@@ -26,12 +27,17 @@ from pki2fad.errors import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
-    from typing import Any, Self
+    from typing import Any, Self, TypeVar
+
+    T = TypeVar("T")
 
 DEFAULT_TIMEOUT = 5.0  # seconds for one call; the daemon answers in far less than a millisecond
 
 _READ_SIZE = 64 * 1024
+
+_ACCOUNT_FIELDS = ("account", "algorithm", "digits", "period", "last_used")
 
 
 class Code:
@@ -106,11 +112,17 @@ class Client:
 
     def generate(self, account: str = "default") -> Code:
         """The current code of an account."""
-        return Code(**self._call("generate", {"account": account}))
+        return self._call(
+            "generate",
+            {"account": account},
+            lambda result: Code(result["code"], result["valid_for"], result["step"]),
+        )
 
     def verify(self, code: str, account: str = "default") -> bool:
         """Whether a code is good; it is spent then, and not good again (RFC 6238 section 5.2)."""
-        return self._call("verify", {"account": account, "code": code})["valid"] is True
+        return self._call(
+            "verify", {"account": account, "code": code}, lambda result: result["valid"] is True
+        )
 
     def load(
         self,
@@ -131,21 +143,26 @@ class Client:
             "period": period,
             "replace": replace,
         }
-        return self._call("load", arguments)["changed"] is True
+        return self._call("load", arguments, lambda result: result["changed"] is True)
 
     def remove(self, account: str = "default") -> None:
         """Remove an account. Its codes stay spent, should the same seed come back."""
-        self._call("remove", {"account": account})
+        self._call("remove", {"account": account}, lambda _: None)
 
     def accounts(self) -> list[Account]:
         """All accounts that the caller administers, by name."""
-        return [Account(**row) for row in self._call("accounts", {})]
+        return self._call(
+            "accounts",
+            {},
+            lambda rows: [Account(*(row[name] for name in _ACCOUNT_FIELDS)) for row in rows],
+        )
 
     def status(self) -> "dict[str, Any]":
         """What anybody may know of the daemon; PROTOCOL.md says what is in it."""
-        return dict(self._call("status", {}))
+        return self._call("status", {}, lambda result: {**result})
 
-    def _call(self, method: str, arguments: "dict[str, Any]") -> "Any":
+    def _call(self, method: str, arguments: "dict[str, Any]", convert: "Callable[[Any], T]") -> "T":
+        """Carry out one call; `convert` takes the result apart."""
         deadline = time.monotonic() + self._timeout
         if not self._lock.acquire(timeout=self._timeout):
             raise TimedOut(f"no answer within {self._timeout} seconds: other threads' calls go before")
@@ -157,13 +174,20 @@ class Client:
                 raise
         finally:
             self._lock.release()
-        if response.error is None:
-            return response.result
-        raise _refusal(response.error)
+        if response.error is not None:
+            raise _refusal(response.error)
+        try:
+            return convert(response.result)
+        except (KeyError, TypeError):
+            raise ProtocolError("the daemon's answer is not of the form that PROTOCOL.md gives") from None
 
     def _exchange(self, method: str, arguments: "dict[str, Any]", deadline: float) -> wire.Response:
         self._msgid = (self._msgid + 1) % 2**32
-        self._send(wire.encode_request(self._msgid, method, arguments), deadline)
+        try:
+            request = wire.encode_request(self._msgid, method, arguments)
+        except (OverflowError, TypeError, ValueError) as error:
+            raise BadRequest(f"an argument cannot be sent: {error}") from None
+        self._send(request, deadline)
         decoder = wire.Decoder(wire.RESPONSE, wire.RESPONSE_LIMIT)
         while True:
             response = decoder.next()

@@ -5,6 +5,7 @@ the XDG base directory specification. This module is on the client's path.
 """
 
 import os
+import stat
 
 from pki2fad.errors import UnusablePath
 
@@ -97,9 +98,10 @@ def _user_sockets() -> list[str]:
 
 def _owner(directory: str) -> int | None:
     try:
-        return os.stat(directory).st_uid if os.path.isdir(directory) else None
+        status = os.stat(directory)
     except OSError:
         return None
+    return status.st_uid if stat.S_ISDIR(status.st_mode) else None
 
 
 def _xdg(variable: str, below_home: str) -> str:

@@ -29,7 +29,7 @@ REQUEST_LIMIT = 64 * 1024
 RESPONSE_LIMIT = 128 * 1024 * 1024
 
 # The Unpacker allocates a container as its header announces it, up to 1024 deep; 256 entries keep
-# that under 2 MiB for the worst message.
+# that at a few MiB for the worst message.
 _CONTAINER_LIMIT = 256
 
 # Fed at most so much at a time, then drained, so that its buffer stays bounded.

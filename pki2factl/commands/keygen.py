@@ -11,7 +11,9 @@ HELP = "make an RSA key pair"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Where to, and how large."""
     parser.add_argument("--private", metavar="FILE", help="default: host.pem in the config directory")
-    parser.add_argument("--public", metavar="FILE", help="default: host.pub.pem beside the private key")
+    parser.add_argument(
+        "--public", metavar="FILE", help="default: NAME.pub.pem beside a private key NAME.pem"
+    )
     parser.add_argument("--bits", type=int, default=4096, metavar="N", help="at least 3072 (default: 4096)")
     parser.add_argument(
         "--force", action="store_true", help="overwrite; what is sealed to the old key is lost"
@@ -20,14 +22,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Make it."""
-    from pki2fad import files, paths
+    from pki2fad import paths
+    from pki2fad.errors import UnusablePath
 
     from ..keypair import make
 
     private = options.private or os.path.join(paths.config_dir(), paths.PRIVATE_KEY)
-    public = options.public or os.path.join(os.path.dirname(private), paths.PUBLIC_KEY)
+    root, extension = os.path.splitext(private)
+    public = options.public or f"{root}.pub{extension}"
     for path in (private, public):
-        files.make_directory(os.path.dirname(os.path.abspath(path)))
+        if os.path.lexists(path) and not options.force:
+            raise UnusablePath(f"{path} exists already; only --force overwrites it")
     fingerprint = make(private, public, options.bits, force=options.force)
     text = f"private key: {private}\npublic key:  {public}\nfingerprint: {fingerprint}"
     data = {"private": private, "public": public, "fingerprint": fingerprint}

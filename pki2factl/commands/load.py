@@ -3,6 +3,7 @@
 import argparse
 
 from pki2fad.client import Client
+from pki2fad.errors import BadRequest
 
 from .. import ui
 
@@ -23,16 +24,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Hand it to the daemon."""
-    from pki2fad import envelope, files
+    from pki2fad import envelope, files, otp
 
+    try:
+        parameters = otp.Parameters(options.algorithm, options.digits, options.period)
+    except ValueError as error:
+        raise BadRequest(str(error)) from None
     sealed = ui.read_stdin() if options.file == "-" else files.read(options.file)
     with Client(options.socket) as client:
         changed = client.load(
             envelope.sealed_from_text(sealed),
             options.account,
-            algorithm=options.algorithm,
-            digits=options.digits,
-            period=options.period,
+            algorithm=parameters.algorithm,
+            digits=parameters.digits,
+            period=parameters.period,
             replace=options.replace,
         )
     text = f"loaded {options.account}" if changed else f"{options.account} has this seed already"

@@ -23,21 +23,27 @@ def run(options: argparse.Namespace) -> int:
     """Ask the daemon."""
     if (options.code is not None) and options.stdin:
         options.usage_error("give CODE or --stdin, not both")
-    code = options.code if options.code is not None else _read(options)
+    code: str | None = options.code if options.code is not None else _read(options)
+    if code is None:
+        options.usage_error("a CODE or --stdin is needed")
+        raise AssertionError  # a usage error ends the command
     with Client(options.socket) as client:
         valid = client.verify(code, options.account)
     ui.result("valid" if valid else "invalid", {"valid": valid}, as_json=options.json)
     return ui.DONE if valid else ui.INVALID
 
 
-def _read(options: argparse.Namespace) -> str:
+def _read(options: argparse.Namespace) -> str | None:
     if options.stdin:
         try:
             return ui.read_stdin().decode("ascii").removesuffix("\n").removesuffix("\r")
         except UnicodeDecodeError:
             raise BadRequest("a code is 6 to 8 ASCII digits") from None
     if not sys.stdin.isatty():
-        options.usage_error("a CODE or --stdin is needed")
+        return None
     import getpass
 
-    return getpass.getpass("Code: ")
+    try:
+        return getpass.getpass("Code: ")
+    except EOFError:
+        return None
