@@ -1,0 +1,148 @@
+"""The files in `systemd/`, as far as they can be checked without a running systemd."""
+
+import dataclasses
+import os
+import re
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+from support import peers
+from support.daemon import PKI2FAD, environment
+
+from pki2fad import config
+from pki2fad.access import DEFAULT_GROUPS, Rule
+from pki2fad.config import Config, ServerConfig
+from pki2fad.systemd import SOCKET_NAME
+
+UNITS = Path(__file__).parents[2] / "systemd"
+SERVICE = UNITS / "pki2fad.service"
+SOCKET = UNITS / "pki2fad.socket"
+SYSUSERS = UNITS / "sysusers.d" / "pki2fad.conf"
+SETTINGS = UNITS / "pki2fad.toml"
+
+# What `systemd-analyze security` may find at most, in tenths (100: no protection at all). It is 4 with
+# systemd 252; other versions count a little differently.
+EXPOSURE = 10
+
+COMMANDS = ("/opt/pki2fad/bin/pki2fad", "/bin/kill")
+
+
+def run(*command: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+
+
+def assignments(unit: Path) -> dict[str, str]:
+    """The settings of a unit; of one that is given more than once the last."""
+    return dict(re.findall(r"^(\w+)=(.*)$", unit.read_text(), re.MULTILINE))
+
+
+def uncommented() -> str:
+    """The settings with every commented one in force."""
+    return re.sub(r"^#(?=[^ \n])", "", SETTINGS.read_text(), flags=re.MULTILINE)
+
+
+@pytest.fixture
+def system(tmp_path: Path) -> Path:
+    """The root of a system with the units and the commands that they run where they get installed."""
+    peers.require("systemd-analyze")
+    directory = tmp_path / "etc" / "systemd" / "system"
+    directory.mkdir(parents=True)
+    for unit in (SERVICE, SOCKET):
+        (directory / unit.name).write_bytes(unit.read_bytes())
+    for command in COMMANDS:
+        path = tmp_path / command[1:]
+        path.parent.mkdir(parents=True)
+        path.touch(0o755)
+    return tmp_path
+
+
+def verify(system: Path) -> "subprocess.CompletedProcess[str]":
+    units = [str(system / "etc" / "systemd" / "system" / unit.name) for unit in (SERVICE, SOCKET)]
+    return run("systemd-analyze", "verify", f"--root={system}", "--recursive-errors=no", *units)
+
+
+def test_systemd_finds_nothing_wrong_with_the_installed_units(system: Path) -> None:
+    done = verify(system)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_systemd_would_notice_a_misspelt_setting(system: Path) -> None:
+    unit = system / "etc" / "systemd" / "system" / SOCKET.name
+    unit.write_text(unit.read_text().replace("SocketMode", "SocketMod"))
+    done = verify(system)
+    assert done.returncode != 0
+    assert "SocketMod" in done.stderr
+
+
+def test_the_exposure_stays_small() -> None:
+    peers.require("systemd-analyze")
+    done = run("systemd-analyze", "security", "--offline=yes", f"--threshold={EXPOSURE}", str(SERVICE))
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("setting", ["PrivateUsers", "ProcSubset"])
+def test_what_would_break_roles_or_the_boot_id_is_left_out(setting: str) -> None:
+    assert setting not in assignments(SERVICE)
+
+
+def test_the_socket_outlives_the_daemon_and_is_open_to_all() -> None:
+    service, socket = assignments(SERVICE), assignments(SOCKET)
+    assert service["RuntimeDirectoryPreserve"] == "yes"
+    assert Path(socket["ListenStream"]).parent == Path("/run") / service["RuntimeDirectory"]
+    assert socket["SocketMode"] == "0666"
+    assert socket.get("FileDescriptorName", SOCKET.name) == SOCKET_NAME
+
+
+def test_sysusers_makes_the_daemons_user_and_the_groups_of_the_roles(tmp_path: Path) -> None:
+    peers.require("systemd-analyze")  # systemd-sysusers comes in the same package
+    peers.require_root()
+    (tmp_path / "etc").mkdir()
+    done = run("systemd-sysusers", f"--root={tmp_path}", str(SYSUSERS))
+    assert done.returncode == 0, done.stderr
+    users = [line.split(":") for line in (tmp_path / "etc" / "passwd").read_text().splitlines()]
+    groups = {line.split(":")[0] for line in (tmp_path / "etc" / "group").read_text().splitlines()}
+    assert [(user[0], user[6]) for user in users] == [(assignments(SERVICE)["User"], "/usr/sbin/nologin")]
+    assert groups >= {assignments(SERVICE)["Group"], *DEFAULT_GROUPS.values()}
+
+
+@pytest.mark.parametrize("text", [SETTINGS.read_text(), uncommented()], ids=["as shipped", "uncommented"])
+def test_the_daemon_takes_the_shipped_settings(text: str, tmp_path: Path) -> None:
+    file = tmp_path / "pki2fad.toml"
+    file.write_text(text)
+    done = subprocess.run(
+        [PKI2FAD, "--config", str(file), "--check-config"],
+        env=environment(tmp_path),
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_as_shipped_no_setting_is_in_force() -> None:
+    assert tomllib.loads(SETTINGS.read_text()) == {}
+
+
+def test_every_setting_is_shipped() -> None:
+    settings = tomllib.loads(uncommented())
+    fields = {field.name for field in dataclasses.fields(Config)}
+    assert set(settings) == fields - {"file"}  # which is where settings come from
+    assert set(settings["server"]) == {field.name for field in dataclasses.fields(ServerConfig)}
+    assert set(settings["access"][0]) == {field.name for field in dataclasses.fields(Rule)}
+    assert set(settings["minute_log"]) == {"accounts", "path"}
+
+
+def test_the_commented_values_are_the_defaults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if os.geteuid() != 0:
+        peers.missing("root (other users have other defaults)")
+    for variable in ("STATE", "LOGS", "RUNTIME", "CREDENTIALS"):
+        monkeypatch.delenv(f"{variable}_DIRECTORY", raising=False)
+    file = tmp_path / "pki2fad.toml"
+    file.touch()
+    defaults = config.load(str(file), {})
+    file.write_text(uncommented())
+    assert dataclasses.replace(config.load(str(file), {}), access=()) == defaults
