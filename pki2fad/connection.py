@@ -94,7 +94,7 @@ class Connection(asyncio.Protocol):
         """The client sends no more; it still gets its answers."""
         self._finished = True
         if not self._more:
-            self._end()
+            self.end()
         return True
 
     def pause_writing(self) -> None:
@@ -139,11 +139,17 @@ class Connection(asyncio.Protocol):
             self._transport.close()
             self._watch_reader()
 
-    def finish(self, deadline: float) -> None:
-        """Handle what was read, and end when its answers have been taken."""
-        while self._more and asyncio.get_running_loop().time() < deadline:
+    def go_on(self) -> bool:
+        """Handle more of what was read; False if that was all, or the client takes no answers."""
+        if self._more and not self._blocked:
             self._turn()
-        self._end()
+        return self._more and not self._blocked
+
+    def end(self) -> None:
+        """Handle nothing more, and close when the answers have been taken."""
+        self._more = False
+        self._ending = True
+        self.release()
 
     def abort(self) -> None:
         """End it now."""
@@ -174,7 +180,7 @@ class Connection(asyncio.Protocol):
             if not self._blocked:
                 asyncio.get_running_loop().call_soon(self._turn)
         elif self._finished:
-            self._end()
+            self.end()
         elif not self._blocked:
             self._transport.resume_reading()
 
@@ -183,12 +189,7 @@ class Connection(asyncio.Protocol):
         if error.msgid is not None:
             message = ["bad_request", f"bad_request: {error}"]
             self.add(wire.encode_response(error.msgid, message, None))
-        self._end()
-
-    def _end(self) -> None:
-        self._more = False
-        self._ending = True
-        self.release()
+        self.end()
 
     def _watch_message(self) -> None:
         """Set a deadline for the message that has begun, and no longer for the one before."""

@@ -9,7 +9,7 @@ import contextlib
 import socket
 import sys
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -61,9 +61,15 @@ class Server:
         """Accept no more, answer what was read, and end all connections before the deadline."""
         if self._server is not None:
             self._server.close()
-        deadline = asyncio.get_running_loop().time() + STOP_DEADLINE
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + STOP_DEADLINE
+        waiting = deque(self._connections)
+        while waiting and loop.time() < deadline:  # in turns: one that has sent much keeps no other out
+            connection = waiting.popleft()
+            if connection.go_on():
+                waiting.append(connection)
         for connection in list(self._connections):
-            connection.finish(deadline)
+            connection.end()
         self.commit()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout_at(deadline):
