@@ -90,7 +90,7 @@ class Client:
         self._timeout = timeout
         self._lock = allocate_lock()
         self._socket: socket.socket | None = None
-        self._pid = 0  # of the process that opened it
+        self._pid = os.getpid()  # of the process whose connection and lock these are
         self._msgid = 0
 
     def __enter__(self) -> "Self":
@@ -164,6 +164,9 @@ class Client:
     def _call(self, method: str, arguments: "dict[str, Any]", convert: "Callable[[Any], T]") -> "T":
         """Carry out one call; `convert` takes the result apart."""
         deadline = time.monotonic() + self._timeout
+        if self._pid != os.getpid():  # in a forked child the lock may be held by a thread that is not there
+            self._pid, self._lock = os.getpid(), allocate_lock()
+            self.close()
         if not self._lock.acquire(timeout=self._timeout):
             raise TimedOut(f"no answer within {self._timeout} seconds: other threads' calls go before")
         try:
@@ -202,9 +205,9 @@ class Client:
 
     def _send(self, request: bytes, deadline: float) -> None:
         """Send all of it, over a new connection if the one that is open has died before."""
-        if self._socket is None or self._pid != os.getpid() or _is_dead(self._socket):
+        if self._socket is None or _is_dead(self._socket):
             self.close()
-            self._socket, self._pid = self._connect(deadline), os.getpid()
+            self._socket = self._connect(deadline)
         sent = 0
         while sent < len(request):
             self._wait(deadline)
