@@ -1,10 +1,11 @@
 """Fixtures for tests of every kind."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from support import preload
 from support.daemon import Daemon, short_directory
 
 from pki2fad import envelope
@@ -45,3 +46,30 @@ def daemon(short_path: Path, host_key: PrivateKey) -> Iterator[Daemon]:
     daemon.install_key(envelope.private_pem(host_key))
     yield daemon
     daemon.close()
+
+
+@pytest.fixture
+def seal(host_key: PrivateKey) -> Callable[[bytes], bytes]:
+    """Seals a seed to the host's key."""
+    public = host_key.public_key()
+    return lambda seed: envelope.seal_seed(public, bytearray(seed))
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where compiled shims are."""
+    return tmp_path_factory.mktemp("shims")
+
+
+@pytest.fixture
+def clock(tmp_path: Path, built: Path) -> Iterator[preload.Clock]:
+    """A wall clock for a daemon that is started with `preload.environment(clock)`."""
+    clock = preload.Clock(tmp_path / "clock", preload.library("clock_shift", built))
+    yield clock
+    clock.close()
+
+
+@pytest.fixture
+def synced(tmp_path: Path, built: Path, daemon: Daemon) -> preload.SyncedCopy:
+    """What would be left of the daemon's state after a crash of the machine."""
+    return preload.SyncedCopy(daemon.state_dir, tmp_path / "synced", preload.library("keep_synced", built))

@@ -1,6 +1,9 @@
 """A real daemon, started by the installed command, in directories of its own."""
 
+import base64
 import contextlib
+import functools
+import hmac
 import os
 import select
 import shutil
@@ -10,11 +13,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from pki2fad.client import Client
+from support.peers import missing, require, require_root
 
 BIN = Path(sys.executable).parent
 PKI2FAD = str(BIN / "pki2fad")
@@ -48,6 +52,7 @@ class Daemon:
         self.codes_log = self.log_dir / "codes.log"
         self.state_file = self.state_dir / "state.db"
         self.seeds_dir = self.config_dir / "seeds.d"
+        self.stdout = root / "stdout"
         self.stderr = root / "stderr"
         self.process: subprocess.Popen[bytes] | None = None
         self._notifications: socket.socket | None = None
@@ -79,7 +84,27 @@ class Daemon:
         self.config_dir.mkdir(mode=0o700, exist_ok=True)
         (self.config_dir / "pki2fad.toml").write_text(toml)
 
-    def spawn(self, *more: str, command: list[str] | None = None, **env: str) -> "subprocess.Popen[bytes]":
+    def deliver(self, account: str, sealed: bytes) -> Path:
+        """Put a sealed seed into seeds.d, as configuration management does."""
+        self.seeds_dir.mkdir(mode=0o755, parents=True, exist_ok=True)
+        path = self.seeds_dir / f"{account}.sealed"
+        path.write_bytes(base64.b64encode(sealed) + b"\n")
+        path.chmod(0o644)
+        return path
+
+    def give_to(self, uid: int) -> None:
+        """Let all its directories belong to this user, for it to run as."""
+        for path in (self.root, *self.root.rglob("*")):
+            os.chown(path, uid, uid, follow_symlinks=False)
+
+    def spawn(
+        self,
+        *more: str,
+        command: list[str] | None = None,
+        pass_fds: Sequence[int] = (),
+        umask: int = -1,
+        **env: str,
+    ) -> "subprocess.Popen[bytes]":
         """Start it and do not wait. `command` goes before, `setpriv ...` say."""
         notify = self.root / "notify"
         notify.unlink(missing_ok=True)
@@ -87,22 +112,34 @@ class Daemon:
         self._notifications = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._notifications.bind(str(notify))
         notify.chmod(0o666)
-        with self.stderr.open("ab") as stderr:
+        with self.stdout.open("ab") as stdout, self.stderr.open("ab") as stderr:
             self.process = subprocess.Popen(
                 [*(command or []), PKI2FAD, *self.arguments(), *more],
-                env=environment(self.root, NOTIFY_SOCKET=str(notify), **env),
+                env=environment(self.root, **{"NOTIFY_SOCKET": str(notify), **env}),
                 cwd=self.root,
                 stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
+                stdout=stdout,
                 stderr=stderr,
+                pass_fds=pass_fds,
+                umask=umask,
             )
         return self.process
 
-    def start(self, *more: str, command: list[str] | None = None, **env: str) -> "Daemon":
-        """Start it and wait until it says READY=1."""
-        self.spawn(*more, command=command, **env)
+    def start(self, *more: str, **options: Any) -> "Daemon":
+        """Start it and wait until it says READY=1; `options` are those of `spawn`."""
+        self.spawn(*more, **options)
         self.wait_for("READY=1")
         return self
+
+    def fail_to_start(self, *more: str, **options: Any) -> str:
+        """Start it, which has to end with an error; returns the error."""
+        before = len(self.log())
+        self.spawn(*more, **options)
+        assert self.wait() == 1, self.log()
+        error = self.log()[before:]
+        assert "pki2fad: error: " in error
+        assert "Traceback" not in error
+        return error
 
     def wait_for(self, assignment: str) -> list[str]:
         """Read notifications until one has this assignment; returns that one's lines."""
@@ -199,6 +236,69 @@ def ctl(
         check=False,
         **options,
     )
+
+
+def as_user(uid: int, *, gid: int | None = None, groups: Sequence[int] = ()) -> list[str]:
+    """What goes before a command for it to run as another user."""
+    require_root()
+    setpriv = [require("setpriv"), f"--reuid={uid}", f"--regid={uid if gid is None else gid}"]
+    setpriv.append(f"--groups={','.join(map(str, groups))}" if groups else "--clear-groups")
+    if not _others_can_run_commands():
+        missing(f"commands that other users may run (chmod a+rx what leads to {BIN})")
+    return setpriv
+
+
+@functools.cache
+def _others_can_run_commands() -> bool:
+    command = [require("setpriv"), "--reuid=4242", "--regid=4242", "--clear-groups", PKI2FAD, "--version"]
+    return subprocess.run(command, capture_output=True, timeout=60, check=False).returncode == 0
+
+
+class Mounts:
+    """A mount namespace of its own, made by a shell script; it is gone after `close`."""
+
+    def __init__(self, script: str, *arguments: str) -> None:
+        require_root()
+        unshare, nsenter = require("unshare"), require("nsenter")
+        self._holder = subprocess.Popen(
+            [unshare, "--mount", "sh", "-euc", f"{script}\necho ready\nexec cat", "sh", *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        assert self._holder.stdout is not None
+        said = self._holder.stdout.readline()
+        if said != b"ready\n":
+            self.close()
+            missing("mount namespaces (root with CAP_SYS_ADMIN)")
+        self.enter = [nsenter, f"--mount=/proc/{self._holder.pid}/ns/mnt", "--"]
+        self._root = Path(f"/proc/{self._holder.pid}/root")
+
+    def path(self, path: "Path | str") -> Path:
+        """What a path inside is called outside."""
+        return self._root / str(path).lstrip("/")
+
+    def close(self) -> None:
+        assert self._holder.stdin is not None
+        assert self._holder.stdout is not None
+        self._holder.stdin.close()
+        self._holder.stdout.close()
+        self._holder.wait(PATIENCE)
+
+
+def code_of(seed: bytes, step: int, digits: int = 6) -> str:
+    """The code of a step as RFC 4226 section 5.3 makes it, without anything of pki2fad."""
+    digest = hmac.digest(seed, step.to_bytes(8, "big"), "sha1")
+    offset = digest[-1] & 0xF
+    number = int.from_bytes(digest[offset : offset + 4], "big") & 0x7FFF_FFFF
+    return f"{number % 10**digits:0{digits}}"
+
+
+def wait_until(condition: Callable[[], object], otherwise: str) -> None:
+    """Look at the condition until it holds: for what no event tells of."""
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, otherwise
+        time.sleep(0.005)
 
 
 @contextlib.contextmanager

@@ -13,6 +13,8 @@ PACKAGES = {
     "systemd-analyze": "systemd",
     "setpriv": "util-linux",
     "unshare": "util-linux",
+    "mount": "mount",
+    "setsid": "util-linux",
 }
 
 

@@ -1,0 +1,244 @@
+"""An agent in memory with real keys, and what it stands on: a state file, a small disk, the log."""
+
+import binascii
+import contextlib
+import hashlib
+import hmac
+import logging
+import os
+import subprocess
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from pki2fad import envelope
+from pki2fad.access import Access, Peer, Rule
+from pki2fad.agent import INVALID, Agent, Edit
+from pki2fad.clock import Reading
+from pki2fad.envelope import MasterKey
+from pki2fad.errors import BadSeal
+from pki2fad.keyring import Keyring
+from pki2fad.minutelog import MinuteLog
+from pki2fad.otp import Parameters
+from pki2fad.store import Store
+from pki2fad.wire import Request
+from support.peers import missing, require, require_root
+
+SEED = b"12345678901234567890"  # of RFC 4226 and RFC 6238
+OTHER_SEED = b"09876543210987654321"
+
+# With SEED and the usual parameters there is a step after this one whose code is also the next step's.
+BEFORE_SHARED_CODE = 57_766_300
+
+USUAL = Parameters()
+ROOT = Peer(1, 0, frozenset({0}))
+STRANGER = Peer(2, 4711, frozenset({4711}))
+STARTED = Reading(wall=1_700_000_000.0, boot=1_000.0)
+
+
+def at(wall: float) -> Reading:
+    """A reading at this Unix time, from one boot."""
+    return Reading(wall, STARTED.boot + max(0.0, wall - STARTED.wall))
+
+
+def at_step(step: int, period: int = USUAL.period) -> Reading:
+    """A reading in the middle of a step."""
+    return at(step * period + period / 2)
+
+
+def reference_code(seed: bytes, step: int, parameters: Parameters = USUAL) -> str:
+    """The code of a step by RFC 4226 section 5.3, written again: "" before the first step.
+
+    What our codes are held against where a process of oathtool for each would take too long; a test
+    holds it against oathtool.
+    """
+    if step < 0:
+        return ""
+    mac = hmac.digest(seed, step.to_bytes(8, "big"), parameters.algorithm.lower())
+    start = mac[-1] & 0x0F
+    number = int.from_bytes(mac[start : start + 4], "big") & 0x7FFF_FFFF
+    return str(number % 10**parameters.digits).zfill(parameters.digits)
+
+
+def oathtool_code(seed: bytes, wall: float, parameters: Parameters = USUAL) -> str:
+    """The code that oathtool makes for this time."""
+    command = [
+        require("oathtool"),
+        f"--totp={parameters.algorithm}",
+        f"--digits={parameters.digits}",
+        f"--time-step-size={parameters.period}s",
+        f"--now=@{int(wall)}",
+        seed.hex(),
+    ]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def shared_step() -> int:
+    """A step whose code, with SEED, is also that of the next step, by search."""
+    step = BEFORE_SHARED_CODE
+    while reference_code(SEED, step) != reference_code(SEED, step + 1):
+        step += 1
+    return step
+
+
+def sealed(seed: bytes) -> bytes:
+    """What `open_plain` opens: where RSA is not what is tested, the digits stand for a sealed seed."""
+    return binascii.hexlify(seed)
+
+
+def open_plain(text: bytes) -> bytearray:
+    """The seed of `sealed`. Raises `BadSeal`."""
+    try:
+        return envelope.seed_from_hex(text)
+    except ValueError:
+        raise BadSeal("this does not open to a seed") from None
+
+
+def make_keyring(
+    seeds: Mapping[str, bytes] | None = None, parameters: Parameters = USUAL, master: MasterKey | None = None
+) -> Keyring:
+    """A keyring under a real master key, with an account for each seed."""
+    keyring = Keyring(master or MasterKey())
+    for name, seed in (seeds or {}).items():
+        keyring.accounts[name] = keyring.seal(name, bytearray(seed), parameters)
+    return keyring
+
+
+def make_agent(keyring: Keyring, rules: Iterable[Rule] = (), own_uid: int = 0) -> Agent:
+    """An agent over this keyring that loads what `sealed` made."""
+    return Agent(keyring, Access(rules, own_uid), open_plain, STARTED)
+
+
+def call(
+    agent: Agent, method: str, peer: Peer, reading: Reading, *, store: Store | None = None, **args: Any
+) -> Any:
+    """The result that a client gets, once its change is kept and applied as the server does it.
+
+    Raises the `Refusal`, and `UnusableState` if nothing could be kept.
+    """
+    answer = agent.handle(Request(1, method, args), peer, reading)
+    if answer.refusal is not None:
+        raise answer.refusal
+    if answer.change is None:
+        return answer.result
+    (kept,) = (True,) if store is None else store.keep([answer.change])
+    if isinstance(answer.change, Edit):
+        agent.apply(answer.change)
+    return answer.result if kept else INVALID
+
+
+def is_valid(agent: Agent, code: str, reading: Reading, *, store: Store | None = None, **args: Any) -> bool:
+    """Root's `verify`."""
+    result = call(agent, "verify", ROOT, reading, store=store, code=code, **args)
+    assert result in ({"valid": True}, {"valid": False})
+    return bool(result["valid"])
+
+
+def boot(store: Store, master: MasterKey, reading: Reading, boot_id: str | None) -> Agent:
+    """An agent over a state file, filled as the service does it at a start."""
+    keyring = Keyring(master)
+    keyring.accounts = {account.name: account for account in store.accounts()}
+    keyring.gone = store.gone()
+    keyring.floors = store.begin_boot(boot_id, reading.wall)
+    agent = make_agent(keyring)
+    agent.file_digests = store.file_digests()
+    return agent
+
+
+@contextlib.contextmanager
+def booted(
+    path: Path, master: MasterKey, reading: Reading, boot_id: str | None = "this boot"
+) -> Iterator[tuple[Agent, Store]]:
+    """The agent of `boot` and its store, which is closed at the end."""
+    with contextlib.closing(Store(str(path))) as store:
+        yield boot(store, master, reading, boot_id), store
+
+
+class Syncs:
+    """Sees, from the statements that a store runs, which of its commits are synced to the disk."""
+
+    def __init__(self, store: Store) -> None:
+        self._full = self._in_transaction = False
+        self._count = 0
+        store._database.set_trace_callback(self._see)
+
+    def count(self) -> int:
+        """How many there were since this was asked last."""
+        count, self._count = self._count, 0
+        return count
+
+    def _see(self, statement: str) -> None:
+        if statement.startswith("PRAGMA synchronous=") and not self._in_transaction:
+            self._full = statement.endswith("FULL")
+        elif statement.startswith("BEGIN"):
+            self._in_transaction = True
+        elif statement in ("COMMIT", "ROLLBACK"):
+            self._in_transaction = False
+            self._count += self._full and statement == "COMMIT"
+
+
+def write_due(log: MinuteLog, *walls: float) -> None:
+    """Let the minute log write what is due at these readings."""
+    for wall in walls:
+        log.write_due(at(wall))
+
+
+def stamp(wall: float) -> str:
+    """What a line of the minute log begins with."""
+    return datetime.fromtimestamp(int(wall), UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def code_line(wall: float, seed: bytes = SEED, parameters: Parameters = USUAL) -> str:
+    """The minute log's line with the code of this time."""
+    return f"{stamp(wall)} - 2FA Code: {reference_code(seed, int(wall) // parameters.period, parameters)}"
+
+
+@contextlib.contextmanager
+def small_disk(directory: Path, size: str = "256k") -> Iterator[Path]:
+    """A file system of that size on the directory, until the end of the block; for root only."""
+    require_root()
+    mount = [require("mount"), "-t", "tmpfs", "-o", f"size={size}", "tmpfs", directory]
+    if subprocess.run(mount, check=False, capture_output=True).returncode != 0:
+        missing("the right to mount a tmpfs (root in a container may not have it)")
+    try:
+        yield directory
+    finally:
+        subprocess.run([require("umount"), "--lazy", directory], check=True)
+
+
+def fill_disk(path: Path) -> None:
+    """Write to the file until the disk is full."""
+    with contextlib.suppress(OSError), path.open("wb", buffering=0) as file:
+        while file.write(bytes(4096)):
+            pass
+    assert os.statvfs(path).f_bavail == 0
+
+
+def open_below(directory: Path) -> list[str]:
+    """The files under the directory that this process has open."""
+    links = (f"/proc/self/fd/{descriptor}" for descriptor in os.listdir("/proc/self/fd"))
+    paths = [os.readlink(link) for link in links if os.path.lexists(link)]
+    return [path for path in paths if path.startswith(f"{directory}/")]
+
+
+@contextlib.contextmanager
+def logged() -> Iterator[list[str]]:
+    """The lines that the daemon's log gets in the block, whatever else the log is set to."""
+    lines: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: lines.append(record.getMessage())  # type: ignore[method-assign]
+    logger = logging.getLogger("pki2fad")
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield lines
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+
+
+def digest_of(path: Path) -> str:
+    """To see that a file was left byte for byte."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()

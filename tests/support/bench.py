@@ -1,0 +1,117 @@
+"""A server in this process and raw clients of it, in one event loop, over a store that can fail."""
+
+import asyncio
+import contextlib
+import functools
+import os
+import socket
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from typing import Any
+
+import msgpack
+
+from pki2fad.agent import Agent, Edit, Spend
+from pki2fad.connection import Connection
+from pki2fad.server import Server
+from support import agents
+from support.raw import REQUEST, RawPeer, Seed
+
+TIMEOUT = 10.0  # seconds until a test fails whose answer does not come
+
+
+class Keeper:
+    """What stands for the store: it keeps changes, or refuses Spends, or fails."""
+
+    def __init__(self) -> None:
+        self.calls: list[Sequence[Spend | Edit]] = []
+        self.failure: Exception | None = None
+        self.refused: set[str] = set()  # accounts whose Spends are refused
+        self.before: Callable[[], object] = lambda: None
+
+    def keep(self, changes: Sequence[Spend | Edit]) -> list[bool]:
+        self.before()
+        self.calls.append(changes)
+        if self.failure is not None:
+            raise self.failure
+        return [isinstance(change, Edit) or change.account not in self.refused for change in changes]
+
+    @property
+    def kinds(self) -> list[list[type]]:
+        """What was kept together."""
+        return [[type(change) for change in changes] for changes in self.calls]
+
+
+class Bench:
+    """A server and its clients."""
+
+    def __init__(self, agent: Agent, keeper: Keeper) -> None:
+        self.server = Server(agent, keeper.keep, 100, 100)
+        self._open = contextlib.ExitStack()
+
+    async def connect(self) -> RawPeer:
+        """A client over a pair of sockets."""
+        ours, theirs = socket.socketpair()
+        ours.settimeout(TIMEOUT)
+        loop = asyncio.get_running_loop()
+        await loop.connect_accepted_socket(lambda: Connection(self.server), theirs)
+        return self._open.enter_context(RawPeer(ours))
+
+    async def close(self) -> None:
+        await self.server.stop()
+        self._open.close()
+
+
+def agent(kind: type[Agent] = Agent, **seeds: Seed) -> Agent:
+    """An agent with these accounts, that loads seeds in hex digits."""
+    keyring = agents.make_keyring({name: bytes.fromhex(seed.hex) for name, seed in seeds.items()})
+    return kind(keyring, agents.Access([], os.geteuid()), agents.open_plain, agents.STARTED)
+
+
+@contextlib.asynccontextmanager
+async def bench(agent: Agent, keeper: Keeper) -> AsyncIterator[Bench]:
+    """A server, until the end of the block."""
+    bench = Bench(agent, keeper)
+    try:
+        yield bench
+    finally:
+        await bench.close()
+
+
+async def receive(peer: RawPeer, count: int) -> list[Any]:
+    """The next answers, while the loop goes on."""
+
+    def receive() -> list[Any]:
+        return [peer.receive() for _ in range(count)]
+
+    return await asyncio.to_thread(receive)
+
+
+async def call(peer: RawPeer, method: str, **arguments: Any) -> tuple[Any, Any]:
+    """Error and result of one call, while the loop goes on."""
+    return await asyncio.to_thread(peer.exchange, [method, [arguments]])
+
+
+async def send_until_blocked(peer: RawPeer, method: str) -> int:
+    """Pipeline requests and read nothing; returns how many were taken before no more were."""
+    request = msgpack.packb([REQUEST, 0, method, []])
+    sent = idle = 0
+    peer.stream.setblocking(False)
+    while idle < 1000:  # turns of the loop in which nothing was taken
+        try:
+            sent += peer.stream.send((request * 1000)[sent % len(request) :])
+            idle = 0
+        except BlockingIOError:
+            idle += 1
+            await asyncio.sleep(0)
+    peer.stream.settimeout(TIMEOUT)
+    return sent // len(request)
+
+
+def in_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
+    """Let a test be a coroutine."""
+
+    @functools.wraps(test)
+    def run(*arguments: Any, **fixtures: Any) -> None:
+        asyncio.run(test(*arguments, **fixtures))
+
+    return run

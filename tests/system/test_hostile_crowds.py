@@ -1,0 +1,139 @@
+"""Crowds: everybody has a share of the connections, root gets in, and a code is good for one of them."""
+
+import contextlib
+import resource
+from collections.abc import Iterator
+
+import msgpack
+import pytest
+from support.bystander import MARGIN, Bystander, besieged, standing_by
+from support.daemon import Daemon
+from support.peers import missing, require_root
+from support.raw import REQUEST, RawPeer, Seed, connect, connect_as
+
+from pki2fad.envelope import PrivateKey
+
+CAP, CAP_PER_UID, ROOT_RESERVE = 30, 20, 16
+CAPS = f"[server]\nmax_connections = {CAP}\nmax_connections_per_uid = {CAP_PER_UID}\n"
+
+
+@pytest.fixture(scope="module")
+def running(host_key: PrivateKey) -> Iterator[Daemon]:
+    """A daemon with the usual caps."""
+    with besieged(host_key) as daemon:
+        yield daemon
+
+
+@pytest.fixture
+def bystander(running: Daemon, host_key: PrivateKey) -> Iterator[Bystander]:
+    with standing_by(running, host_key) as bystander:
+        yield bystander
+
+
+@pytest.fixture
+def capped(host_key: PrivateKey) -> Iterator[Bystander]:
+    """A daemon with small caps, and root's client at it."""
+    require_root()
+    with besieged(host_key, CAPS) as daemon, standing_by(daemon, host_key) as bystander:
+        yield bystander
+
+
+@pytest.fixture
+def crowd() -> Iterator[contextlib.ExitStack]:
+    """Closes its members at the end."""
+    with contextlib.ExitStack() as crowd:
+        yield crowd
+
+
+def gather(crowd: contextlib.ExitStack, daemon: Daemon, count: int, uid: int = 0) -> list[RawPeer]:
+    """So many connections."""
+    peers = connect_as(uid, daemon.socket, count) if uid else [connect(daemon.socket) for _ in range(count)]
+    return [crowd.enter_context(peer) for peer in peers]
+
+
+def served(peers: list[RawPeer]) -> list[RawPeer]:
+    """Those of them that are answered; all others were closed."""
+    return [peer for peer in peers if is_served(peer)]
+
+
+def is_served(peer: RawPeer) -> bool:
+    try:
+        return peer.call("status")["ready"] is True
+    except (EOFError, BrokenPipeError, ConnectionResetError):
+        return False
+
+
+def allow_descriptors(count: int) -> None:
+    """Let this process have so many open."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard < count:
+        missing(f"{count} descriptors (ulimit -n)")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def test_one_uid_takes_its_share_and_no_more(capped: Bystander, crowd: contextlib.ExitStack) -> None:
+    assert len(served(gather(crowd, capped.daemon, CAP_PER_UID + 5, uid=12345))) == CAP_PER_UID
+    assert len(served(gather(crowd, capped.daemon, 2, uid=12346))) == 2
+
+
+def test_a_connection_that_ends_makes_room_for_another(
+    capped: Bystander, crowd: contextlib.ExitStack
+) -> None:
+    peers = gather(crowd, capped.daemon, CAP_PER_UID, uid=12345)
+    assert len(served(peers)) == CAP_PER_UID
+    for peer in peers[:3]:
+        peer.close()
+    capped.settle()
+    assert len(served(gather(crowd, capped.daemon, 5, uid=12345))) == 3
+
+
+def test_when_all_are_taken_root_still_gets_in(capped: Bystander, crowd: contextlib.ExitStack) -> None:
+    others = CAP - 1  # the bystander's is among them
+    assert len(served(gather(crowd, capped.daemon, CAP_PER_UID, uid=12345))) == CAP_PER_UID
+    assert len(served(gather(crowd, capped.daemon, CAP_PER_UID, uid=12346))) == others - CAP_PER_UID
+    assert served(gather(crowd, capped.daemon, 2, uid=12347)) == []
+    capped.check()
+    assert len(served(gather(crowd, capped.daemon, ROOT_RESERVE + 4))) == ROOT_RESERVE
+    capped.check()
+
+
+def test_512_clients_with_the_same_code_and_one_of_them_gets_in(
+    bystander: Bystander, crowd: contextlib.ExitStack, host_key: PrivateKey
+) -> None:
+    allow_descriptors(1024)
+    peers = gather(crowd, bystander.daemon, 512)
+    seed = Seed()
+    peers[0].call("load", sealed=seed.sealed(host_key), replace=True)
+    request = [REQUEST, 1, "verify", [{"code": seed.code()}]]
+    for peer in peers:
+        peer.send(request)
+    answers = [peer.receive() for peer in peers]
+    assert [error for _, _, error, _ in answers] == [None] * 512
+    assert sorted(result["valid"] for *_, result in answers) == [False] * 511 + [True]
+
+
+def test_a_thousand_connections_that_die_in_the_middle_of_a_message_leave_nothing_behind(
+    bystander: Bystander,
+) -> None:
+    message = msgpack.packb([REQUEST, 1, "load", [{"sealed": bytes(40_000)}]])
+    memory = bystander.memory()
+    descriptors = bystander.descriptors()
+    for _ in range(4):
+        with contextlib.ExitStack() as crowd:
+            for number, peer in enumerate(gather(crowd, bystander.daemon, 250)):
+                peer.send_bytes(message[: 1 + 10 * number])
+            bystander.check()
+        bystander.wait_for_descriptors(descriptors)
+    assert bystander.memory() - memory < MARGIN
+
+
+def test_a_thousand_connections_that_say_nothing_leave_nothing_behind(
+    bystander: Bystander, crowd: contextlib.ExitStack
+) -> None:
+    allow_descriptors(1300)
+    descriptors = bystander.descriptors()
+    gather(crowd, bystander.daemon, 1000)
+    assert bystander.descriptors() >= 1000
+    bystander.check()
+    crowd.close()
+    bystander.wait_for_descriptors(descriptors)

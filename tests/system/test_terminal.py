@@ -1,0 +1,200 @@
+"""What only happens on a terminal: URIs are shown, codes are asked for, a spinner turns."""
+
+import base64
+import contextlib
+import json
+import os
+import pty
+import select
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from support import peers
+from support.daemon import PATIENCE, PKI2FACTL, Daemon, environment
+
+from pki2fad import envelope
+from pki2fad.envelope import PrivateKey
+
+CTRL_C = "\x03"
+CTRL_D = "\x04"
+
+
+class Terminal:
+    """A command whose standard streams, and controlling terminal, are a pseudo-terminal."""
+
+    def __init__(self, home: Path, *arguments: str, stdout: Path | None = None) -> None:
+        self._master, slave = pty.openpty()
+        with contextlib.ExitStack() as opened:
+            opened.callback(os.close, slave)
+            output = slave if stdout is None else opened.enter_context(stdout.open("wb"))
+            self.process = subprocess.Popen(
+                [peers.require("setsid"), "--ctty", PKI2FACTL, *arguments],
+                stdin=slave,
+                stdout=output,
+                stderr=slave,
+                env=environment(home),
+                cwd=home,
+            )
+        self.shown = ""
+
+    def wait_for(self, text: str) -> None:
+        """Read until this is shown."""
+        while text not in self.shown:
+            assert self._read(), f"ended before {text!r}: {self.shown}"
+
+    def type(self, text: str) -> None:
+        os.write(self._master, text.encode())
+
+    def finish(self) -> tuple[int, str]:
+        """Read to the end; the exit status, and all that was shown, with plain line ends."""
+        while self._read():
+            pass
+        return self.process.wait(PATIENCE), self.shown.replace("\r\n", "\n")
+
+    def close(self) -> None:
+        os.close(self._master)  # which hangs up
+        self.process.wait(PATIENCE)
+
+    def _read(self) -> bool:
+        ready, _, _ = select.select([self._master], [], [], PATIENCE)
+        assert ready, f"nothing more came after: {self.shown}"
+        try:
+            data = os.read(self._master, 4096)
+        except OSError:  # EIO: nobody has the other end any more
+            return False
+        self.shown += data.decode()
+        return bool(data)
+
+
+@contextlib.contextmanager
+def terminal(home: Path, *arguments: str, stdout: Path | None = None) -> Iterator[Terminal]:
+    with contextlib.closing(Terminal(home, *arguments, stdout=stdout)) as opened:
+        yield opened
+
+
+def run(home: Path, *arguments: str, stdout: Path | None = None) -> str:
+    """What is shown when the command has succeeded."""
+    with terminal(home, *arguments, stdout=stdout) as opened:
+        status, shown = opened.finish()
+    assert status == 0, shown
+    return shown
+
+
+def uris(shown: str) -> list[str]:
+    return [line for line in shown.splitlines() if line.startswith("otpauth://")]
+
+
+def secret_of(uri: str) -> str:
+    (secret,) = parse_qs(urlsplit(uri).query)["secret"]
+    return secret
+
+
+@pytest.fixture
+def running(daemon: Daemon) -> Daemon:
+    """A daemon with the account default."""
+    done = daemon.ctl("init", "--config-dir", str(daemon.config_dir))
+    assert done.returncode == 0, done.stderr
+    return daemon.start()
+
+
+def test_init_shows_the_uri_and_its_codes_are_those_of_the_daemon(daemon: Daemon) -> None:
+    shown = run(daemon.root, "init", "--config-dir", str(daemon.config_dir))
+    (uri,) = uris(shown)
+    daemon.start()
+    generated = json.loads(daemon.ctl("generate", "--json").stdout)
+    command = [peers.require("oathtool"), "--totp", "--base32", f"--now=@{generated['step'] * 30}"]
+    done = subprocess.run([*command, secret_of(uri)], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == generated["code"]
+
+
+def test_init_shows_the_uri_once(daemon: Daemon) -> None:
+    arguments = ("init", "--config-dir", str(daemon.config_dir))
+    assert len(uris(run(daemon.root, *arguments))) == 1
+    assert "otpauth" not in run(daemon.root, *arguments)
+
+
+def test_a_uri_that_goes_to_a_file_or_beside_json_is_not_shown(daemon: Daemon) -> None:
+    config_dir = f"--config-dir={daemon.config_dir}"
+    assert not uris(run(daemon.root, "init", config_dir, "--uri-out", "uri"))
+    (daemon.seeds_dir / "default.sealed").unlink()
+    shown = run(daemon.root, "init", config_dir, "--json")
+    assert "otpauth://" not in shown
+    assert "URI is not shown" in shown
+
+
+def test_a_uri_does_not_get_into_a_file_from_a_terminal(daemon: Daemon) -> None:
+    output = daemon.root / "output"
+    shown = run(daemon.root, "init", f"--config-dir={daemon.config_dir}", stdout=output)
+    assert "otpauth://" not in shown + output.read_text()
+    assert "URI is not shown" in shown
+
+
+def test_a_spinner_turns_while_a_key_is_made_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    for _ in range(20):  # a key may be found before the spinner begins to turn
+        shown = run(tmp_path, "keygen", "--private", "host.pem", "--force")
+        if not shown.startswith("private key:"):
+            break
+    spinner, result = shown.rsplit("\r", 1)
+    assert "making an RSA-4096 key" in spinner
+    assert result.startswith("private key: host.pem\n")
+
+
+def test_seal_shows_the_uri_of_the_seed_that_it_sealed(tmp_path: Path, host_key: PrivateKey) -> None:
+    (tmp_path / "host.pem").write_bytes(envelope.private_pem(host_key))
+    (tmp_path / "host.pub.pem").write_bytes(envelope.public_pem(host_key.public_key()))
+    sealed, uri = run(tmp_path, "seal", "--to", "host.pub.pem").splitlines()
+    command = [peers.require("openssl"), "pkeyutl", "-decrypt", "-inkey", "host.pem"]
+    for option in ("rsa_padding_mode:oaep", "rsa_oaep_md:sha256", "rsa_mgf1_md:sha256"):
+        command += ["-pkeyopt", option]
+    done = subprocess.run(
+        command, input=base64.b64decode(sealed), cwd=tmp_path, capture_output=True, check=True
+    )
+    seed = base64.b32encode(bytes.fromhex(done.stdout.decode())).decode()
+    assert secret_of(uri) == seed.rstrip("=")
+
+
+def test_verify_asks_for_the_code_and_does_not_show_it(running: Daemon) -> None:
+    code = running.ctl("generate").stdout.strip()
+    with terminal(running.root, "--socket", str(running.socket), "verify") as opened:
+        opened.wait_for("Code: ")
+        opened.type(f"{code}\n")
+        status, shown = opened.finish()
+    assert (status, shown.splitlines()[-1]) == (0, "valid")
+    assert code not in shown
+
+
+def test_a_wrong_code_at_the_prompt_is_invalid(running: Daemon) -> None:
+    code = running.ctl("generate").stdout.strip()
+    running.ctl("verify", code)
+    with terminal(running.root, "--socket", str(running.socket), "verify") as opened:
+        opened.wait_for("Code: ")
+        opened.type(f"{code}\n")
+        status, shown = opened.finish()
+    assert (status, shown.splitlines()[-1]) == (1, "invalid")
+
+
+@pytest.mark.parametrize(
+    ("typed", "expected"),
+    [("\n", 6), ("12345\n", 6), (" 123456\n", 6), ("\uff11\uff12\uff13456\n", 6), (CTRL_C, 130)],
+)
+def test_what_is_no_code_at_the_prompt_ends_without_a_traceback(
+    running: Daemon, typed: str, expected: int
+) -> None:
+    with terminal(running.root, "--socket", str(running.socket), "verify") as opened:
+        opened.wait_for("Code: ")
+        opened.type(typed)
+        status, shown = opened.finish()
+    assert status == expected
+    assert "Traceback" not in shown
+
+
+def test_an_end_of_file_at_the_prompt_is_wrong_usage(running: Daemon) -> None:
+    with terminal(running.root, "--socket", str(running.socket), "verify") as opened:
+        opened.wait_for("Code: ")
+        opened.type(CTRL_D)
+        status, shown = opened.finish()
+    assert status == 2
+    assert "Traceback" not in shown

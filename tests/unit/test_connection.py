@@ -1,0 +1,70 @@
+"""Who is at the other end, how much is taken from it, and that others have their turn."""
+
+import os
+import socket
+
+import pytest
+from support.agents import logged
+from support.bench import Keeper, agent, bench, in_loop, receive, send_until_blocked
+from support.peers import require_root
+from support.raw import REQUEST, pair_of
+
+from pki2fad.access import Peer
+from pki2fad.agent import Agent, Answer
+from pki2fad.clock import Reading
+from pki2fad.connection import peer_of
+from pki2fad.wire import Request
+
+
+def test_a_peer_is_who_the_kernel_says() -> None:
+    one, other = socket.socketpair()
+    with one, other:
+        assert peer_of(one) == Peer(os.getpid(), os.geteuid(), frozenset((os.getegid(), *os.getgroups())))
+
+
+@pytest.mark.parametrize("count", [0, 3, 256])
+def test_the_groups_of_a_peer_are_the_primary_and_all_others(count: int) -> None:
+    require_root()
+    one, other = pair_of(12345, count)
+    with one, other:
+        peer = peer_of(one)
+    assert (peer.uid, peer.gids) == (12345, frozenset((12345, *range(20000, 20000 + count))))
+
+
+def test_of_a_peer_in_more_than_256_groups_none_counts_and_the_log_says_so() -> None:
+    require_root()
+    one, other = pair_of(12345, 257)
+    with one, other, logged() as lines:
+        peer = peer_of(one)
+    assert (peer.uid, peer.gids) == (12345, frozenset())
+    (line,) = lines
+    assert "uid=12345" in line
+    assert "256 groups" in line
+
+
+@in_loop
+async def test_a_long_pipeline_leaves_room_for_the_others() -> None:
+    order = []
+
+    class Recorder(Agent):
+        def handle(self, request: Request, peer: Peer, reading: Reading) -> Answer:
+            order.append(request.msgid)
+            return super().handle(request, peer, reading)
+
+    async with bench(agent(Recorder), Keeper()) as at:
+        long, short = await at.connect(), await at.connect()
+        long.send(*([REQUEST, msgid, "status", []] for msgid in range(1000)))
+        short.send([REQUEST, 2000, "status", []])
+        answers = await receive(long, 1000)
+        assert [msgid for _, msgid, _, _ in answers] == list(range(1000))
+    assert order.index(2000) <= 2 * 64  # requests in one turn, as PROTOCOL.md says
+
+
+@in_loop
+async def test_from_a_client_that_does_not_read_little_is_taken_until_it_does() -> None:
+    async with bench(agent(), Keeper()) as at:
+        peer = await at.connect()
+        count = await send_until_blocked(peer, "status")
+        assert count < 100_000
+        answers = await receive(peer, count)
+        assert [(msgid, error) for _, msgid, error, _ in answers] == [(0, None)] * count
