@@ -35,17 +35,17 @@ def result(text: str, data: "Any", *, as_json: bool) -> None:
 
         text = json.dumps(data)
     if text:
-        print(text)
+        print(_printable(text))
 
 
 def error(message: str) -> None:
     """Say why the command did not do its work."""
-    print(f"pki2factl: error: {message}", file=sys.stderr)
+    print(f"pki2factl: error: {_printable(message, keep='')}", file=sys.stderr)
 
 
 def hint(message: str) -> None:
     """Say what to do next."""
-    print(f"pki2factl: hint: {message}", file=sys.stderr)
+    print(f"pki2factl: hint: {_printable(message, keep='')}", file=sys.stderr)
 
 
 def secret(text: str, instead: str, *, as_json: bool) -> None:
@@ -88,3 +88,8 @@ def with_spinner(message: str, work: "Callable[[], T]") -> "T":
 def flush() -> None:
     """Write out what was printed. Raises `OSError` if that fails, on a full disk say."""
     sys.stdout.flush()
+
+
+def _printable(text: str, keep: str = "\n") -> str:
+    """What came over the wire or from a path moves no cursor and forges no line."""
+    return "".join(char if char.isprintable() or char in keep else ascii(char)[1:-1] for char in text)

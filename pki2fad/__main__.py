@@ -15,15 +15,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the daemon; returns the exit status."""
     streams.prepare()
     options = _parser().parse_args(arguments)
-    given = {
-        name: path and os.path.abspath(path)  # now: the working directory changes when detached
-        for name, path in vars(options).items()
-        if name in config.PATH_SETTINGS
-    }
-    file = options.config and os.path.abspath(options.config)
+    given = {name: path for name, path in vars(options).items() if name in config.PATH_SETTINGS}
 
     def load() -> Config:
-        return config.load(file, given)
+        return config.load(options.config, given)
 
     starter = None
     try:
@@ -36,11 +31,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             files.make_directory(settings.log_dir, 0o700)
             log_path = os.path.join(settings.log_dir, paths.DAEMON_LOG)
             starter = process.detach(log_path)
+            ready = starter.ready
             log.to_file(log_path)
-            service.run(settings, load, starter.ready)
+            service.run(settings, load, lambda _: ready())
         else:
             log.to_stderr()
-            service.run(settings, load, lambda: _announce(settings))
+            service.run(settings, load, lambda path: _announce(settings, path))
     except KeyboardInterrupt:  # before there was a loop to stop
         return 130
     except (Pki2fadError, OSError) as error:
@@ -53,11 +49,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _announce(settings: Config) -> None:
-    lines = [f"pki2fad: socket {settings.socket}"]
+def _announce(settings: Config, socket: str) -> None:
+    lines = [f"pki2fad: socket {socket}"]
     lines += [f"pki2fad: minute log {path}" for path in settings.minute_log.files.values()]
     with contextlib.suppress(OSError):  # nobody may be listening
         print("\n".join(lines), flush=True)
+
+
+def _path(text: str) -> str:
+    """An absolute path, made now: the working directory changes when detached."""
+    if not text:
+        raise argparse.ArgumentTypeError("a path is needed, not an empty text")
+    return os.path.abspath(text)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -67,13 +70,18 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument(
-        "--config", metavar="FILE", help="settings (default: pki2fad.toml in the config directory)"
+        "--config",
+        type=_path,
+        metavar="FILE",
+        help="settings (default: pki2fad.toml in the config directory)",
     )
-    parser.add_argument("--config-dir", metavar="DIR", help="keys, settings and seeds.d")
-    parser.add_argument("--state-dir", metavar="DIR", help="accounts and watermarks")
-    parser.add_argument("--log-dir", metavar="DIR", help="the minute log, and the daemon's log with --detach")
-    parser.add_argument("--socket", metavar="PATH", help="where to listen")
-    parser.add_argument("--key", metavar="FILE", help="the host's private key")
+    parser.add_argument("--config-dir", type=_path, metavar="DIR", help="keys, settings and seeds.d")
+    parser.add_argument("--state-dir", type=_path, metavar="DIR", help="accounts and watermarks")
+    parser.add_argument(
+        "--log-dir", type=_path, metavar="DIR", help="the minute log, and the daemon's log with --detach"
+    )
+    parser.add_argument("--socket", type=_path, metavar="PATH", help="where to listen")
+    parser.add_argument("--key", type=_path, metavar="FILE", help="the host's private key")
     parser.add_argument("--detach", action="store_true", help="go to the background when ready")
     parser.add_argument("--check-config", action="store_true", help="check the configuration, and no more")
     parser.add_argument("--version", action="version", version=f"pki2fad {__version__}")

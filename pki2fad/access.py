@@ -72,16 +72,20 @@ class Access:
         """True if the peer has the role for this account."""
         if peer.uid == OVERFLOW_ID:
             return False
-        if self._everywhere[role].covers(peer):
+        if self.allows_everywhere(peer, role):
             return True
         grant = self._accounts.get((role, account))
         return grant is not None and grant.covers(peer)
+
+    def allows_everywhere(self, peer: Peer, role: str) -> bool:
+        """True if the peer has the role for all accounts."""
+        return peer.uid != OVERFLOW_ID and self._everywhere[role].covers(peer)
 
     def has_role(self, peer: Peer, role: str) -> bool:
         """True if the peer has the role for any account at all."""
         if peer.uid == OVERFLOW_ID:
             return False
-        return self._everywhere[role].covers(peer) or any(
+        return self.allows_everywhere(peer, role) or any(
             of == role and grant.covers(peer) for (of, _), grant in self._accounts.items()
         )
 

@@ -7,7 +7,7 @@ kept by the store before its answer may leave (see `Spend` and `Edit`).
 import os
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pki2fad import __version__, access, otp
@@ -67,6 +67,7 @@ class Answer:
     result: Any = None
     refusal: Refusal | None = None
     change: Spend | Edit | None = None
+    account: str | None = None  # that it is about, for the log
 
     def __repr__(self) -> str:
         return f"Answer(refusal={self.refusal!r}, change={self.change!r})"  # results may be codes
@@ -78,6 +79,7 @@ class _Method:
     role: str | None  # None: whoever reaches the socket
     arguments: dict[str, type]
     required: frozenset[str] = frozenset()
+    everywhere: bool = False  # the role for single accounts is not enough
 
 
 _LOAD_ARGUMENTS: dict[str, type] = {
@@ -109,7 +111,11 @@ class Agent:
             "verify": _Method(
                 self._verify, access.VERIFY, {"account": str, "code": str}, frozenset({"code"})
             ),
-            "load": _Method(self._load, access.ADMIN, _LOAD_ARGUMENTS, frozenset({"sealed"})),
+            # A sealed seed does not say whose it is: with the role for one account alone, everybody
+            # else's, which are no secret, could be opened under that account's name.
+            "load": _Method(
+                self._load, access.ADMIN, _LOAD_ARGUMENTS, frozenset({"sealed"}), everywhere=True
+            ),
             "remove": _Method(self._remove, access.ADMIN, {"account": str}),
             "accounts": _Method(self._accounts, access.ADMIN, {}),
             "status": _Method(self._status, None, {}),
@@ -122,16 +128,17 @@ class Agent:
 
     def handle(self, request: Request, peer: Peer, reading: Reading) -> Answer:
         """Answer one request."""
+        account = None
         try:
             method = self._methods.get(request.method)
             if method is None:
                 raise UnknownMethod(f"there is no method {request.method[:64]!a}")
             args = _checked(method, request.args)
-            if method.role is not None:
-                self._authorise(peer, method, args)
-            return method.run(args, peer, reading)
+            account = args.get("account")
+            self._authorise(peer, method, args)
+            return replace(method.run(args, peer, reading), account=account)
         except Refusal as refusal:
-            return Answer(refusal=refusal)
+            return Answer(refusal=refusal, account=account)
 
     def provision(self, name: str, sealed: bytes, file_digest: bytes, reading: Reading) -> Edit:
         """The edit that a file of `seeds.d` asks for. Raises `BadSeal`."""
@@ -156,13 +163,17 @@ class Agent:
         return floor if floor > reading.wall else None
 
     def _authorise(self, peer: Peer, method: _Method, args: dict[str, Any]) -> None:
-        assert method.role is not None
-        if "account" in method.arguments:
+        if method.role is None:
+            return
+        if method.everywhere:
+            allowed = self.access.allows_everywhere(peer, method.role)
+        elif "account" in method.arguments:
             allowed = self.access.allows(peer, method.role, args["account"])
         else:
             allowed = self.access.has_role(peer, method.role)
         if not allowed:
-            raise Forbidden(f"this needs the role {method.role!r}, which uid {peer.uid} does not have")
+            where = " for all accounts" if method.everywhere else ""
+            raise Forbidden(f"this needs the role {method.role!r}{where}, which uid {peer.uid} does not have")
 
     def _account(self, args: dict[str, Any]) -> Account:
         account = self._keyring.accounts.get(args["account"])
@@ -220,7 +231,7 @@ class Agent:
             raise BadRequest(str(error)) from None
         account = self._sealed_account(name, args["sealed"], parameters)
         current = self._keyring.accounts.get(name)
-        if current is not None and current.digest == account.digest:
+        if current is not None and current.is_like(account):
             return Answer({"account": name, "changed": False})
         if current is not None and not args.get("replace", False):
             raise AccountExists(f"account {name!r} has another seed or other parameters")
@@ -269,7 +280,7 @@ class Agent:
 
     def _put(self, account: Account, reading: Reading, file_digest: bytes | None = None) -> Edit:
         current = self._keyring.accounts.get(account.name)
-        if current is not None and current.digest == account.digest:
+        if current is not None and current.is_like(account):
             account = current  # the same seed: the live account stays, and nothing is taken away
         gone = None if account is current else current
         return Edit(account.name, reading.wall, account, gone, file_digest)
@@ -293,6 +304,8 @@ def _checked(method: _Method, given: dict[str, Any] | None) -> dict[str, Any]:
     for name in method.required:
         if name not in given:
             raise BadRequest(f"the argument {name!r} is missing")
+    if "account" not in method.arguments:
+        return given
     account = given.get("account", DEFAULT_ACCOUNT)
     if not is_name(account):
         raise BadRequest("a name is 1 to 64 of A-Z a-z 0-9 . _ @ - and does not begin with . @ -")

@@ -194,10 +194,12 @@ class Client:
         decoder = wire.Decoder(wire.RESPONSE, wire.RESPONSE_LIMIT)
         while True:
             response = decoder.next()
-            if response is not None:
+            if isinstance(response, wire.Response):
                 if response.msgid != self._msgid:
                     raise ProtocolError("the daemon answered another request")
-                return response  # type: ignore[no-any-return]
+                return response
+            if response is not None:
+                continue
             data = self._receive(deadline)
             if not data:
                 raise ConnectionLost("the daemon closed the connection before it answered")

@@ -56,16 +56,15 @@ def load(file: str | None, given: Mapping[str, str | None]) -> Config:
     """Build the whole configuration.
 
     `file` is that of `--config`: it must exist; without it CONFIG/pki2fad.toml is read if it is there.
-    `given` holds those of PATH_SETTINGS that the command line names. Raises `ConfigError` with file,
-    key and what was expected, and `UnusablePath`.
+    `given` holds those of PATH_SETTINGS that the command line names, absolute. Raises `ConfigError` with
+    file, key and what was expected, and `UnusablePath`.
     """
-    settings = {name: os.path.abspath(path) for name, path in given.items() if path is not None}
+    settings = {name: path for name, path in given.items() if path is not None}
     config_dir = settings.get("config_dir")
+    optional = file is None
     if file is None:
         file = os.path.join(config_dir or paths.config_dir(), paths.CONFIG_FILE)
-        table = _Table(file, "", _parse(file) if os.path.lexists(file) else {})
-    else:
-        table = _Table(file, "", _parse(file))
+    table = _Table(file, "", {} if optional and _is_missing(file) else _parse(file))
     for name in PATH_SETTINGS:
         path = table.take(name, str, "an absolute path")
         if path is not None:
@@ -94,6 +93,17 @@ def load(file: str | None, given: Mapping[str, str | None]) -> Config:
     )
     table.refuse_rest()
     return config
+
+
+def _is_missing(file: str) -> bool:
+    """True where there is no such file; one that cannot be reached is not missing."""
+    try:
+        os.lstat(file)
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        pass
+    return False
 
 
 def _parse(file: str) -> dict[str, Any]:
@@ -157,7 +167,7 @@ def _rule(table: _Table) -> Rule:
 def _is_principal(one: object) -> bool:
     if type(one) is int:
         return 0 <= one < 2**32 - 1
-    return type(one) is str and one not in ("", "@")
+    return type(one) is str and one not in ("", "@") and "\0" not in one
 
 
 def _are_names(names: list[Any]) -> bool:

@@ -12,8 +12,11 @@ from pki2fad.errors import ProtocolError
 if TYPE_CHECKING:
     from pki2fad.server import Server
 
-# Requests of one connection that are handled before the others have their turn: about 2 ms of work.
-REQUESTS_PER_TURN = 64
+# Messages of one connection that are handled before the others have their turn: under a millisecond.
+MESSAGES_PER_TURN = 16
+
+# Seconds after which a turn ends all the same: loads take longer than questions.
+SECONDS_PER_TURN = 0.005
 
 # Seconds from the first byte of a message to its last: a load from a slow shell takes less.
 MESSAGE_DEADLINE = 10.0
@@ -23,9 +26,6 @@ WRITE_LIMIT = 64 * 1024
 
 # Seconds for which a reader may be that slow before its connection is ended.
 WRITE_DEADLINE = 10.0
-
-# Connections that wait to be accepted: the kernel's usual bound (net.core.somaxconn).
-BACKLOG = 4096
 
 _SO_PEERGROUPS = 59
 _GROUPS_BUFFER = 1024  # bytes, the most that Python passes: 256 groups
@@ -65,7 +65,7 @@ class Connection(asyncio.Protocol):
         self._lost = False  # there is nobody to write to
         self._blocked = False  # the client does not read
         self._message_deadline: asyncio.TimerHandle | None = None
-        self._message_position = -1
+        self._message_count = -1
         self._write_deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -106,6 +106,8 @@ class Connection(asyncio.Protocol):
     def resume_writing(self) -> None:
         """Go on: the client has read."""
         self._blocked = False
+        if self._ending:
+            return  # the deadline for taking the last answers stays
         _cancel(self._write_deadline)
         self._write_deadline = None
         if self._more:
@@ -153,6 +155,7 @@ class Connection(asyncio.Protocol):
 
     def abort(self) -> None:
         """End it now."""
+        self._more = False
         self._ending = True
         self._transport.abort()
 
@@ -160,15 +163,9 @@ class Connection(asyncio.Protocol):
         """Handle what was read, as much as one turn allows, and write the answers."""
         if self._ending:
             return
-        reading = clock.read()
         self._more = True
         try:
-            for _ in range(REQUESTS_PER_TURN):
-                request = self._decoder.next()
-                if request is None:
-                    self._more = False
-                    break
-                self._server.handle(self, request, reading)
+            self._handle_some()
         except ProtocolError as error:
             self._violation(error)
         self.release()
@@ -184,8 +181,22 @@ class Connection(asyncio.Protocol):
         elif not self._blocked:
             self._transport.resume_reading()
 
+    def _handle_some(self) -> None:
+        time = asyncio.get_running_loop().time
+        end = time() + SECONDS_PER_TURN
+        reading = clock.read()
+        for _ in range(MESSAGES_PER_TURN):
+            message = self._decoder.next()
+            if message is None:
+                self._more = False
+                return
+            if isinstance(message, wire.Request):
+                self._server.handle(self, message, reading)
+            if time() > end:
+                return
+
     def _violation(self, error: ProtocolError) -> None:
-        log.warning("protocol_error", uid=self.peer.uid, pid=self.peer.pid, reason=error)
+        self._server.violated(self.peer, error)
         if error.msgid is not None:
             message = ["bad_request", f"bad_request: {error}"]
             self.add(wire.encode_response(error.msgid, message, None))
@@ -193,12 +204,12 @@ class Connection(asyncio.Protocol):
 
     def _watch_message(self) -> None:
         """Set a deadline for the message that has begun, and no longer for the one before."""
-        if self._message_deadline is not None and self._decoder.position != self._message_position:
+        if self._message_deadline is not None and self._decoder.count != self._message_count:
             self._message_deadline.cancel()
             self._message_deadline = None
         unfinished = self._decoder.partial and not self._more and not self._ending
         if self._message_deadline is None and unfinished:
-            self._message_position = self._decoder.position
+            self._message_count = self._decoder.count
             self._message_deadline = asyncio.get_running_loop().call_later(
                 MESSAGE_DEADLINE, self._expire, "its message is not finished"
             )
@@ -211,7 +222,7 @@ class Connection(asyncio.Protocol):
             )
 
     def _expire(self, reason: str) -> None:
-        log.warning("connection_ended", uid=self.peer.uid, pid=self.peer.pid, reason=reason)
+        self._server.violated(self.peer, reason)
         self.abort()
 
 

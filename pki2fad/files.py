@@ -22,12 +22,13 @@ _READ_LIMIT = 1024 * 1024
 def make_directory(path: str, mode: int | None = None) -> list[str]:
     """Make the directory and the parents that are missing; what is there stays as it is.
 
-    `mode` is 0700 unless given, and 0755 for root, whose directories others have to enter. Returns
-    the paths that were made, outermost first. Raises `UnusablePath`.
+    `mode`, and that of parents always, is 0700, and 0755 for root, whose directories others have to
+    enter. Returns the paths that were made, outermost first. Raises `UnusablePath`.
     """
+    path = os.path.abspath(path)
     if os.path.isdir(path):
         return []
-    made = make_directory(os.path.dirname(path), mode) if os.path.dirname(path) != path else []
+    made = make_directory(os.path.dirname(path)) if os.path.dirname(path) != path else []
     if mode is None:
         mode = 0o755 if os.geteuid() == 0 else 0o700
     try:
@@ -127,10 +128,11 @@ def others_may_write(status: os.stat_result) -> bool:
     return status.st_uid not in (0, os.geteuid()) or bool(status.st_mode & 0o022)
 
 
-def lock(path: str) -> int:
+def lock(path: str, doing: str) -> int:
     """Take the lock file, with our pid in it, for as long as the returned descriptor is open.
 
-    flock, because such a lock is kept by a forked child. Raises `AlreadyRunning` or `UnusablePath`.
+    flock, because such a lock is kept by a forked child. Raises `UnusablePath`, and `AlreadyRunning`
+    where another one has it; `doing` says for the message what that one does.
     """
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, PRIVATE)
@@ -143,9 +145,7 @@ def lock(path: str) -> int:
     except BlockingIOError:
         pid = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip() or "unknown"
         os.close(descriptor)
-        raise AlreadyRunning(
-            f"another pki2fad (pid {pid}) uses {os.path.dirname(path)}; stop it, or name another --state-dir"
-        ) from None
+        raise AlreadyRunning(f"another pki2fad (pid {pid}) {doing}") from None
     except OSError as error:
         os.close(descriptor)
         raise UnusablePath(f"cannot write the lock {path}: {error.strerror}") from None

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from pki2fad import otp
+from pki2fad.memory import wipe
 from pki2fad.otp import Parameters
 
 if TYPE_CHECKING:  # the service passes one in: nothing here depends on cryptography
@@ -20,10 +21,14 @@ class Account:
         self.name = name
         self.parameters = parameters
         self.sealed = sealed  # under the master key
-        self.digest = digest  # the same for the same seed and parameters, whatever the name
+        self.digest = digest  # the same for all accounts whose codes are made by the same HMACs
         self.last_step = last_step  # the watermark: the last accepted step, -1 for none
         self.step = -1  # the step in the middle of the codes that are kept
         self.codes: tuple[str, ...] = ()
+
+    def is_like(self, other: "Account") -> bool:
+        """True if both have the same seed and parameters."""
+        return self.digest == other.digest and self.parameters == other.parameters
 
     def __repr__(self) -> str:
         return f"Account({self.name!r}, {self.parameters!r}, last_step={self.last_step})"
@@ -44,12 +49,10 @@ class Keyring:
 
     def seal(self, name: str, seed: bytearray, parameters: Parameters) -> Account:
         """An account for this seed, not yet in the keyring, that takes up the seed's watermark."""
-        digest = self._master.digest(seed, _encode(parameters))
+        digest = self._digest(seed, parameters)
         current = self.accounts.get(name)
-        if current is not None and current.digest == digest:
-            last_step = current.last_step
-        else:
-            last_step = self.gone.get(digest, -1)
+        live = current.last_step if current is not None and current.digest == digest else -1
+        last_step = max(live, self.gone.get(digest, -1))
         sealed = self._master.seal(seed, _associated(name, parameters))
         return Account(name, parameters, sealed, digest, last_step)
 
@@ -85,15 +88,22 @@ class Keyring:
         """The code of one step, not kept."""
         return self._make(account, range(step, step + 1))[0]
 
+    def _digest(self, seed: bytearray, parameters: Parameters) -> bytes:
+        """What the seed's steps are known by.
+
+        Codes of other digits are made by the same HMACs, and HMAC itself fills a seed up with zeros.
+        """
+        significant = seed.rstrip(b"\0")
+        try:
+            return self._master.digest(significant, f"{parameters.algorithm}\0{parameters.period}".encode())
+        finally:
+            wipe(significant)
+
     def _make(self, account: Account, steps: range) -> tuple[str, ...]:
         with self._master.opened(account.sealed, _associated(account.name, account.parameters)) as seed:
             return tuple(otp.make_code(seed, account.parameters, step) for step in steps)
 
 
-def _encode(parameters: Parameters) -> bytes:
-    return f"{parameters.algorithm}\0{parameters.digits}\0{parameters.period}".encode()
-
-
-def _associated(name: str, parameters: Parameters) -> bytes:
+def _associated(name: str, of: Parameters) -> bytes:
     """What a sealed seed is bound to; no field can contain the separator."""
-    return b"pki2fad account 1\0" + name.encode() + b"\0" + _encode(parameters)
+    return f"pki2fad account 1\0{name}\0{of.algorithm}\0{of.digits}\0{of.period}".encode()

@@ -1,16 +1,18 @@
 """The listening socket: the one that systemd passed, or one that is bound here and removed again."""
 
 import contextlib
-import fcntl
 import os
 import socket
 import stat
 from collections.abc import Iterator
 
 from pki2fad import files
-from pki2fad.connection import BACKLOG, credentials_of
+from pki2fad.connection import credentials_of
 from pki2fad.errors import AlreadyRunning, UnusablePath
 from pki2fad.systemd import listening_socket
+
+# Connections that wait to be accepted: the kernel's usual bound (net.core.somaxconn).
+BACKLOG = 4096
 
 
 @contextlib.contextmanager
@@ -22,32 +24,31 @@ def listening(path: str) -> Iterator[socket.socket]:
     passed = listening_socket()
     if passed is not None:
         with socket.socket(fileno=passed) as inherited:
+            if (inherited.family, inherited.type) != (socket.AF_UNIX, socket.SOCK_STREAM):
+                raise UnusablePath("the socket that systemd passed is no Unix stream socket: ListenStream=")
             yield inherited
         return
-    directory = os.path.dirname(path)
-    files.make_directory(directory)
-    with _locked_directory(directory):
+    files.make_directory(os.path.dirname(path))
+    # Two starts do not look and bind at the same time.
+    lock = files.lock(f"{path}.lock", f"is binding {path}")
+    try:
         _clear(path)
         bound = _bind(path)
-    inode = os.stat(path).st_ino
-    try:
-        with bound:
+    finally:
+        os.close(lock)
+    with bound:
+        ours = _identity(path)
+        try:
             yield bound
-    finally:
-        with contextlib.suppress(OSError):  # gone already, or another's by now
-            if os.stat(path).st_ino == inode:
-                os.unlink(path)
+        finally:
+            with contextlib.suppress(OSError):  # gone already
+                if _identity(path) == ours:  # and not another's by now
+                    os.unlink(path)
 
 
-@contextlib.contextmanager
-def _locked_directory(path: str) -> Iterator[None]:
-    """Two starts do not look and bind at the same time."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
+def _identity(path: str) -> tuple[int, int]:
+    status = os.lstat(path)
+    return status.st_dev, status.st_ino
 
 
 def _clear(path: str) -> None:
@@ -71,17 +72,17 @@ def _clear(path: str) -> None:
 
 
 def _bind(path: str) -> socket.socket:
-    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    umask = os.umask(0o177)  # nobody else connects before it is all set up
+    # For all to connect if root or systemd started us: what a peer may do depends on who it is. The
+    # mode comes from the umask, as a chmod could hit what somebody else has put there meanwhile.
+    shared = os.geteuid() == 0 or "RUNTIME_DIRECTORY" in os.environ
+    umask = os.umask(0o111 if shared else 0o177)
+    bound = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        listening.bind(path)
-        listening.listen(BACKLOG)
-        # For all to connect if root or systemd started us: what a peer may do depends on who it is.
-        shared = os.geteuid() == 0 or "RUNTIME_DIRECTORY" in os.environ
-        os.chmod(path, 0o666 if shared else 0o600)
+        bound.bind(path)
+        bound.listen(BACKLOG)
     except OSError as error:
-        listening.close()
+        bound.close()
         raise UnusablePath(f"cannot listen on {path}: {error.strerror}") from None
     finally:
         os.umask(umask)
-    return listening
+    return bound

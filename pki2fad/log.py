@@ -1,5 +1,6 @@
 """The daemon's own log: one line an event, `event key=value`, never a code or a seed."""
 
+import contextlib
 import json
 import logging
 import os
@@ -27,7 +28,7 @@ def to_stderr() -> None:
 
 def to_file(path: str) -> None:
     """Log to a file, which is opened again when it was rotated away."""
-    _use(WatchedFileHandler(path, encoding="utf-8"), "%(asctime)s ", prefixed=False)
+    _use(_FileHandler(path, encoding="utf-8"), "%(asctime)s ", prefixed=False)
 
 
 def info(event: str, **fields: object) -> None:
@@ -72,11 +73,20 @@ def _use(handler: logging.Handler, start: str, *, prefixed: bool) -> None:
     _logger.addHandler(handler)
     _logger.setLevel(logging.INFO)
     _logger.propagate = False
+    logging.raiseExceptions = False  # a stream that fails has nowhere to say so
 
 
 def _is_journal(descriptor: int) -> bool:
     status = os.fstat(descriptor)
     return os.environ.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
+
+
+class _FileHandler(WatchedFileHandler):
+    """Loses a line that cannot be written, rather than the answer that it is about."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        with contextlib.suppress(OSError):
+            super().emit(record)
 
 
 class _Formatter(logging.Formatter):

@@ -6,6 +6,7 @@ pass, and its last line says what was said already. So a restart goes on where t
 
 import asyncio
 import calendar
+import contextlib
 import errno
 import os
 import re
@@ -56,10 +57,10 @@ class MinuteLog:
     def start(self) -> None:
         """Write what is due now, and go on from the running loop until `stop`."""
         reading = self._read_clock()
-        self.write_due(reading)
         until_minute = 60 - reading.wall % 60 + _AFTER_MINUTE
         delay = min(until_minute, _LONGEST_SLEEP)
         self._timer = asyncio.get_running_loop().call_later(delay, self.start)
+        self.write_due(reading)
 
     def stop(self) -> None:
         """Write no more."""
@@ -145,8 +146,11 @@ def _read_tail(path: str) -> tuple[int, str]:
         tail = os.pread(descriptor, _TAIL, max(0, size - _TAIL))
     finally:
         os.close(descriptor)
-    codes = _CODE_LINE.findall(tail)
-    mark = calendar.timegm(time.strptime(codes[-1].decode(), _TIME)) // 60 if codes else -1
+    mark = -1
+    for written in reversed(_CODE_LINE.findall(tail)):
+        with contextlib.suppress(ValueError):  # somebody wrote a date that is none
+            mark = calendar.timegm(time.strptime(written.decode(), _TIME)) // 60
+            break
     last = tail.rstrip(b"\n").rpartition(b"\n")[2]
     said = "" if _CODE_LINE.match(last) else last.partition(b" - ")[2].decode("utf-8", "replace")
     return mark, said
@@ -157,9 +161,9 @@ def _open(path: str, flags: int) -> int:
     flags |= os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
     descriptor = os.open(path, flags, files.PRIVATE)
     status = os.fstat(descriptor)
-    if not stat.S_ISREG(status.st_mode):
+    if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid() or status.st_nlink != 1:
         os.close(descriptor)
-        raise OSError(errno.EINVAL, "not a regular file")
+        raise OSError(errno.EINVAL, "not a regular file of the daemon's own, with this one name")
     if stat.S_IMODE(status.st_mode) != files.PRIVATE:
         try:
             os.fchmod(descriptor, files.PRIVATE)

@@ -109,11 +109,13 @@ def _xdg(variable: str, below_home: str) -> str:
     if given and os.path.isabs(given):  # the specification ignores relative ones
         return given
     home = os.path.expanduser("~")
-    if not os.path.isabs(home) or home == "/" or not os.path.isdir(home):
+    place = os.path.join(home, below_home)
+    usable = os.path.isdir(place) or os.access(home, os.W_OK | os.X_OK)
+    if not os.path.isabs(home) or home == "/" or not usable:
         raise UnusablePath(
             f"there is no usable home directory ({home}); name --state-dir, --config-dir and --socket"
         )
-    return os.path.join(home, below_home)
+    return place
 
 
 def _from_systemd(variable: str) -> str | None:

@@ -1,5 +1,6 @@
 """Detaching, and how whoever started the daemon learns that it is ready. Only python-daemon user."""
 
+import contextlib
 import os
 import sys
 from typing import NoReturn
@@ -27,10 +28,10 @@ class Starter:
         self._tell(message or "unknown error")
 
     def _tell(self, message: str) -> None:
-        if self._pipe is not None:  # it was told nothing yet
-            os.write(self._pipe, b"+" if not message else b"-" + message.encode())
-            os.close(self._pipe)
-            self._pipe = None
+        pipe, self._pipe = self._pipe, None
+        if pipe is not None:  # it was told nothing yet
+            with contextlib.suppress(BrokenPipeError), open(pipe, "wb", buffering=0) as file:
+                file.write(b"+" if not message else b"-" + message.encode())
 
 
 def detach(log_path: str) -> Starter:
@@ -52,8 +53,13 @@ def detach(log_path: str) -> Starter:
         os.close(writing)
         _await(reading)
     os.close(reading)
-    with open(stderr, "w", encoding="utf-8", closefd=False) as log_file:
+    with open(stderr, "w", encoding="utf-8") as log_file:
         daemon.DaemonContext(
+            chroot_directory=None,
+            uid=os.getuid(),
+            gid=os.getgid(),
+            initgroups=False,
+            pidfile=None,
             working_directory="/",
             umask=UMASK,
             prevent_core=True,

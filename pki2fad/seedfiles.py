@@ -3,7 +3,7 @@
 import hashlib
 import os
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from pki2fad import envelope, files, log, paths
@@ -13,7 +13,7 @@ from pki2fad.errors import BadSeal, UnusablePath
 
 @dataclass(frozen=True, slots=True)
 class SeedFile:
-    """A file that was not applied yet."""
+    """A sealed seed as it was delivered."""
 
     path: str
     account: str
@@ -22,8 +22,8 @@ class SeedFile:
     modified: float  # Unix time
 
 
-def unapplied(directory: str, applied: Mapping[str, bytes]) -> Iterator[SeedFile]:
-    """The files whose content differs from the one last applied for their account, by name.
+def read_all(directory: str) -> Iterator[SeedFile]:
+    """The files in `seeds.d`, by name.
 
     A file, or a directory, that somebody else could have written is named in the log and passed over,
     and so is one that cannot be read; it keeps no other out.
@@ -45,12 +45,9 @@ def unapplied(directory: str, applied: Mapping[str, bytes]) -> Iterator[SeedFile
             continue
         path = os.path.join(directory, name)
         try:
-            seed_file = _read(path, account)
+            yield _read(path, account)
         except (UnusablePath, BadSeal) as error:
             log.error("seed_ignored", path=path, reason=error)
-            continue
-        if seed_file.digest != applied.get(account):
-            yield seed_file
 
 
 def _read(path: str, account: str) -> SeedFile:

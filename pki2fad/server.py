@@ -7,16 +7,16 @@ change is kept; those of one turn are kept together.
 import asyncio
 import contextlib
 import socket
-import sys
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from pki2fad import clock, log, wire
 from pki2fad.access import Peer
 from pki2fad.agent import INVALID, Agent, Answer, Edit, Spend
-from pki2fad.connection import BACKLOG, Connection
+from pki2fad.connection import Connection, credentials_of
 from pki2fad.errors import Internal, Unavailable, UnusableState
 
 # Connections beyond the caps that root may still make, to look at what is going on.
@@ -25,8 +25,17 @@ ROOT_RESERVE = 16
 # Seconds that a stop leaves to clients to take their last answers; all of a stop takes at most 2.
 STOP_DEADLINE = 1.5
 
-# Seconds between two log lines that say that connections are refused.
-_REFUSED_LOG_PERIOD = 10.0
+# Connections accepted in one turn of the loop, before those that are there have their turn.
+ACCEPTS_PER_TURN = 64
+
+# Seconds without accepting, when there are no descriptors left.
+ACCEPT_PAUSE = 1.0
+
+# Log lines in one second about what one uid did wrong. Others would be hidden among more, and a disk
+# that is full of them keeps no watermark.
+NOISE_PER_SECOND = 20
+
+_METHOD_LOGGED = 32  # characters of what a client calls a method; those that exist are shorter
 
 Keep = Callable[[Sequence[Spend | Edit]], list[bool]]
 
@@ -42,26 +51,29 @@ class Server:
         self.max_connections_per_uid = max_connections_per_uid
         self._agent = agent
         self._keep = keep
-        self._server: asyncio.Server | None = None
+        self._listening: socket.socket | None = None
+        self._connecting: set[asyncio.Task[Any]] = set()  # accepted, without a transport yet
+        self._accept_again: asyncio.TimerHandle | None = None
         self._connections: set[Connection] = set()
         self._by_uid: Counter[int] = Counter()
         self._pending: list[_Pending] = []
         self._closed = asyncio.Event()  # some connection ended
-        self._refused_logged = -_REFUSED_LOG_PERIOD
+        self._noise = _Noise()
 
     async def start(self, listening: socket.socket) -> None:
         """Accept connections on a socket that listens already."""
-        # From 3.13 on asyncio would remove the path of a socket that is not its own to remove.
-        options: dict[str, Any] = {"cleanup_socket": False} if sys.version_info >= (3, 13) else {}
-        self._server = await asyncio.get_running_loop().create_unix_server(
-            lambda: Connection(self), sock=listening, backlog=BACKLOG, **options
-        )
+        listening.setblocking(False)
+        self._listening = listening
+        self._resume_accepting()
 
     async def stop(self) -> None:
         """Accept no more, answer what was read, and end all connections before the deadline."""
-        if self._server is not None:
-            self._server.close()
         loop = asyncio.get_running_loop()
+        if self._listening is not None:
+            loop.remove_reader(self._listening)
+            self._listening.close()
+        _cancel(self._accept_again)
+        await asyncio.gather(*self._connecting, return_exceptions=True)
         deadline = loop.time() + STOP_DEADLINE
         waiting = deque(self._connections)
         while waiting and loop.time() < deadline:  # in turns: one that has sent much keeps no other out
@@ -83,16 +95,46 @@ class Server:
     def admit(self, connection: Connection) -> bool:
         """Count a new connection, if the caps allow it."""
         uid = connection.peer.uid
-        reserve = ROOT_RESERVE if uid == 0 else 0
-        if (
-            len(self._connections) >= self.max_connections + reserve
-            or self._by_uid[uid] >= self.max_connections_per_uid + reserve
-        ):
-            self._log_refused(connection.peer)
+        if not self._has_room(uid):
             return False
         self._connections.add(connection)
         self._by_uid[uid] += 1
         return True
+
+    def _has_room(self, uid: int) -> bool:
+        reserve = ROOT_RESERVE if uid == 0 else 0
+        if (
+            len(self._connections) < self.max_connections + reserve
+            and self._by_uid[uid] < self.max_connections_per_uid + reserve
+        ):
+            return True
+        self._noise.warning(uid, "connection_refused", reason="too many connections")
+        return False
+
+    def _resume_accepting(self) -> None:
+        assert self._listening is not None
+        asyncio.get_running_loop().add_reader(self._listening, self._accept)
+
+    def _accept(self) -> None:
+        """Accept what waits, as much as one turn allows; asyncio itself would not stop at a full table."""
+        assert self._listening is not None
+        loop = asyncio.get_running_loop()
+        for _ in range(ACCEPTS_PER_TURN):
+            try:
+                accepted, _ = self._listening.accept()
+            except BlockingIOError:
+                return
+            except OSError as error:  # no descriptors, or no memory
+                log.error("accept_failed", reason=error)
+                loop.remove_reader(self._listening)
+                self._accept_again = loop.call_later(ACCEPT_PAUSE, self._resume_accepting)
+                return
+            if not self._has_room(credentials_of(accepted)[1]):
+                accepted.close()
+                continue
+            connecting = loop.create_task(loop.connect_accepted_socket(lambda: Connection(self), accepted))
+            self._connecting.add(connecting)
+            connecting.add_done_callback(self._connecting.discard)
 
     def forget(self, connection: Connection) -> None:
         """A connection ended."""
@@ -109,7 +151,6 @@ class Server:
         try:
             answer = self._agent.handle(request, peer, reading)
             if isinstance(answer.change, Edit):
-                self.commit()
                 self.edit(answer.change)
         except Exception as error:  # a mistake of ours must not end the connection
             answer = _failed(error)
@@ -118,11 +159,15 @@ class Server:
                 asyncio.get_running_loop().call_soon(self.commit)
             self._pending.append(_Pending(connection, connection.hold(), request, answer.change, answer))
             return
-        _log_decision(request, peer, answer)
         connection.add(_encode(request, answer))
+        self._log_decision(request, peer, answer)
 
     def edit(self, edit: Edit) -> None:
-        """Keep an edit and then make it. Raises `UnusableState`, and then nothing has changed."""
+        """Keep what is pending, then the edit, and then make it.
+
+        Raises `UnusableState`, and then nothing has changed.
+        """
+        self.commit()
         self._keep([edit])
         self._agent.apply(edit)
 
@@ -134,22 +179,56 @@ class Server:
         try:
             verdicts = self._keep([waiting.spend for waiting in pending])
             answers = [
-                waiting.answer if kept else Answer(INVALID)
+                waiting.answer if kept else replace(waiting.answer, result=INVALID)
                 for waiting, kept in zip(pending, verdicts, strict=True)
             ]
         except Exception as error:  # whatever it was, nothing may leave as if it had been kept
-            answers = [_failed(error)] * len(pending)
+            failed = _failed(error)
+            answers = [replace(failed, account=waiting.answer.account) for waiting in pending]
         for waiting, answer in zip(pending, answers, strict=True):
-            _log_decision(waiting.request, waiting.connection.peer, answer)
             waiting.connection.settle(waiting.slot, _encode(waiting.request, answer))
         for connection in {waiting.connection for waiting in pending}:
             connection.release()
+        for waiting, answer in zip(pending, answers, strict=True):
+            self._log_decision(waiting.request, waiting.connection.peer, answer)
 
-    def _log_refused(self, peer: Peer) -> None:
-        now = time.monotonic()
-        if now - self._refused_logged >= _REFUSED_LOG_PERIOD:
-            self._refused_logged = now
-            log.warning("connection_refused", uid=peer.uid, pid=peer.pid, reason="too many connections")
+    def violated(self, peer: Peer, reason: object) -> None:
+        """A connection is ended for what its client did."""
+        self._noise.warning(peer.uid, "connection_ended", pid=peer.pid, reason=reason)
+
+    def _log_decision(self, request: wire.Request, peer: Peer, answer: Answer) -> None:
+        """Decisions of the roles are all logged; what anybody can cause is bounded."""
+        fields = {"pid": peer.pid, "account": answer.account} if answer.account else {"pid": peer.pid}
+        refusal = answer.refusal
+        if refusal is not None:
+            method = request.method[:_METHOD_LOGGED]
+            self._noise.warning(
+                peer.uid, "refused", method=method, **fields, code=refusal.code, reason=refusal
+            )
+        elif request.method == "verify":
+            log.info("verify", uid=peer.uid, **fields, valid=answer.result["valid"])
+        elif request.method != "status":
+            log.info(request.method, uid=peer.uid, **fields)
+
+
+class _Noise:
+    """Warnings about single uids, a bounded number in each second."""
+
+    def __init__(self) -> None:
+        self._second = 0
+        self._written: Counter[int] = Counter()  # in this second, by uid
+
+    def warning(self, uid: int, event: str, **fields: object) -> None:
+        second = int(time.monotonic())
+        if second != self._second:
+            for silenced, written in self._written.items():
+                if written > NOISE_PER_SECOND:
+                    log.warning("not_logged", uid=silenced, warnings=written - NOISE_PER_SECOND)
+            self._second = second
+            self._written.clear()
+        self._written[uid] += 1
+        if self._written[uid] <= NOISE_PER_SECOND:
+            log.warning(event, uid=uid, **fields)
 
 
 class _Pending:
@@ -177,20 +256,6 @@ def _encode(request: wire.Request, answer: Answer) -> bytes:
     return wire.encode_response(request.msgid, error, None)
 
 
-def _log_decision(request: wire.Request, peer: Peer, answer: Answer) -> None:
-    fields: dict[str, object] = {"uid": peer.uid, "pid": peer.pid}
-    if request.args and "account" in request.args:
-        fields["account"] = str(request.args["account"])[:64]
-    refusal = answer.refusal
-    if refusal is not None:
-        method = request.method[:64]
-        log.warning("refused", method=method, **fields, code=refusal.code, reason=refusal)
-    elif request.method == "verify":
-        log.info("verify", **fields, valid=answer.result["valid"])
-    else:
-        log.info(request.method, **fields)
-
-
 def _failed(error: Exception) -> Answer:
     """The answer where something could not be carried out."""
     if isinstance(error, UnusableState):
@@ -198,3 +263,8 @@ def _failed(error: Exception) -> Answer:
         return Answer(refusal=Unavailable("the state cannot be written; the daemon's log says why"))
     log.failure("failed", error)
     return Answer(refusal=Internal("the daemon failed; its log says how"))
+
+
+def _cancel(timer: asyncio.TimerHandle | None) -> None:
+    if timer is not None:
+        timer.cancel()

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from pki2fad import __version__, clock, envelope, files, listener, log, memory, paths, seedfiles
-from pki2fad.access import Access, Peer
+from pki2fad.access import OVERFLOW_ID, Access, Peer
 from pki2fad.agent import Agent
 from pki2fad.config import Config
 from pki2fad.envelope import MasterKey, PrivateKey
@@ -20,6 +20,7 @@ from pki2fad.errors import (
     ConfigError,
     Pki2fadError,
     UnusableKey,
+    UnusablePath,
     UnusableState,
 )
 from pki2fad.keyring import Keyring
@@ -34,8 +35,8 @@ from pki2fad.systemd import Notifier, watchdog_period
 # used under an old state file; younger ones were made just now, for this start.
 _SEED_FILE_IS_NEW = 120
 
-# Descriptors that are not connections: the state, logs, the loop, some spare.
-_OTHER_DESCRIPTORS = 64
+# Descriptors that are not counted connections: the state, logs, the loop, those being accepted or refused.
+_OTHER_DESCRIPTORS = 160
 
 
 def check(config: Config) -> None:
@@ -43,16 +44,25 @@ def check(config: Config) -> None:
     _access(config)
 
 
-def run(config: Config, reload_config: Callable[[], Config], started: Callable[[], None]) -> None:
-    """Serve until SIGTERM or SIGINT; SIGHUP reloads. `started` is called when requests are answered.
+def run(config: Config, reload_config: Callable[[], Config], started: Callable[[str], None]) -> None:
+    """Serve until SIGTERM or SIGINT; SIGHUP reloads.
 
-    Raises a `Pki2fadError` if the start fails; nothing is left behind then.
+    `started` is called with the socket's path when requests are answered. Raises a `Pki2fadError` if the
+    start fails; nothing is left behind then.
     """
+    if os.geteuid() == OVERFLOW_ID:
+        raise ConfigError(
+            f"uid {OVERFLOW_ID} may be anybody and never has a role; run pki2fad as another user"
+        )
     os.umask(UMASK)
     memory.forbid_dumps()
     with contextlib.ExitStack() as resources:
         files.make_directory(config.state_dir, 0o700)
-        lock = files.lock(os.path.join(config.state_dir, paths.LOCK_FILE))
+        _check_state_dir(config.state_dir)
+        lock = files.lock(
+            os.path.join(config.state_dir, paths.LOCK_FILE),
+            f"uses {config.state_dir}; stop it, or name another --state-dir",
+        )
         resources.callback(os.close, lock)
         listening = resources.enter_context(listener.listening(config.socket))
         notifier = Notifier()
@@ -63,7 +73,7 @@ def run(config: Config, reload_config: Callable[[], Config], started: Callable[[
 async def _serve(
     config: Config,
     reload_config: Callable[[], Config],
-    started: Callable[[], None],
+    started: Callable[[str], None],
     listening: socket.socket,
     notifier: Notifier,
 ) -> None:
@@ -81,7 +91,7 @@ async def _serve(
             resources.callback(loop.remove_signal_handler, number)
         service = _Service(config, reload_config, notifier, resources)
         await service.start(listening)
-        started()
+        started(listening.getsockname())
         await stopped.wait()
         await service.stop()
 
@@ -100,29 +110,23 @@ class _Service:
         self._reload_config = reload_config
         self._notifier = notifier
         reading = clock.read()
+        access = _access(config)
         private = _host_key(config.key)
+        _make_log_directories(config)
         store = Store(os.path.join(config.state_dir, paths.STATE_FILE))
         resources.callback(store.close)
-        master, is_new = _master_key(store, private, config)
+        master = _master_key(store, private, config, reading)
         resources.callback(master.close)
         if not master.locked:
             log.warning("not_locked", reason="no memory could be locked; the master key may be swapped")
         keyring = Keyring(master)
         _fill(keyring, store, config)
         keyring.floors = store.begin_boot(clock.boot_id(), reading.wall)
-        self._agent = Agent(
-            keyring,
-            _access(config),
-            lambda sealed: envelope.open_seed(private, sealed),
-            reading,
-        )
+        self._agent = Agent(keyring, access, lambda sealed: envelope.open_seed(private, sealed), reading)
         self._agent.file_digests = store.file_digests()
         self._server = Server(self._agent, store.keep, *_caps(config))
-        _make_log_directories(config)
         self._minute_log = MinuteLog(self._agent, _own_peer(), config.minute_log.files)
-        oldest = self._apply_seed_files(reading)
-        if is_new and oldest is not None and oldest < reading.wall - _SEED_FILE_IS_NEW:
-            keyring.floors = store.distrust([Parameters().period], reading.wall)
+        self._apply_seed_files(reading)
         until = self._agent.unavailable_until(reading)
         if until is not None:
             log.warning("verify_waits", until=until, reason="codes may have been used before a crash")
@@ -147,21 +151,23 @@ class _Service:
     def reload(self) -> None:
         """Build the whole new configuration and swap it in, or keep the old one and say why."""
         self._notifier.reloading()
-        status = None
+        trouble = ""
         try:
-            config = self._reload_config()
-            access = _access(config)
-            _make_log_directories(config)
-        except Pki2fadError as error:
-            log.error("reload_failed", reason=error)
-            status = f"{self._status()}; reload failed, the old configuration holds: {error}"
-        else:
-            self._swap(config, access)
-        self._apply_seed_files(clock.read())
-        self._notifier.ready(status or self._status())
+            try:
+                config = self._reload_config()
+                access = _access(config)
+                _make_log_directories(config)
+            except Pki2fadError as error:
+                log.error("reload_failed", reason=error)
+                trouble = f"; reload failed, the old configuration holds: {error}"
+            else:
+                self._swap(config, access)
+            self._apply_seed_files(clock.read())
+        finally:  # whatever comes, systemd must not wait for the end of the reload for ever
+            self._notifier.ready(self._status() + trouble)
 
     def _swap(self, config: Config, access: Access) -> None:
-        for name in ("socket", "state_dir", "key"):
+        for name in ("socket", "state_dir", "log_dir", "key"):
             if getattr(config, name) != getattr(self._config, name):
                 log.warning("restart_needed", setting=name)
         self._config = config
@@ -170,18 +176,17 @@ class _Service:
         self._minute_log.use(config.minute_log.files)
         log.info("reloaded")
 
-    def _apply_seed_files(self, reading: clock.Reading) -> float | None:
-        """Load what is new in `seeds.d`; returns the age of the oldest file that was applied."""
-        oldest = None
-        for file in seedfiles.unapplied(self._config.seeds_dir, self._agent.file_digests):
+    def _apply_seed_files(self, reading: clock.Reading) -> None:
+        """Load what is new in `seeds.d`."""
+        for file in seedfiles.read_all(self._config.seeds_dir):
+            if file.digest == self._agent.file_digests.get(file.account):
+                continue
             try:
                 self._server.edit(self._agent.provision(file.account, file.sealed, file.digest, reading))
             except (BadSeal, UnusableState) as error:
                 log.error("seed_ignored", path=file.path, reason=error)
             else:
                 log.info("seed_loaded", path=file.path, account=file.account)
-                oldest = min(file.modified, oldest or file.modified)
-        return oldest
 
     def _status(self) -> str:
         count = self._agent.account_count
@@ -215,21 +220,33 @@ def _host_key(path: str) -> PrivateKey:
     return envelope.load_private(pem, path)
 
 
-def _master_key(store: Store, private: PrivateKey, config: Config) -> tuple[MasterKey, bool]:
-    """The key of the state, and whether it was made just now."""
-    fingerprint = envelope.fingerprint(private.public_key())
+def _check_state_dir(path: str) -> None:
+    if files.others_may_write(os.stat(path)):
+        raise UnusablePath(
+            f"{path} must belong to root or to the daemon's user, and nobody else may write it: whoever"
+            " can, can put an old state back"
+        )
+
+
+def _master_key(store: Store, private: PrivateKey, config: Config, reading: clock.Reading) -> MasterKey:
+    """The key of the state, which is made with a new state."""
+    public = private.public_key()
+    fingerprint = envelope.fingerprint(public)
     slots = store.keyslots()
     if not slots:
         master = MasterKey()
-        store.add_keyslot(fingerprint, master.wrap(private.public_key()))
-        return master, True
-    wrapped = slots.get(fingerprint)
-    if wrapped is None:
+        modified = [file.modified for file in seedfiles.read_all(config.seeds_dir)]
+        in_use = bool(modified) and min(modified) < reading.wall - _SEED_FILE_IS_NEW
+        distrusted = [Parameters().period] if in_use else []
+        store.add_keyslot(fingerprint, master.wrap(public), distrusted, reading.wall)
+        return master
+    try:
+        return MasterKey.unwrap(private, slots[fingerprint])
+    except (KeyError, UnusableKey):
         raise UnusableState(
             f"the state in {config.state_dir} is sealed to another key: {', '.join(slots)}; {config.key}"
             f" is {fingerprint}. It was left as it is"
-        )
-    return MasterKey.unwrap(private, wrapped), False
+        ) from None
 
 
 def _fill(keyring: Keyring, store: Store, config: Config) -> None:
@@ -258,7 +275,9 @@ def _caps(config: Config) -> tuple[int, int]:
     possible = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard - _OTHER_DESCRIPTORS)
     if possible < wanted:
         log.warning("fewer_connections", wanted=wanted, possible=possible, reason="descriptor limit")
-    return possible, config.server.max_connections_per_uid
+        # No uid may take all that there are.
+        return possible, min(config.server.max_connections_per_uid, max(1, possible // 2))
+    return wanted, config.server.max_connections_per_uid
 
 
 def _own_peer() -> Peer:

@@ -31,9 +31,9 @@ _LEASE_STEPS = 2
 # code could have been accepted: a day, should the clock be set back meanwhile.
 _REMEMBER_GONE = 86_400
 
-# The write-ahead log is copied into the database when it has grown so far (4 MiB: half a second of
-# reading at a start), off the serving loop.
-_CHECKPOINT_COMMITS = 1000
+# After so many changes, of about a page of 4 KiB each, the write-ahead log is copied into the database,
+# off the serving loop: a start reads what is in the log.
+_CHECKPOINT_CHANGES = 1000
 
 # A checkpoint beside writes that never pause cannot empty the log; above 64 MiB the loop waits for one.
 _LOG_LIMIT = 64 * 1024 * 1024
@@ -63,7 +63,7 @@ class Store:
 
     def __init__(self, path: str) -> None:
         self._path = path
-        self._commits = 0
+        self._changes = 0  # since the last checkpoint
         self._checkpoint: threading.Thread | None = None
         _check(path)
         try:
@@ -83,10 +83,19 @@ class Store:
         """The master key as wrapped for each host key, by the key's fingerprint."""
         return dict(self._rows("SELECT fingerprint, wrapped FROM keyslots"))
 
-    def add_keyslot(self, fingerprint: str, wrapped: bytes) -> None:
-        """Let a host key open the master key."""
+    def add_keyslot(
+        self, fingerprint: str, wrapped: bytes, distrusted: Iterable[int] = (), wall: float = 0
+    ) -> None:
+        """Let a host key open the master key.
+
+        In the same transaction the floors of the `distrusted` periods rise as after a crash: for
+        accounts that may have been in use before this state file was made.
+        """
         with self._transaction(durable=True):
             self._database.execute("INSERT INTO keyslots VALUES (?, ?)", (fingerprint, wrapped))
+            for period in distrusted:
+                self._use_period(period)
+                self._raise_floor(wall, period)
 
     def accounts(self) -> Iterator[Account]:
         """Every account, its seed sealed. Raises `UnusableState` for a row that cannot be one."""
@@ -95,7 +104,9 @@ class Store:
         ):
             try:
                 parameters = Parameters(algorithm, digits, period)
-            except ValueError as error:
+                if [type(value) for value in (name, *rest)] != [str, bytes, bytes, int]:
+                    raise ValueError("a value is of the wrong type")
+            except (ValueError, TypeError) as error:
                 raise UnusableState(f"{self._path} is damaged: account {name!r}: {error}") from None
             yield Account(name, parameters, *rest)
 
@@ -115,17 +126,6 @@ class Store:
                 self._database.execute("INSERT OR REPLACE INTO meta VALUES ('boot_id', ?)", (boot_id,))
                 for period in self._leases:
                     self._raise_floor(wall, period)
-        return dict(self._rows("SELECT period, floor FROM periods WHERE floor > 0"))
-
-    def distrust(self, periods: Iterable[int], wall: float) -> dict[int, int]:
-        """Raise these floors as after a crash; returns all floors.
-
-        For accounts that were in use before this state file was made.
-        """
-        with self._transaction(durable=True):
-            for period in periods:
-                self._use_period(period)
-                self._raise_floor(wall, period)
         return dict(self._rows("SELECT period, floor FROM periods WHERE floor > 0"))
 
     def keep(self, changes: Sequence[Spend | Edit]) -> list[bool]:
@@ -148,7 +148,8 @@ class Store:
         for change in changes:
             if isinstance(change, Edit) and change.put is not None:
                 self._leases.setdefault(change.put.parameters.period, 0)
-        self._checkpoint_if_due()
+        with contextlib.suppress(sqlite3.Error, OSError, RuntimeError):  # kept it is, whatever comes
+            self._checkpoint_if_due(len(changes))
         return verdicts
 
     def close(self) -> None:
@@ -253,15 +254,14 @@ class Store:
     def _unusable(self, error: Exception) -> UnusableState:
         return UnusableState(f"cannot use the state file {self._path}: {error}")
 
-    def _checkpoint_if_due(self) -> None:
-        self._commits += 1
+    def _checkpoint_if_due(self, changes: int) -> None:
+        self._changes += changes
         running = self._checkpoint is not None and self._checkpoint.is_alive()
-        if self._commits < _CHECKPOINT_COMMITS or running:
+        if self._changes < _CHECKPOINT_CHANGES or running:
             return
-        self._commits = 0
+        self._changes = 0
         if os.path.getsize(self._path + "-wal") > _LOG_LIMIT:
-            with contextlib.suppress(sqlite3.Error):  # what was kept stays in the log
-                self._database.execute("PRAGMA wal_checkpoint(PASSIVE)")
+            self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         else:
             self._checkpoint = threading.Thread(target=_checkpoint, args=(self._path,), daemon=True)
             self._checkpoint.start()
@@ -295,7 +295,7 @@ def _check(path: str) -> None:
     if not os.path.exists(path) or os.path.getsize(path) == 0:
         return
     try:
-        with contextlib.closing(_connect_read_only(path)) as database:
+        with contextlib.closing(_connect_to_look(path)) as database:
             ((application,),) = database.execute("PRAGMA application_id")
             ((version,),) = database.execute("PRAGMA user_version")
             ((tables,),) = database.execute("SELECT count(*) FROM sqlite_schema")
@@ -315,5 +315,7 @@ def _check(path: str) -> None:
         )
 
 
-def _connect_read_only(path: str) -> sqlite3.Connection:
-    return sqlite3.connect(f"file:{urllib.parse.quote(path)}?mode=ro", uri=True)
+def _connect_to_look(path: str) -> sqlite3.Connection:
+    """Read-only, but where we were killed while making the file, which SQLite has to take back first."""
+    mode = "rw" if os.path.exists(path + "-journal") else "ro"
+    return sqlite3.connect(f"file:{urllib.parse.quote(os.fsencode(path))}?mode={mode}", uri=True)

@@ -34,7 +34,11 @@ def listening_socket() -> int | None:
 def watchdog_period() -> float | None:
     """Seconds between two pings: half of what systemd allows; None where it does not watch us."""
     usec = os.environ.get("WATCHDOG_USEC", "")
-    if not usec.isdecimal() or os.environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
+    if (
+        not usec.isdecimal()
+        or not int(usec)
+        or os.environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid())
+    ):
         return None
     return int(usec) / 2_000_000
 
@@ -50,10 +54,6 @@ class Notifier:
     def ready(self, status: str) -> None:
         """Requests are answered."""
         self._notify("READY=1", _status(status))
-
-    def status(self, status: str) -> None:
-        """A line for `systemctl status`."""
-        self._notify(_status(status))
 
     def reloading(self) -> None:
         """The configuration is read again; `ready` ends it."""

@@ -5,11 +5,11 @@ is the only module that uses msgpack, and it is on the client's path.
 
 msgpack's Unpacker alone is not safe against a hostile peer: its buffer limit bounds neither a message
 that drips in nor permits a long pipeline, a short message may announce containers of gigabytes, and
-after an error it reads the rest of the bad message as messages. So a message is decoded element by
-element, bounded here, and the first exception of the Unpacker ends the stream.
+after an error it reads the rest of the bad message as messages. So the end of a message is found
+without making anything of it, it is bounded here, and the first exception ends the stream.
 """
 
-from msgpack._cmsgpack import Packer, Unpacker  # the C one: its pure-Python fallback is too slow
+from msgpack._cmsgpack import Packer, Unpacker, unpackb  # the C one: its pure-Python fallback is too slow
 from msgpack.exceptions import OutOfData
 
 from pki2fad.errors import ProtocolError
@@ -28,12 +28,17 @@ REQUEST_LIMIT = 64 * 1024
 # A response is as long as the list of accounts: about 90 bytes each, so a million fit.
 RESPONSE_LIMIT = 128 * 1024 * 1024
 
-# The Unpacker allocates a container as its header announces it, up to 1024 deep; 256 entries keep
-# that at a few MiB for the worst message.
-_CONTAINER_LIMIT = 256
-
 # Fed at most so much at a time, then drained, so that its buffer stays bounded.
 _FEED = 64 * 1024
+
+# Buffers of a connection that once had more than this (bytes) are given back when it is idle.
+_SMALL = 8 * 1024
+
+_NOTIFICATION_START = b"\x93\x02"
+# How the array of 3 or 4 elements that every message is can begin.
+_BEGINNINGS = (b"\x93", b"\x94", b"\xdc\0\3", b"\xdc\0\4", b"\xdd\0\0\0\3", b"\xdd\0\0\0\4")
+_HEADER_END = 5
+_MSGID_END = 32  # bytes: array header, kind and msgid in their longest forms are far shorter
 
 _SCALARS = frozenset({str, bytes, int, float, bool, type(None)})
 
@@ -78,121 +83,147 @@ def encode_response(msgid: int, error: "list[Any] | None", result: "Any") -> byt
     return _pack([RESPONSE, msgid, error, result])  # type: ignore[no-any-return]
 
 
+class Passed:
+    """In the place of a well-formed message that nobody here waits for."""
+
+
+PASSED = Passed()
+
+
 class Decoder:
     """Finds the messages of one kind, `REQUEST` or `RESPONSE`, in a stream of bytes.
 
-    Well-formed messages of the other kinds are read and passed over. After a `ProtocolError` the
-    stream is at an unknown place: the decoder must not be used again.
+    Objects are made of whole messages only: half ones stay bytes, since a few bytes can announce
+    containers that take a thousand times the memory. After a `ProtocolError` the stream is at an
+    unknown place: the decoder must not be used again.
     """
 
     def __init__(self, kind: int, limit: int) -> None:
         self._kind = kind
         self._limit = limit
-        hostile = kind == REQUEST
-        self._unpacker = Unpacker(
-            read_size=4096,  # its first buffer: it grows where a message needs it
-            max_buffer_size=limit + 2 * _FEED,
-            max_array_len=_CONTAINER_LIMIT if hostile else limit,
-            max_map_len=_CONTAINER_LIMIT if hostile else limit,
-            max_str_len=limit,
-            max_bin_len=limit,
-            strict_map_key=False,
-            unicode_errors="surrogateescape",
-            object_pairs_hook=tuple if hostile else None,  # keeps duplicates, for us to refuse
-        )
-        self._pending = b""  # received, not yet fed
-        self._fed = 0
-        self._start = 0  # where the message that is being read begins, in bytes fed
-        self._length = 0  # elements of that message, once its header is read
-        self._elements: list[Any] = []
+        self.count = 0  # messages found so far
+        self._raw = bytearray()  # what was received, from the start of the message that is being read
+        self._scanned = 0  # of it, how much the scanner was fed
+        self._scanner = self._new_scanner()  # finds where a message ends, and makes nothing of it
+        self._start = 0  # where that message begins, as the scanner counts
+        self._large = False  # buffers have grown
 
     @property
     def partial(self) -> bool:
-        """True while the beginning of a message was received, and not its end."""
-        return self._fed > self._start
-
-    @property
-    def position(self) -> int:
-        """Where, in bytes, the message that is being read begins: it changes with each message."""
-        return self._start
+        """True while something was received of which no message was made yet."""
+        return bool(self._raw)
 
     def feed(self, data: bytes) -> None:
         """Take what was received. `next` has to be called until it returns None."""
-        self._pending = self._pending + data if self._pending else data
+        self._raw += data
+        if len(self._raw) > _SMALL:
+            self._large = True
 
-    def next(self) -> "Any":
-        """The next whole message, a `Request` or a `Response`, or None until more is fed.
+    def next(self) -> "Request | Response | Passed | None":
+        """The next whole message, `PASSED` for one that is of another kind, or None until more is fed.
 
         Raises `ProtocolError` when what was fed is no message, or one that is too long.
         """
         while True:
             try:
-                message = self._read()
+                self._scanner.skip()
             except OutOfData:
-                if not self._pending:
-                    self._check_length(self._fed)
+                if not self._feed_scanner():
                     return None
-                chunk, self._pending = self._pending[:_FEED], self._pending[_FEED:]
-                self._check_length(self._fed)
-                self._unpacker.feed(chunk)
-                self._fed += len(chunk)
-            except ProtocolError:
-                raise
-            except Exception as error:  # whatever it was, the Unpacker is at an unknown place now
-                raise self._violation("not MessagePack, or nested or announced too large") from error
+            except Exception as error:  # whatever it was, the scanner is at an unknown place now
+                raise self._violation("not MessagePack, or nested too deep") from error
             else:
-                if message is not None:
-                    return message
+                return self._take(self._scanner.tell() - self._start)
 
-    def _read(self) -> "Any":
-        """Read elements until a message is whole; None if it is one to be passed over."""
-        unpacker, elements = self._unpacker, self._elements
-        if not self._length:
-            self._length = unpacker.read_array_header()
-            if self._length not in (3, 4):
-                raise self._violation("neither request, response nor notification")
-        while len(elements) < self._length:
-            if elements and elements[0] != self._kind:
-                unpacker.skip()
-                elements.append(None)
-            else:
-                elements.append(unpacker.unpack())
-                if len(elements) == 1:
-                    self._check_header()
-        end = unpacker.tell()
-        self._check_length(end)
-        message = self._message() if elements[0] == self._kind else None
-        self._start, self._length, self._elements = end, 0, []
+    def _feed_scanner(self) -> bool:
+        """Feed it what it has not seen, if there is something."""
+        self._check_length(self._scanned)
+        if self._scanned < len(self._raw):
+            chunk = self._raw[self._scanned : self._scanned + _FEED]
+            self._scanner.feed(chunk)
+            self._scanned += len(chunk)
+            return True
+        if self._raw and not _may_begin(bytes(self._raw[:_HEADER_END])):
+            raise self._violation("neither request, response nor notification")
+        if self._large and not self._raw:  # give the memory back
+            self._raw, self._scanner, self._start, self._large = bytearray(), self._new_scanner(), 0, False
+        return False
+
+    def _take(self, length: int) -> "Request | Response | Passed":
+        self._check_length(length)
+        raw = self._raw[:length]
+        try:
+            # Notifications are not looked into: they may hold whatever they like.
+            message = PASSED if raw.startswith(_NOTIFICATION_START) else self._message(_unpack(raw))
+        except ProtocolError:
+            raise
+        except Exception as error:  # an extension that is not what it says, say
+            raise self._violation("not MessagePack") from error
+        del self._raw[:length]
+        self._scanned -= length
+        self._start += length
+        self.count += 1
         return message
 
-    def _message(self) -> "Request | Response":
-        _, msgid, third, fourth = self._elements
-        if self._msgid() is None:
+    def _message(self, elements: "Any") -> "Request | Response | Passed":
+        if type(elements) is not list or not elements or type(elements[0]) is not int:
+            raise self._violation("neither request, response nor notification")
+        if _LENGTHS.get(elements[0]) != len(elements):
+            raise self._violation("neither request, response nor notification")
+        kind, msgid, third, fourth = elements[0], elements[1], elements[2], elements[-1]
+        if kind != self._kind:
+            return PASSED
+        if not _is_msgid(msgid):
             raise self._violation("the msgid is not an unsigned 32-bit integer")
-        if self._kind == RESPONSE:
-            return Response(msgid, third, fourth)
+        if kind == RESPONSE:
+            return Response(msgid, _plain(third), _plain(fourth))
         if type(third) is not str:
             raise self._violation("the method is not a string")
         return Request(msgid, third, _named(fourth))
 
-    def _check_header(self) -> None:
-        kind = self._elements[0]
-        if type(kind) is not int or _LENGTHS.get(kind) != self._length:
-            raise self._violation("neither request, response nor notification")
-
-    def _check_length(self, end: int) -> None:
-        if end - self._start > self._limit:
+    def _check_length(self, length: int) -> None:
+        if length > self._limit:
             raise self._violation(f"a message is longer than {self._limit} bytes")
 
-    def _msgid(self) -> int | None:
-        elements = self._elements
-        if len(elements) < 2 or elements[0] != self._kind:
-            return None
-        msgid = elements[1]
-        return msgid if type(msgid) is int and 0 <= msgid < 2**32 else None
-
     def _violation(self, message: str) -> ProtocolError:
-        return ProtocolError(message, self._msgid())
+        """The error, with the msgid of the request that is being read if that can be told."""
+        reader = Unpacker()
+        reader.feed(bytes(self._raw[:_MSGID_END]))
+        try:
+            length, kind, msgid = reader.read_array_header(), reader.unpack(), reader.unpack()
+        except Exception:  # there is none
+            return ProtocolError(message)
+        known = type(kind) is int and (kind, length) == (self._kind, 4) and _is_msgid(msgid)
+        return ProtocolError(message, msgid if known else None)
+
+    def _new_scanner(self) -> "Any":
+        return Unpacker(
+            read_size=4096,  # its first buffer: it grows where a message needs it
+            max_buffer_size=self._limit + 2 * _FEED,
+        )
+
+
+def _may_begin(header: bytes) -> bool:
+    """True if this can be the first bytes of a message: then it is worth waiting for the others."""
+    return any(header.startswith(begin) or begin.startswith(header) for begin in _BEGINNINGS)
+
+
+def _is_msgid(value: "Any") -> bool:
+    return type(value) is int and 0 <= value < 2**32
+
+
+def _unpack(raw: bytearray) -> "Any":
+    """The objects in one whole message; a map is a tuple of pairs, which keeps duplicates."""
+    return unpackb(raw, strict_map_key=False, unicode_errors="surrogateescape", object_pairs_hook=tuple)
+
+
+def _plain(value: "Any") -> "Any":
+    """A result with its maps as dicts."""
+    if type(value) is tuple:
+        return {name: _plain(entry) for name, entry in value}
+    if type(value) is list:
+        return [_plain(entry) for entry in value]
+    return value
 
 
 def _named(params: "Any") -> "dict[str, Any] | None":

@@ -9,6 +9,7 @@ import select
 import shutil
 import signal
 import socket
+import stat
 import subprocess
 import sys
 import tempfile
@@ -245,7 +246,15 @@ def as_user(uid: int, *, gid: int | None = None, groups: Sequence[int] = ()) -> 
     setpriv.append(f"--groups={','.join(map(str, groups))}" if groups else "--clear-groups")
     if not _others_can_run_commands():
         missing(f"commands that other users may run (chmod a+rx what leads to {BIN})")
-    return setpriv
+    return [*_without_coverage(), *setpriv]
+
+
+def _without_coverage() -> list[str]:
+    """Another user's process can leave its coverage only where everybody may write."""
+    directory = os.path.dirname(os.path.abspath(os.environ.get("COVERAGE_FILE", ".coverage")))
+    if "COVERAGE_PROCESS_CONFIG" not in os.environ or os.stat(directory).st_mode & stat.S_IWOTH:
+        return []
+    return ["env", "-u", "COVERAGE_PROCESS_CONFIG"]
 
 
 @functools.cache

@@ -13,6 +13,7 @@ PACKAGES = {
     "systemd-analyze": "systemd",
     "setpriv": "util-linux",
     "unshare": "util-linux",
+    "nsenter": "util-linux",
     "mount": "mount",
     "setsid": "util-linux",
 }

@@ -122,15 +122,6 @@ def test_logs_and_keys_follow_the_directories_that_are_named(load: Load) -> None
     assert settings.log_dir == "/a/state/log"
 
 
-def test_a_relative_path_on_the_command_line_is_made_absolute(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    settings = config.load(None, {"state_dir": "state", "config_dir": "../config", "socket": None})
-    assert settings.state_dir == f"{tmp_path}/state"
-    assert settings.config_dir == f"{tmp_path.parent}/config"
-
-
 def test_the_file_in_the_configuration_directory_is_read_without_being_named(tmp_path: Path) -> None:
     (tmp_path / "pki2fad.toml").write_text('log_dir = "/a/log"')
     assert config.load(None, {"config_dir": str(tmp_path)}).log_dir == "/a/log"

@@ -54,12 +54,15 @@ def test_a_file_has_its_mode_whatever_the_umask(write: Writer, wanted: int, tmp_
 
 
 @pytest.mark.usefixtures("umask")
-@pytest.mark.parametrize("wanted", [0o700, 0o755])
-def test_directories_have_their_mode_whatever_the_umask(wanted: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize("wanted", [0o700, 0o755, 0o711])
+def test_a_directory_has_its_mode_and_its_parents_the_usual_one_whatever_the_umask(
+    wanted: int, tmp_path: Path
+) -> None:
     made = files.make_directory(str(tmp_path / "a" / "b" / "c"), wanted)
     expected = [tmp_path / "a", tmp_path / "a" / "b", tmp_path / "a" / "b" / "c"]
     assert made == [str(path) for path in expected]
-    assert {mode(path) for path in expected} == {wanted}
+    usual = 0o755 if os.geteuid() == 0 else 0o700
+    assert [mode(path) for path in expected] == [usual, usual, wanted]
 
 
 @pytest.mark.parametrize(("uid", "expected"), [(0, 0o755), (1000, 0o700)])

@@ -217,6 +217,7 @@ async def test_after_a_stop_nobody_is_accepted(keeper: Keeper, short_path: Path)
     server = Server(agent(), keeper.keep, 100, 100)
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(str(path))
+        listening.listen()
         await server.start(listening)
         with connect(path) as peer:
             _, result = await call(peer, "status")

@@ -61,6 +61,8 @@ def read(pieces: Iterable[bytes], decoder: Decoder) -> Iterator[Any]:
     for piece in pieces:
         decoder.feed(piece)
         while (message := decoder.next()) is not None:
+            if message is wire.PASSED:
+                continue
             yield message
 
 
@@ -82,16 +84,16 @@ def load_of(length: int) -> bytes:
     return msgpack.packb([0, 9, "load", [{"sealed": bytes(2 * length - 20 - len(data))}]])
 
 
-def outcome(pieces: Iterable[bytes]) -> tuple[list[tuple[Any, ...]], tuple[str, int | None] | None]:
-    """The requests that were read, and the error that ended the stream, if one did."""
+def outcome(pieces: Iterable[bytes]) -> tuple[list[tuple[Any, ...]], bool]:
+    """The requests that were read, and whether an error ended the stream."""
     requests = []
     try:
         for request in read(pieces, new()):
             assert isinstance(request, wire.Request)
             requests.append((request.msgid, request.method, repr(request.args)))  # repr: NaN equals NaN
-    except ProtocolError as error:
-        return requests, (str(error), error.msgid)
-    return requests, None
+    except ProtocolError:
+        return requests, True
+    return requests, False
 
 
 def refusal(pieces: Iterable[bytes]) -> ProtocolError:

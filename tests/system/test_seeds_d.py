@@ -1,0 +1,215 @@
+"""`seeds.d`: sealed seeds that configuration management delivers as files."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from support.daemon import Daemon, as_user, code_of
+
+from pki2fad import envelope
+from pki2fad.envelope import PrivateKey
+
+ONE = b"one seed of the seeds.d tests..."
+TWO = b"another seed of the same tests.."
+UID = 4242
+
+Seal = Callable[[bytes], bytes]
+
+
+def has(daemon: Daemon, seed: bytes, account: str = "default") -> bool:
+    """True if the account makes its codes from this seed."""
+    with daemon.client() as client:
+        code = client.generate(account)
+    return code.code == code_of(seed, code.step)
+
+
+def accounts(daemon: Daemon) -> list[str]:
+    with daemon.client() as client:
+        return [account.account for account in client.accounts()]
+
+
+def ignored(daemon: Daemon) -> list[str]:
+    """What the log says of files that were passed over."""
+    return [line for line in daemon.log().splitlines() if "ignored" in line]
+
+
+def again(daemon: Daemon, how: str) -> None:
+    """Let it look at the files again."""
+    if how == "reload":
+        daemon.reload()
+    else:
+        daemon.stop()
+        daemon.start()
+
+
+both = pytest.mark.parametrize("how", ["reload", "restart"])
+
+
+def test_files_are_accounts_from_the_start(daemon: Daemon, seal: Seal) -> None:
+    daemon.deliver("default", seal(ONE))
+    daemon.deliver("deploy@host", seal(TWO))
+    daemon.start()
+    assert accounts(daemon) == ["default", "deploy@host"]
+    assert has(daemon, ONE)
+    assert has(daemon, TWO, "deploy@host")
+    assert ignored(daemon) == []
+
+
+@both
+def test_a_removed_account_does_not_come_back(daemon: Daemon, seal: Seal, how: str) -> None:
+    daemon.deliver("default", seal(ONE))
+    daemon.start()
+    assert daemon.ctl("remove", "default").returncode == 0
+    again(daemon, how)
+    assert accounts(daemon) == []
+
+
+@both
+def test_a_seed_that_an_administrator_loaded_stays(daemon: Daemon, seal: Seal, how: str) -> None:
+    daemon.deliver("default", seal(ONE))
+    daemon.start()
+    with daemon.client() as client:
+        assert client.load(seal(TWO), replace=True)
+    again(daemon, how)
+    assert has(daemon, TWO)
+
+
+@both
+def test_a_changed_file_is_applied_also_after_remove(daemon: Daemon, seal: Seal, how: str) -> None:
+    daemon.deliver("default", seal(ONE))
+    daemon.deliver("removed", seal(ONE))
+    daemon.start()
+    assert daemon.ctl("remove", "removed").returncode == 0
+    daemon.deliver("default", seal(TWO))
+    daemon.deliver("removed", seal(TWO))
+    again(daemon, how)
+    assert has(daemon, TWO)
+    assert has(daemon, TWO, "removed")
+
+
+@both
+def test_a_file_that_is_gone_takes_no_account_away(daemon: Daemon, seal: Seal, how: str) -> None:
+    file = daemon.deliver("default", seal(ONE))
+    daemon.start()
+    file.unlink()
+    again(daemon, how)
+    assert has(daemon, ONE)
+
+
+def test_the_same_seed_sealed_anew_leaves_used_codes_used(daemon: Daemon, seal: Seal) -> None:
+    daemon.deliver("default", seal(ONE))
+    daemon.start()
+    code = daemon.ctl("generate").stdout.strip()
+    assert daemon.ctl("verify", code).stdout == "valid\n"
+    daemon.deliver("default", seal(ONE))
+    daemon.reload()
+    assert daemon.ctl("verify", code).stdout == "invalid\n"
+
+
+def not_base64(path: Path) -> None:
+    path.write_text("this is not base64!\n")
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-9])
+
+
+def link(path: Path) -> None:
+    path.rename(path.with_suffix(".moved"))
+    path.symlink_to(path.with_suffix(".moved"))
+
+
+def loop(path: Path) -> None:
+    path.unlink()
+    path.symlink_to(path)
+
+
+def directory(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+def pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path, 0o644)
+
+
+def group_writable(path: Path) -> None:
+    path.chmod(0o664)
+
+
+def writable_by_all(path: Path) -> None:
+    path.chmod(0o646)
+
+
+def of_another_user(path: Path) -> None:
+    as_user(UID)  # or skip: only root can give a file away
+    os.chown(path, UID, UID)
+
+
+def huge(path: Path) -> None:
+    path.write_bytes(b"A" * (2 * 1024 * 1024))
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [not_base64, cut, link, loop, directory, pipe, group_writable, writable_by_all, of_another_user, huge],
+)
+def test_a_bad_file_is_named_and_keeps_no_other_out(
+    daemon: Daemon, seal: Seal, spoil: Callable[[Path], None]
+) -> None:
+    daemon.deliver("a", seal(ONE))
+    bad = daemon.deliver("b", seal(ONE))
+    daemon.deliver("c", seal(ONE))
+    spoil(bad)
+    daemon.start()
+    assert accounts(daemon) == ["a", "c"]
+    (line,) = ignored(daemon)
+    assert f"path={bad} " in line
+
+
+def test_a_file_for_another_key_is_named_and_mended_by_a_reload(
+    daemon: Daemon, seal: Seal, other_key: PrivateKey
+) -> None:
+    bad = daemon.deliver("default", envelope.seal_seed(other_key.public_key(), bytearray(ONE)))
+    daemon.start()
+    (line,) = ignored(daemon)
+    assert f"path={bad} " in line
+    daemon.deliver("default", seal(ONE))
+    daemon.reload()
+    assert has(daemon, ONE)
+
+
+@pytest.mark.parametrize("spoil", [group_writable, of_another_user, link])
+def test_a_directory_in_which_others_can_write_is_named_and_not_read(
+    daemon: Daemon, seal: Seal, spoil: Callable[[Path], None]
+) -> None:
+    daemon.deliver("default", seal(ONE))
+    spoil(daemon.seeds_dir)
+    daemon.start()
+    assert accounts(daemon) == []
+    (line,) = ignored(daemon)
+    assert f"path={daemon.seeds_dir} " in line
+
+
+@pytest.mark.parametrize("name", ["-dash", ".hidden", "a b", "ä", "x" * 65])
+def test_a_name_that_no_account_can_have_is_not_loaded(daemon: Daemon, seal: Seal, name: str) -> None:
+    daemon.deliver("default", seal(ONE)).rename(daemon.seeds_dir / f"{name}.sealed")
+    daemon.start()
+    assert accounts(daemon) == []
+
+
+def test_files_with_other_suffixes_are_no_seeds(daemon: Daemon, seal: Seal) -> None:
+    for name in ("default.sealed~", "default", "README.md", ".default.sealed.tmp"):
+        daemon.deliver("default", seal(ONE)).rename(daemon.seeds_dir / name)
+    daemon.start()
+    assert accounts(daemon) == []
+    assert ignored(daemon) == []
+
+
+def test_white_space_around_the_base64_is_allowed(daemon: Daemon, seal: Seal) -> None:
+    file = daemon.deliver("default", seal(ONE))
+    file.write_bytes(b"\n  " + file.read_bytes().strip() + b" \r\n\n")
+    daemon.start()
+    assert has(daemon, ONE)
