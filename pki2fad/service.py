@@ -7,7 +7,7 @@ import resource
 import signal
 import socket
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from pki2fad import __version__, clock, envelope, files, listener, log, memory, paths, seedfiles
@@ -27,6 +27,7 @@ from pki2fad.keyring import Keyring
 from pki2fad.minutelog import MinuteLog
 from pki2fad.otp import Parameters
 from pki2fad.process import UMASK
+from pki2fad.seedfiles import SeedFile
 from pki2fad.server import Server
 from pki2fad.store import Store
 from pki2fad.systemd import Notifier, watchdog_period
@@ -115,7 +116,8 @@ class _Service:
         _make_log_directories(config)
         store = Store(os.path.join(config.state_dir, paths.STATE_FILE))
         resources.callback(store.close)
-        master = _master_key(store, private, config, reading)
+        seed_files = list(seedfiles.read_all(config.seeds_dir))
+        master = _master_key(store, private, config, seed_files, reading)
         resources.callback(master.close)
         if not master.locked:
             log.warning("not_locked", reason="no memory could be locked; the master key may be swapped")
@@ -126,7 +128,7 @@ class _Service:
         self._agent.file_digests = store.file_digests()
         self._server = Server(self._agent, store.keep, *_caps(config))
         self._minute_log = MinuteLog(self._agent, _own_peer(), config.minute_log.files)
-        self._apply_seed_files(reading)
+        self._apply(seed_files, reading)
         until = self._agent.unavailable_until(reading)
         if until is not None:
             log.warning("verify_waits", until=until, reason="codes may have been used before a crash")
@@ -162,7 +164,7 @@ class _Service:
                 trouble = f"; reload failed, the old configuration holds: {error}"
             else:
                 self._swap(config, access)
-            self._apply_seed_files(clock.read())
+            self._apply(seedfiles.read_all(self._config.seeds_dir), clock.read())
         finally:  # whatever comes, systemd must not wait for the end of the reload for ever
             self._notifier.ready(self._status() + trouble)
 
@@ -176,9 +178,9 @@ class _Service:
         self._minute_log.use(config.minute_log.files)
         log.info("reloaded")
 
-    def _apply_seed_files(self, reading: clock.Reading) -> None:
-        """Load what is new in `seeds.d`."""
-        for file in seedfiles.read_all(self._config.seeds_dir):
+    def _apply(self, seed_files: Iterable[SeedFile], reading: clock.Reading) -> None:
+        """Load those that are new or have changed."""
+        for file in seed_files:
             if file.digest == self._agent.file_digests.get(file.account):
                 continue
             try:
@@ -228,15 +230,20 @@ def _check_state_dir(path: str) -> None:
         )
 
 
-def _master_key(store: Store, private: PrivateKey, config: Config, reading: clock.Reading) -> MasterKey:
+def _master_key(
+    store: Store,
+    private: PrivateKey,
+    config: Config,
+    seed_files: list[SeedFile],
+    reading: clock.Reading,
+) -> MasterKey:
     """The key of the state, which is made with a new state."""
     public = private.public_key()
     fingerprint = envelope.fingerprint(public)
     slots = store.keyslots()
     if not slots:
         master = MasterKey()
-        modified = [file.modified for file in seedfiles.read_all(config.seeds_dir)]
-        in_use = bool(modified) and min(modified) < reading.wall - _SEED_FILE_IS_NEW
+        in_use = any(file.modified < reading.wall - _SEED_FILE_IS_NEW for file in seed_files)
         distrusted = [Parameters().period] if in_use else []
         store.add_keyslot(fingerprint, master.wrap(public), distrusted, reading.wall)
         return master

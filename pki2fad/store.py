@@ -261,6 +261,7 @@ class Store:
             return
         self._changes = 0
         if os.path.getsize(self._path + "-wal") > _LOG_LIMIT:
+            self._database.execute("PRAGMA busy_timeout=0")  # somebody who looks on holds nothing up
             self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         else:
             self._checkpoint = threading.Thread(target=_checkpoint, args=(self._path,), daemon=True)
@@ -305,7 +306,8 @@ def _check(path: str) -> None:
     except sqlite3.DatabaseError as error:
         raise UnusableState(f"the state file {path} is damaged ({error}); it was left as it is") from None
     if check != "ok":
-        raise UnusableState(f"the state file {path} is damaged ({check}); it was left as it is")
+        damage = " ".join(check.split())
+        raise UnusableState(f"the state file {path} is damaged ({damage}); it was left as it is")
     if application != _APPLICATION_ID and tables:  # without tables: we were killed while making it
         raise UnusableState(f"{path} is not a state file of pki2fad; it was left as it is")
     if version > len(_MIGRATIONS):

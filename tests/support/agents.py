@@ -2,7 +2,6 @@
 
 import binascii
 import contextlib
-import hashlib
 import hmac
 import logging
 import os
@@ -237,8 +236,3 @@ def logged() -> Iterator[list[str]]:
     finally:
         logger.removeHandler(handler)
         logger.setLevel(level)
-
-
-def digest_of(path: Path) -> str:
-    """To see that a file was left byte for byte."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()

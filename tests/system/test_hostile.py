@@ -37,10 +37,6 @@ ATTACKS = {
     "nested keys": REQUEST_HEAD + b"\x81" * (LIMIT - 100),
     "nested in a notification": NOTIFICATION_HEAD + b"\x91" * (LIMIT - 100),
     "nested and wide": REQUEST_HEAD + b"\xdc\x01\x00" * (LIMIT // 3 - 100),
-    "a giant array": REQUEST_HEAD + b"\xdd\xff\xff\xff\xff",
-    "a giant map": REQUEST_HEAD + b"\xdf\xff\xff\xff\xff",
-    "a large array": REQUEST_HEAD + b"\xdd\x01\x00\x00\x00",
-    "a large map": REQUEST_HEAD + b"\xdf\x01\x00\x00\x00",
     "a giant string": REQUEST_HEAD + b"\xdb\xff\xff\xff\xff" + bytes(LIMIT),
     "giant bytes": REQUEST_HEAD + b"\xc6\xff\xff\xff\xff" + bytes(LIMIT),
     "a giant extension": REQUEST_HEAD + b"\xc9\xff\xff\xff\xff\x01",
@@ -48,9 +44,13 @@ ATTACKS = {
     "a giant message": b"\xdd\xff\xff\xff\xff",
 }
 
-# What could go on to be a message; the first is all that may be announced, as deep as it may be.
+# What could go on to be a message, as far as can be told before it is whole.
 HALVES = {
-    "as large as can be announced": REQUEST_HEAD + b"\xdc\x01\x00" * 1000,
+    "as large as can be announced": REQUEST_HEAD + b"\xdc\xff\xff" * 1000,
+    "a giant array": REQUEST_HEAD + b"\xdd\xff\xff\xff\xff",
+    "a giant map": REQUEST_HEAD + b"\xdf\xff\xff\xff\xff",
+    "a large array": REQUEST_HEAD + b"\xdd\x01\x00\x00\x00",
+    "a large map": REQUEST_HEAD + b"\xdf\x01\x00\x00\x00",
     "the beginning of a giant string": REQUEST_HEAD + b"\xdb\xff\xff\xff\xff",
     "one byte": b"\x94",
     "a message without its end": REQUEST_HEAD,

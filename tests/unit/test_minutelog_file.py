@@ -22,6 +22,7 @@ from support.agents import (
     stamp,
     write_due,
 )
+from support.peers import require_root
 
 from pki2fad.minutelog import MinuteLog
 
@@ -178,6 +179,31 @@ def test_nothing_is_written_through_a_symbolic_link(
         write_due(log, MINUTE)
     assert len(lines) == 1
     assert (target.read_bytes() if exists else target.exists()) in (b"", False)
+
+
+def test_nothing_is_written_to_a_file_that_has_a_second_name(
+    log: MinuteLog, path: Path, tmp_path: Path
+) -> None:
+    target = tmp_path / "target"
+    target.touch(mode=0o600)
+    path.hardlink_to(target)
+    with logged() as lines:
+        write_due(log, MINUTE, MINUTE + 1)
+    assert len(lines) == 1
+    assert target.read_bytes() == b""
+    target.unlink()
+    write_due(log, MINUTE + 2)
+    assert path.read_text() == content(MINUTE + 2)
+
+
+def test_nothing_is_written_to_a_file_of_somebody_else(log: MinuteLog, path: Path) -> None:
+    require_root()
+    path.touch(mode=0o600)
+    os.chown(path, 12345, 12345)
+    with logged() as lines:
+        write_due(log, MINUTE, MINUTE + 1)
+    assert len(lines) == 1
+    assert path.read_bytes() == b""
 
 
 @pytest.mark.parametrize("kind", ["terminal", "fifo", "link"])

@@ -221,9 +221,13 @@ def test_any_character_may_be_in_the_path(tmp_path: Path) -> None:
         ("period", 0),
         ("period", 121),
         ("period", -30),
+        ("last_step", "last"),
+        ("last_step", 1.5),
+        ("sealed", "text"),
+        ("digest", 7),
     ],
 )
-def test_a_row_with_parameters_out_of_range_is_damage_of_a_named_account(
+def test_a_row_with_a_value_out_of_range_or_of_another_type_is_damage_of_a_named_account(
     path: Path, column: str, value: object
 ) -> None:
     with edited(path) as database:
@@ -231,15 +235,6 @@ def test_a_row_with_parameters_out_of_range_is_damage_of_a_named_account(
     told = f"{re.escape(str(path))} is damaged: account 'a007'"
     with contextlib.closing(Store(str(path))) as store, pytest.raises(UnusableState, match=told):
         list(store.accounts())
-
-
-@pytest.mark.parametrize(
-    ("column", "value"), [("last_step", "last"), ("last_step", 1.5), ("sealed", "text"), ("digest", 7)]
-)
-def test_a_row_with_a_value_of_another_type_is_damage_of_a_named_account(
-    path: Path, column: str, value: object
-) -> None:
-    test_a_row_with_parameters_out_of_range_is_damage_of_a_named_account(path, column, value)
 
 
 def test_a_state_that_is_taken_apart_while_in_use_raises_no_other_error(path: Path) -> None:

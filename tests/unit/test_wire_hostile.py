@@ -121,10 +121,11 @@ def test_a_longer_message_is_refused_with_its_msgid(
 
 
 def test_a_longer_message_after_good_ones_is_refused_after_them() -> None:
-    requests, error = outcome([STATUS * 3 + load_of(LIMIT + 1) + STATUS])
+    stream = [STATUS * 3 + load_of(LIMIT + 1) + STATUS]
+    requests, ended = outcome(stream)
     assert len(requests) == 3
-    assert error is not None
-    assert error[1] == 9
+    assert ended
+    assert refusal(stream).msgid == 9
 
 
 def test_a_message_that_never_ends_is_refused_as_soon_as_it_is_too_long() -> None:
@@ -151,13 +152,13 @@ def test_a_bomb_occupies_little_and_ends_the_stream_at_the_limit(
     pieces = [data[start : start + size] for start in range(0, len(data), size)]
     tracemalloc.start()
     try:
-        requests, error = outcome(pieces)
+        requests, ended = outcome(pieces)
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
     assert peak < MEMORY
     assert requests == []
-    assert error is not None
+    assert ended
 
 
 @pytest.mark.parametrize("bomb", BOMBS.values(), ids=BOMBS)
