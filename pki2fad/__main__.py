@@ -25,18 +25,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         settings = load()
         if options.check_config:
             service.check(settings)
-            print("the configuration is valid")
+            print("the settings are valid; key and directories were not looked at")
             return 0
         if options.detach:
             files.make_directory(settings.log_dir, 0o700)
             log_path = os.path.join(settings.log_dir, paths.DAEMON_LOG)
             starter = process.detach(log_path)
             ready = starter.ready
+            own_log = f"pki2fad: log {log_path}"
             log.to_file(log_path)
-            service.run(settings, load, lambda _: ready())
+            service.run(settings, load, lambda path: ready(f"{_started(settings, path)}\n{own_log}"))
         else:
             log.to_stderr()
-            service.run(settings, load, lambda path: _announce(settings, path))
+            service.run(settings, load, lambda path: _announce(_started(settings, path)))
     except KeyboardInterrupt:  # before there was a loop to stop
         return 130
     except (Pki2fadError, OSError) as error:
@@ -49,11 +50,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _announce(settings: Config, socket: str) -> None:
-    lines = [f"pki2fad: socket {socket}"]
+def _started(settings: Config, socket: str) -> str:
+    lines = [f"pki2fad: pid {os.getpid()}", f"pki2fad: socket {socket}"]
     lines += [f"pki2fad: minute log {path}" for path in settings.minute_log.files.values()]
+    return "\n".join(lines)
+
+
+def _announce(text: str) -> None:
     with contextlib.suppress(OSError):  # nobody may be listening
-        print("\n".join(lines), flush=True)
+        print(text, flush=True)
 
 
 def _path(text: str) -> str:
@@ -83,7 +88,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--socket", type=_path, metavar="PATH", help="where to listen")
     parser.add_argument("--key", type=_path, metavar="FILE", help="the host's private key")
     parser.add_argument("--detach", action="store_true", help="go to the background when ready")
-    parser.add_argument("--check-config", action="store_true", help="check the configuration, and no more")
+    parser.add_argument("--check-config", action="store_true", help="check the settings, and no more")
     parser.add_argument("--version", action="version", version=f"pki2fad {__version__}")
     return parser
 

@@ -197,7 +197,7 @@ class Agent:
         floor = self._keyring.floors.get(period, 0)
         if reading.wall < floor:
             raise Unavailable(
-                "codes used before the machine went down cannot be told from new ones yet",
+                "codes may have been used that are not on record, before the machine or the state was new",
                 otp.seconds_until(reading.wall, floor),
             )
         step = self._match(account, code, otp.step_at(reading.wall, period))

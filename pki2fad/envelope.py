@@ -148,7 +148,7 @@ def sealed_from_text(text: bytes) -> bytes:
     except ValueError:
         sealed = b""
     if base64.b64encode(sealed) != text:  # Python's own strictness lets too much padding pass
-        raise BadSeal("this is not base64")
+        raise BadSeal("this is not base64, as which a sealed seed travels")
     return sealed
 
 

@@ -19,19 +19,19 @@ class Starter:
     def __init__(self, pipe: int) -> None:
         self._pipe: int | None = pipe
 
-    def ready(self) -> None:
-        """Let the command end with success."""
-        self._tell("")
+    def ready(self, message: str) -> None:
+        """Let the command print this and end with success."""
+        self._tell(b"+", message)
 
     def failed(self, message: str) -> None:
         """Let the command end with this error."""
-        self._tell(message or "unknown error")
+        self._tell(b"-", message)
 
-    def _tell(self, message: str) -> None:
+    def _tell(self, outcome: bytes, message: str) -> None:
         pipe, self._pipe = self._pipe, None
         if pipe is not None:  # it was told nothing yet
             with contextlib.suppress(BrokenPipeError), open(pipe, "wb", buffering=0) as file:
-                file.write(b"+" if not message else b"-" + message.encode())
+                file.write(outcome + os.fsencode(message))
 
 
 def detach(log_path: str) -> Starter:
@@ -77,8 +77,9 @@ def _await(pipe: int) -> NoReturn:
     """Wait for the child's word, and exit as it says."""
     with open(pipe, "rb") as file:
         word = file.read()
-    if word == b"+":
+    message = os.fsdecode(word[1:]) or "the daemon ended before it was ready"
+    if word.startswith(b"+"):
+        print(message, flush=True)
         sys.exit(0)
-    message = word[1:].decode("utf-8", "replace") or "the daemon ended before it was ready"
     print(f"pki2fad: error: {message}", file=sys.stderr, flush=True)
     sys.exit(1)

@@ -131,7 +131,7 @@ class _Service:
         self._apply(seed_files, reading)
         until = self._agent.unavailable_until(reading)
         if until is not None:
-            log.warning("verify_waits", until=until, reason="codes may have been used before a crash")
+            log.warning("verify_waits", until=until, reason="codes may have been used that are not on record")
 
     async def start(self, listening: socket.socket) -> None:
         """Serve, say so, and begin the minute log and the watchdog."""

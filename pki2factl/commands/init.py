@@ -37,8 +37,8 @@ def run(options: argparse.Namespace) -> int:
     if uri is not None and not options.uri_out:
         ui.secret(
             uri,
-            "the otpauth: URI is not shown, as it is shown on a terminal only; the daemon makes codes"
-            " without it",
+            "the otpauth: URI is not shown, as it is shown on a terminal only, or written with --uri-out;"
+            " the daemon makes codes without it",
             as_json=options.json,
         )
     elif uri is None and options.uri_out:

@@ -24,6 +24,8 @@ def run(options: argparse.Namespace) -> int:
     ]
     if status["unavailable_until"] is not None:
         until = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(status["unavailable_until"]))
-        lines.append(f"verify answers from {until} on: codes used before a crash cannot be told before")
+        lines.append(
+            f"verify answers from {until} on: before, codes may have been used that are not on record"
+        )
     ui.result("\n".join(lines), status, as_json=options.json)
     return ui.DONE

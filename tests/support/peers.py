@@ -12,6 +12,7 @@ PACKAGES = {
     "gcc": "gcc",
     "systemd-analyze": "systemd",
     "setpriv": "util-linux",
+    "prlimit": "util-linux",
     "unshare": "util-linux",
     "nsenter": "util-linux",
     "mount": "mount",

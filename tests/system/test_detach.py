@@ -47,7 +47,15 @@ def pid(daemon: Daemon, seal: Callable[[bytes], bytes]) -> Iterator[int]:
     daemon.deliver("default", seal(SEED))
     done = detach(daemon)
     try:
-        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+        assert (done.returncode, done.stderr) == (0, "")
+        pid, *places = done.stdout.splitlines()
+        assert places == [
+            f"pki2fad: socket {daemon.socket}",
+            f"pki2fad: minute log {daemon.codes_log}",
+            f"pki2fad: log {daemon.log_dir / 'pki2fad.log'}",
+        ]
+        with daemon.client() as client:
+            assert pid == f"pki2fad: pid {client.status()['pid']}"
         yield json.loads(daemon.ctl("status", "--json").stdout)["pid"]
     finally:
         end(int((daemon.state_dir / "lock").read_text()))

@@ -142,8 +142,9 @@ def test_sockets_that_were_passed_to_another_process_are_not_taken(daemon: Daemo
 
 def test_in_the_foreground_it_prints_where_socket_and_minute_log_are(daemon: Daemon) -> None:
     daemon.start()
-    wait_until(lambda: len(daemon.stdout.read_text().splitlines()) == 2, "it prints something else")
+    wait_until(lambda: len(daemon.stdout.read_text().splitlines()) == 3, "it prints something else")
     assert daemon.stdout.read_text().splitlines() == [
+        f"pki2fad: pid {daemon.pid}",
         f"pki2fad: socket {daemon.socket}",
         f"pki2fad: minute log {daemon.codes_log}",
     ]
@@ -191,7 +192,8 @@ def test_the_version_is_that_of_the_package(daemon: Daemon) -> None:
 def test_a_good_configuration_is_said_to_be_valid_and_nothing_is_started(daemon: Daemon) -> None:
     daemon.configure('[[access]]\nrole = "verify"\nwho = ["root", 1000]\n[minute_log]\naccounts = []\n')
     (daemon.config_dir / "host.pem").unlink()
-    assert run(daemon, "--check-config") == (0, "the configuration is valid\n", "")
+    said = "the settings are valid; key and directories were not looked at\n"
+    assert run(daemon, "--check-config") == (0, said, "")
     assert not daemon.state_dir.exists()
     assert not daemon.log_dir.exists()
 

@@ -76,12 +76,15 @@ def test_the_program_prints_what_it_says(shell: Path) -> None:
     assert run("python program.py", shell, shell / "socket").split() == expected
 
 
-def test_seeds_are_sealed_as_shown(short_path: Path) -> None:
+def test_seeds_are_sealed_and_loaded_as_shown(shell: Path) -> None:
     peers.require("openssl")
-    (short_path / ".venv").symlink_to(sys.prefix)
-    printed = run(block("example: seal"), short_path)
-    assert re.search(r"^[A-Za-z0-9+/]{683}=$", printed, re.MULTILINE)
-    assert (short_path / "deploy.uri").read_text().startswith("otpauth://totp/")
+    (shell / "host.pub.pem").write_bytes((shell / "config" / "host.pub.pem").read_bytes())
+    run(block("example: seal"), shell, shell / "socket")
+    assert (shell / "deploy.uri").read_text().startswith("otpauth://totp/")
+    printed = run(block("example: load"), shell, shell / "socket").splitlines()
+    assert printed[:2] == ["loaded deploy", "loaded other"]
+    assert re.fullmatch(r"\d{6}", printed[2])
+    assert printed[3:] == ["removed deploy"]
 
 
 def test_the_configuration_shown_is_valid(daemon: Daemon) -> None:

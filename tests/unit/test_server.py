@@ -10,6 +10,7 @@ from support.agents import logged
 from support.bench import TIMEOUT, Keeper, agent, bench, call, in_loop, receive, send_until_blocked
 from support.raw import REQUEST, Seed, connect
 
+from pki2fad import clock
 from pki2fad.access import Peer
 from pki2fad.agent import Agent, Answer, Edit, Spend
 from pki2fad.clock import Reading
@@ -134,6 +135,21 @@ async def test_a_spend_is_kept_before_the_edit_behind_it(keeper: Keeper, seed: S
         assert answers[0][3] == {"valid": True}
         assert answers[3][3] == {"valid": False}
         assert keeper.kinds == [[Spend], [Edit], [Edit]]
+
+
+@in_loop
+async def test_an_edit_of_the_daemons_own_comes_behind_the_spends_before_it(
+    keeper: Keeper, seed: Seed
+) -> None:
+    at_work = agent(default=seed)
+    async with bench(at_work, keeper) as at:
+        peer = await at.connect()
+        spend = Request(1, "verify", {"code": seed.code()})
+        connection = next(iter(at.server._connections))
+        at.server.handle(connection, spend, clock.read())
+        at.server.edit(at_work.provision("default", Seed().hex.encode(), b"digest", clock.read()))
+        assert keeper.kinds == [[Spend], [Edit]]
+        assert [(msgid, result) for _, msgid, _, result in await receive(peer, 1)] == [(1, {"valid": True})]
 
 
 @in_loop
