@@ -133,6 +133,16 @@ def test_it_takes_the_socket_of_its_name_among_several(daemon: Daemon) -> None:
             accepted.close()
 
 
+def test_a_passed_socket_of_another_kind_is_refused(daemon: Daemon) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as inherited:
+        inherited.bind(("127.0.0.1", 0))
+        inherited.listen()
+        error = daemon.fail_to_start(
+            command=activated("pki2fad.socket", inherited), pass_fds=[inherited.fileno()]
+        )
+    assert "ListenStream=" in error
+
+
 def test_sockets_that_were_passed_to_another_process_are_not_taken(daemon: Daemon) -> None:
     path = daemon.root / "activated"
     with listening(path) as inherited:
