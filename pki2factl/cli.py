@@ -36,6 +36,7 @@ COMMANDS = (
     "accounts",
     "remove",
     "status",
+    "proof",
 )
 
 _EXIT_CODES: "tuple[tuple[type[BaseException], int], ...]" = (
@@ -94,8 +95,8 @@ def _parser(arguments: "Sequence[str]") -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="pki2factl",
         description="Make keys, load sealed seeds, and ask pki2fad for codes and verdicts.",
-        epilog="exit codes: 0 done or valid, 1 invalid code, 2 usage, 3 daemon not reachable, 4 forbidden,"
-        " 5 throttled, unavailable or locked: try later, 6 any other refusal,"
+        epilog="exit codes: 0 done or valid, 1 invalid code or proof, 2 usage, 3 daemon not reachable,"
+        " 4 forbidden, 5 throttled, unavailable or locked: try later, 6 any other refusal,"
         " 7 internal or input/output error",
         allow_abbrev=False,
     )

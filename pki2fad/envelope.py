@@ -13,7 +13,7 @@ import os
 import re
 from collections.abc import Iterator
 
-from cryptography.exceptions import InvalidTag
+from cryptography.exceptions import InvalidSignature, InvalidTag
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -33,6 +33,8 @@ _SEED_TEXT = re.compile(rb"(?:[0-9a-f]{2}){16,64}")
 _MASTER_LABEL = b"pki2fad master key"
 _MASTER_BYTES = 32
 _NONCE_BYTES = 12
+_OAEP_OVERHEAD = 66  # two SHA-256 digests and two bytes
+_PSS = padding.PSS(padding.MGF1(hashes.SHA256()), padding.PSS.MAX_LENGTH)
 
 
 def generate_key(bits: int = DEFAULT_BITS) -> PrivateKey:
@@ -155,6 +157,42 @@ def sealed_from_text(text: bytes) -> bytes:
 def sealed_to_text(sealed: bytes) -> bytes:
     """The sealed seed as one line of base64."""
     return base64.b64encode(sealed) + b"\n"
+
+
+def sign(key: PrivateKey, message: bytes) -> bytes:
+    """RSA-PSS with SHA-256, MGF1-SHA-256 and the largest salt (RFC 8017 section 8.1)."""
+    return key.sign(message, _PSS, hashes.SHA256())
+
+
+def is_signed(key: PublicKey, message: bytes, signature: bytes) -> bool:
+    """True if `sign` made the signature of this message with the key's private half."""
+    try:
+        key.verify(signature, message, _PSS, hashes.SHA256())
+    except InvalidSignature:
+        return False
+    return True
+
+
+def check_holds(key: PublicKey, size: int, path: str) -> None:
+    """Raise `UnusableKey` if so many bytes cannot be encrypted to the key of the file `path`."""
+    if key.key_size // 8 - _OAEP_OVERHEAD < size:
+        raise UnusableKey(
+            f"{path} has {key.key_size} bits; to hold {size} bytes at least {(size + _OAEP_OVERHEAD) * 8}"
+            " are needed"
+        )
+
+
+def encrypt(key: PublicKey, data: bytes) -> bytes:
+    """RSA-OAEP around anything that the key holds; a seed is sealed by `seal_seed`."""
+    return key.encrypt(data, _oaep(None))
+
+
+def decrypt(key: PrivateKey, encrypted: bytes) -> bytes | None:
+    """What `encrypt` encrypted, or None if it was not for this key or is not whole."""
+    try:
+        return key.decrypt(encrypted, _oaep(None))
+    except ValueError:
+        return None
 
 
 def _oaep(label: bytes | None) -> padding.OAEP:

@@ -142,5 +142,9 @@ class ConfigError(Pki2fadError):
     """A setting is unknown, of the wrong type or out of range; the text names file and key."""
 
 
+class UnusableCommit(Pki2fadError):
+    """There is no such commit, or a proof cannot be made of it."""
+
+
 class AlreadyRunning(Pki2fadError):
     """Another daemon holds the state directory or answers on the socket."""

@@ -10,6 +10,7 @@ PACKAGES = {
     "openssl": "openssl",
     "oathtool": "oathtool",
     "gcc": "gcc",
+    "git": "git",
     "systemd-analyze": "systemd",
     "setpriv": "util-linux",
     "prlimit": "util-linux",

@@ -1,0 +1,106 @@
+"""`pki2factl proof`: prove which host a commit is of, and check such a proof.
+
+A proof is the RSA-PSS signature of the 40 characters of the commit's hash, encrypted to the issuer.
+"""
+
+import argparse
+import re
+
+from .. import ui
+
+HELP = "make or check a proof of a commit"
+
+_FULL_HASH = re.compile(r"[0-9a-f]{40}", re.ASCII)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Two commands of its own."""
+    actions = parser.add_subparsers(metavar="create|verify", required=True)
+    create = actions.add_parser("create", help="sign a commit and encrypt the signature to the issuer")
+    create.add_argument("--to", required=True, metavar="ISSUER_PUBLIC", help="the issuer's public key")
+    create.add_argument("--to-fingerprint", metavar="SHA256:...", help="refuse any other key than this")
+    create.add_argument("--key", metavar="PRIVATE", help="default: host.pem in the config directory")
+    create.add_argument("--commit", default="HEAD", metavar="REV", help="default: HEAD")
+    create.add_argument("--out", metavar="FILE", help="write the proof there instead of printing it")
+    create.set_defaults(act=_create)
+    verify = actions.add_parser("verify", help="check a proof; the exit code is 0 or 1")
+    verify.add_argument("--key", required=True, metavar="ISSUER_PRIVATE", help="the issuer's private key")
+    verify.add_argument(
+        "--from", required=True, dest="signer", metavar="PUBLIC", help="the host's public key"
+    )
+    verify.add_argument("--commit", default="HEAD", metavar="HASH", help="default: HEAD")
+    verify.add_argument("file", nargs="?", default="-", metavar="FILE", help="- or none: standard input")
+    verify.set_defaults(act=_verify)
+    for action in (create, verify):
+        action.add_argument("--repo", default=".", metavar="DIR", help="default: this directory")
+        # argparse would let the outer default go before what was given
+        action.add_argument("--json", action="store_true", default=argparse.SUPPRESS)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Carry out one of them."""
+    status: int = options.act(options)
+    return status
+
+
+def _create(options: argparse.Namespace) -> int:
+    import os
+
+    from pki2fad import envelope, files, paths
+    from pki2fad.errors import UnusableKey
+
+    from .. import git
+
+    files.require_absent(options.out)
+    path = options.key or os.path.join(paths.config_dir(), paths.PRIVATE_KEY)
+    key = envelope.load_private(files.read(path), path)
+    issuer = envelope.load_public(files.read(options.to), options.to)
+    fingerprint = envelope.fingerprint(issuer)
+    if options.to_fingerprint not in (None, fingerprint):
+        raise UnusableKey(f"{options.to} is {fingerprint}, and not {options.to_fingerprint}")
+    envelope.check_holds(issuer, key.key_size // 8, options.to)
+    commit = git.full_hash(options.repo, options.commit)
+    for warning in git.warnings(options.repo, commit):
+        ui.hint(warning)
+    signature = envelope.sign(key, commit.encode())
+    text = envelope.sealed_to_text(envelope.encrypt(issuer, signature))
+    if options.out:
+        files.create(options.out, text, files.PUBLIC)
+    proof = text.decode().strip()
+    data = {
+        "commit": commit,
+        "proof": proof,
+        "key": envelope.fingerprint(key.public_key()),
+        "to": fingerprint,
+    }
+    ui.result(options.out or proof, data, as_json=options.json)
+    return ui.DONE
+
+
+def _verify(options: argparse.Namespace) -> int:
+    from pki2fad import envelope, files
+    from pki2fad.errors import BadSeal
+
+    from .. import git
+
+    text = ui.read_stdin() if options.file == "-" else files.read(options.file)
+    key = envelope.load_private(files.read(options.key), options.key)
+    signer = envelope.load_public(files.read(options.signer), options.signer)
+    commit = options.commit
+    if _FULL_HASH.fullmatch(commit) is None:  # the issuer need not have the repository
+        commit = git.full_hash(options.repo, commit)
+    try:
+        signature = envelope.decrypt(key, envelope.sealed_from_text(text))
+    except BadSeal:
+        signature = None
+    valid = signature is not None and envelope.is_signed(signer, commit.encode(), signature)
+    if signature is None:
+        ui.hint("the proof does not open with this key")
+    data = {
+        "valid": valid,
+        "commit": commit,
+        "key": envelope.fingerprint(signer),
+        "to": envelope.fingerprint(key.public_key()),
+    }
+    ui.result("valid" if valid else "invalid", data, as_json=options.json)
+    return ui.DONE if valid else ui.INVALID
