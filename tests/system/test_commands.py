@@ -279,9 +279,8 @@ def test_what_comes_on_stdin_is_in_no_list_of_processes(
         assert process.stdin is not None
         process.stdin.write(secret.encode())
         process.stdin.flush()  # and it waits for more
-        for pid in (process.pid, running.pid):
-            for name in ("cmdline", "environ"):
-                assert secret.encode() not in Path(f"/proc/{pid}/{name}").read_bytes()
+        for place in (f"{process.pid}/cmdline", f"{process.pid}/environ", f"{running.pid}/cmdline"):
+            assert secret.encode() not in Path("/proc", place).read_bytes()
         process.communicate(timeout=30)
     assert process.returncode == 0
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from support.daemon import PATIENCE, PKI2FAD, Daemon, environment, wait_until
+from support.peers import require_root
 
 SEED = b"a seed of the detach tests......"
 
@@ -66,7 +67,7 @@ def test_it_answers_when_the_command_has_ended(daemon: Daemon, pid: int) -> None
     assert daemon.ctl("generate").returncode == 0
 
 
-def test_it_is_alone_in_a_session_and_holds_no_terminal(daemon: Daemon, pid: int) -> None:
+def test_it_is_alone_in_a_session_and_holds_no_terminal(pid: int) -> None:
     # After the name, which is in brackets: state, parent, group, session, terminal.
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     _, parent, _, session, terminal = fields[:5]
@@ -74,6 +75,10 @@ def test_it_is_alone_in_a_session_and_holds_no_terminal(daemon: Daemon, pid: int
     assert int(session) != os.getsid(0)
     assert int(session) != pid  # not its leader: it cannot take a terminal again
     assert terminal == "0"
+
+
+def test_it_holds_no_directory_and_reads_and_prints_nothing(daemon: Daemon, pid: int) -> None:
+    require_root()  # as a process that cannot be traced, it shows this to nobody else
     assert os.readlink(f"/proc/{pid}/cwd") == "/"
     streams = [os.readlink(f"/proc/{pid}/fd/{number}") for number in range(3)]
     assert streams == ["/dev/null", "/dev/null", str(daemon.log_dir / "pki2fad.log")]
