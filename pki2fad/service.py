@@ -141,7 +141,8 @@ class _Service:
         period = watchdog_period()
         if period is not None:
             self._ping(period)
-        log.info("ready", version=__version__, socket=self._config.socket, accounts=self._agent.account_count)
+        path = listening.getsockname()  # systemd may have passed another than the configured one
+        log.info("ready", version=__version__, socket=path, accounts=self._agent.account_count)
 
     async def stop(self) -> None:
         """Answer what was read, and end."""
@@ -169,7 +170,7 @@ class _Service:
             self._notifier.ready(self._status() + trouble)
 
     def _swap(self, config: Config, access: Access) -> None:
-        for name in ("socket", "state_dir", "log_dir", "key"):
+        for name in ("socket", "state_dir", "key"):
             if getattr(config, name) != getattr(self._config, name):
                 log.warning("restart_needed", setting=name)
         self._config = config

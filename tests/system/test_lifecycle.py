@@ -126,6 +126,7 @@ def test_it_takes_the_socket_of_its_name_among_several(daemon: Daemon) -> None:
             pass_fds=[another.fileno(), inherited.fileno()],
         )
         assert ctl(daemon.root, "--socket", str(path), "status").returncode == 0
+        wait_until(lambda: f"socket={path}" in daemon.log(), "the log names another socket")
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
             client.connect(str(daemon.root / "another"))
             another.setblocking(False)

@@ -87,6 +87,20 @@ def test_seeds_are_sealed_and_loaded_as_shown(shell: Path) -> None:
     assert printed[3:] == ["removed deploy"]
 
 
+def test_a_proof_is_made_and_checked_as_shown(shell: Path) -> None:
+    peers.require("git")
+    for name in ("host.pem", "host.pub.pem"):
+        (shell / name).write_bytes((shell / "config" / name).read_bytes())
+    vectors = CHECKOUT / "tests" / "vectors"
+    (shell / "issuer.pem").write_bytes((vectors / "issuer-8192.pem").read_bytes())
+    (shell / "issuer.pub.pem").write_bytes((vectors / "issuer-8192.pub.pem").read_bytes())
+    run(
+        "git init --quiet && git -c user.name=A -c user.email=a@b.invalid commit --quiet --allow-empty -m x",
+        shell,
+    )
+    assert run(block("example: proof"), shell).splitlines() == ["proof.txt", "valid"]
+
+
 def test_the_configuration_shown_is_valid(daemon: Daemon) -> None:
     daemon.configure(block("example: toml"))
     assert "valid" in run(f"pki2fad --check-config --config-dir {daemon.config_dir}", daemon.root)
