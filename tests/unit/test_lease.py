@@ -2,7 +2,6 @@
 
 import contextlib
 import sqlite3
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -31,13 +30,6 @@ from pki2fad.store import Store
 STEP = 50_000_000
 NOW = at_step(STEP)
 CODE = reference_code(SEED, STEP)
-
-
-@pytest.fixture(scope="module")
-def master() -> Iterator[MasterKey]:
-    key = MasterKey()
-    yield key
-    key.close()
 
 
 @pytest.fixture

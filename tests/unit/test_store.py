@@ -30,13 +30,6 @@ NOW = at_step(STEP)
 CODE = reference_code(SEED, STEP)
 
 
-@pytest.fixture(scope="module")
-def master() -> Iterator[MasterKey]:
-    key = MasterKey()
-    yield key
-    key.close()
-
-
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / "state.db"
