@@ -1,4 +1,4 @@
-"""The public client, for other processes: blocking calls to the daemon over its Unix socket.
+"""The public clients, for other processes: calls to the daemon over its Unix socket.
 
     from pki2fad.client import Client
 
@@ -6,7 +6,14 @@
         if client.verify("123456", account="deploy"):
             ...
 
-This module is on the client's path: importing it costs little more than msgpack and socket.
+    from pki2fad.client import AsyncClient  # the same on asyncio
+
+    async with AsyncClient() as client:
+        if await client.verify("123456", account="deploy"):
+            ...
+
+This module is on the client's path: importing it costs little more than msgpack and socket, and
+asyncio comes only with `AsyncClient`.
 """
 
 import os
@@ -14,60 +21,29 @@ import socket
 import time
 from _thread import allocate_lock  # threading itself would cost as much again as this module
 
-from pki2fad import paths, wire
-from pki2fad.errors import (
-    REFUSALS,
-    BadRequest,
-    ConnectionLost,
-    Internal,
-    NotReachable,
-    ProtocolError,
-    TimedOut,
-)
+from pki2fad import calls, wire
+from pki2fad.calls import DEFAULT_TIMEOUT, Account, Code
+from pki2fad.errors import ConnectionLost, ProtocolError, TimedOut
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from types import TracebackType
     from typing import Any, Self, TypeVar
 
+    from pki2fad.asyncclient import AsyncClient
+    from pki2fad.calls import Call
+
     T = TypeVar("T")
 
-DEFAULT_TIMEOUT = 5.0  # seconds for one call; the daemon answers in far less than a millisecond
-
-_READ_SIZE = 64 * 1024
-
-_ACCOUNT_FIELDS = ("account", "algorithm", "digits", "period", "last_used")
+__all__ = ["DEFAULT_TIMEOUT", "Account", "AsyncClient", "Client", "Code"]
 
 
-class Code:
-    """A code, and for how long it is good. Its repr does not show it."""
+def __getattr__(name: str) -> "Any":
+    if name != "AsyncClient":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from pki2fad import asyncclient  # only here: who blocks does not pay for asyncio
 
-    __slots__ = ("code", "step", "valid_for")
-
-    def __init__(self, code: str, valid_for: int, step: int) -> None:
-        self.code = code  # 6 to 8 digits
-        self.valid_for = valid_for  # whole seconds, at least 1
-        self.step = step  # T of RFC 6238
-
-    def __repr__(self) -> str:
-        return f"Code(valid_for={self.valid_for}, step={self.step})"
-
-
-class Account:
-    """What the daemon says of an account."""
-
-    __slots__ = ("account", "algorithm", "digits", "last_used", "period")
-
-    def __init__(self, account: str, algorithm: str, digits: int, period: int, last_used: int | None) -> None:
-        self.account = account
-        self.algorithm = algorithm  # SHA1, SHA256 or SHA512
-        self.digits = digits
-        self.period = period  # seconds
-        self.last_used = last_used  # Unix time at which the last accepted step began, None if none was
-
-    def __repr__(self) -> str:
-        return f"Account({self.account!r})"
+    return asyncclient.AsyncClient
 
 
 class Client:
@@ -112,17 +88,11 @@ class Client:
 
     def generate(self, account: str = "default") -> Code:
         """The current code of an account."""
-        return self._call(
-            "generate",
-            {"account": account},
-            lambda result: Code(result["code"], result["valid_for"], result["step"]),
-        )
+        return self._call(calls.generate(account))
 
     def verify(self, code: str, account: str = "default") -> bool:
         """Whether a code is good; it is spent then, and not good again (RFC 6238 section 5.2)."""
-        return self._call(
-            "verify", {"account": account, "code": code}, lambda result: result["valid"] is True
-        )
+        return self._call(calls.verify(code, account))
 
     def load(
         self,
@@ -135,34 +105,23 @@ class Client:
         replace: bool = False,
     ) -> bool:
         """Load a sealed seed (as bytes, not base64); False if the account was just so already."""
-        arguments = {
-            "account": account,
-            "sealed": sealed,
-            "algorithm": algorithm,
-            "digits": digits,
-            "period": period,
-            "replace": replace,
-        }
-        return self._call("load", arguments, lambda result: result["changed"] is True)
+        return self._call(
+            calls.load(sealed, account, algorithm=algorithm, digits=digits, period=period, replace=replace)
+        )
 
     def remove(self, account: str = "default") -> None:
         """Remove an account. Its codes stay spent, should the same seed come back."""
-        self._call("remove", {"account": account}, lambda _: None)
+        self._call(calls.remove(account))
 
     def accounts(self) -> list[Account]:
         """All accounts that the caller administers, by name."""
-        return self._call(
-            "accounts",
-            {},
-            lambda rows: [Account(*(row[name] for name in _ACCOUNT_FIELDS)) for row in rows],
-        )
+        return self._call(calls.accounts())
 
     def status(self) -> "dict[str, Any]":
         """What anybody may know of the daemon; PROTOCOL.md says what is in it."""
-        return self._call("status", {}, lambda result: {**result})
+        return self._call(calls.status())
 
-    def _call(self, method: str, arguments: "dict[str, Any]", convert: "Callable[[Any], T]") -> "T":
-        """Carry out one call; `convert` takes the result apart."""
+    def _call(self, call: "Call[T]") -> "T":
         deadline = time.monotonic() + self._timeout
         if self._pid != os.getpid():  # in a forked child the lock may be held by a thread that is not there
             self._pid, self._lock = os.getpid(), allocate_lock()
@@ -171,26 +130,17 @@ class Client:
             raise TimedOut(f"no answer within {self._timeout} seconds: other threads' calls go before")
         try:
             try:
-                response = self._exchange(method, arguments, deadline)
+                response = self._exchange(call, deadline)
             except BaseException:
                 self.close()  # what comes next on this connection cannot be told
                 raise
         finally:
             self._lock.release()
-        if response.error is not None:
-            raise _refusal(response.error)
-        try:
-            return convert(response.result)
-        except (KeyError, TypeError):
-            raise ProtocolError("the daemon's answer is not of the form that PROTOCOL.md gives") from None
+        return calls.result(call, response)
 
-    def _exchange(self, method: str, arguments: "dict[str, Any]", deadline: float) -> wire.Response:
+    def _exchange(self, call: "Call[T]", deadline: float) -> wire.Response:
         self._msgid = (self._msgid + 1) % 2**32
-        try:
-            request = wire.encode_request(self._msgid, method, arguments)
-        except (OverflowError, TypeError, ValueError) as error:
-            raise BadRequest(f"an argument cannot be sent: {error}") from None
-        self._send(request, deadline)
+        self._send(calls.encode(self._msgid, call), deadline)
         decoder = wire.Decoder(wire.RESPONSE, wire.RESPONSE_LIMIT)
         while True:
             response = decoder.next()
@@ -207,9 +157,9 @@ class Client:
 
     def _send(self, request: bytes, deadline: float) -> None:
         """Send all of it, over a new connection if the one that is open has died before."""
-        if self._socket is None or _is_dead(self._socket):
+        if self._socket is None or calls.is_dead(self._socket):
             self.close()
-            self._socket = self._connect(deadline)
+            self._socket = calls.connect(self._path)
         sent = 0
         while sent < len(request):
             self._wait(deadline)
@@ -224,7 +174,7 @@ class Client:
         assert self._socket is not None
         self._wait(deadline)
         try:
-            return self._socket.recv(_READ_SIZE)
+            return self._socket.recv(calls.READ_SIZE)
         except TimeoutError:
             raise TimedOut(f"no answer within {self._timeout} seconds") from None
         except OSError as error:
@@ -237,38 +187,3 @@ class Client:
         if remaining <= 0:
             raise TimedOut(f"no answer within {self._timeout} seconds")
         self._socket.settimeout(remaining)
-
-    def _connect(self, deadline: float) -> socket.socket:
-        tried = []
-        for path in [self._path] if self._path else paths.client_sockets():
-            connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-            try:
-                connection.settimeout(max(0.001, deadline - time.monotonic()))
-                connection.connect(path)
-            except OSError as error:
-                connection.close()
-                tried.append(f"{path} ({error.strerror or error})")
-            else:
-                return connection
-        raise NotReachable(f"no daemon answers; tried {', '.join(tried)}")
-
-
-def _is_dead(connection: socket.socket) -> bool:
-    """True if the other side has closed it, or sent something that nobody asked for."""
-    connection.settimeout(0)  # with a time-out Python itself would wait
-    try:
-        connection.recv(1, socket.MSG_PEEK)
-    except BlockingIOError:
-        return False
-    except OSError:
-        pass
-    return True
-
-
-def _refusal(error: "Any") -> Exception:
-    """The exception for an error as it came over the wire."""
-    if type(error) is not list or len(error) < 2 or type(error[0]) is not str or type(error[1]) is not str:
-        return ProtocolError("the daemon's error is not of the form that PROTOCOL.md gives")
-    code, message = error[0], error[1]
-    retry_after = error[2] if len(error) > 2 and type(error[2]) is int else None
-    return REFUSALS.get(code, Internal)(message.removeprefix(f"{code}: "), retry_after)

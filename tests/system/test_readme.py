@@ -69,9 +69,11 @@ def test_a_code_is_valid_once_as_the_transcript_says(shell: Path) -> None:
     assert run(script, shell, shell / "socket").splitlines() == expected
 
 
-def test_the_program_prints_what_it_says(shell: Path) -> None:
-    program = block("example: python")
-    expected = re.findall(r"# (True|False)", program)
+@pytest.mark.parametrize("label", ["python", "asyncio"])
+def test_a_program_prints_what_it_says(shell: Path, label: str) -> None:
+    program = block(f"example: {label}")
+    expected = re.findall(r"print\(.*\)  # (\w+)", program)
+    assert expected
     (shell / "program.py").write_text(program)
     assert run("python program.py", shell, shell / "socket").split() == expected
 

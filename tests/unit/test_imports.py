@@ -29,6 +29,7 @@ HEAVY = {
 CLIENTS_PATH = (
     "pki2fad.errors",
     "pki2fad.wire",
+    "pki2fad.calls",
     "pki2fad.client",
     "pki2fad.paths",
     "pki2fad.streams",
@@ -50,9 +51,9 @@ USERS = {
 LAYERS = (
     "errors clock memory log streams systemd",
     "paths files wire otp envelope access",
-    "client keyring process",
-    "agent",
-    "config seedfiles minutelog store connection",
+    "calls keyring process",
+    "asyncclient agent",
+    "client config seedfiles minutelog store connection",
     "server listener",
     "service",
     "__main__",

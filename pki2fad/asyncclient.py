@@ -1,0 +1,202 @@
+"""The client on asyncio: many calls at once over one connection. Import it from `pki2fad.client`."""
+
+import asyncio
+import socket
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+from pki2fad import calls, wire
+from pki2fad.calls import DEFAULT_TIMEOUT, Account, Code
+from pki2fad.errors import ConnectionLost, Pki2fadError, ProtocolError, TimedOut
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from pki2fad.calls import Call
+
+T = TypeVar("T")
+
+
+class AsyncClient:
+    """A connection to the daemon, opened by the first call and kept; `Client` says what the calls do.
+
+    Calls may run at the same time: each is sent at once, and takes its own answer. One that is
+    cancelled or takes too long ends alone; its answer is dropped when it comes, and the request may
+    still be carried out. When the connection breaks, all that wait for an answer raise
+    `ConnectionLost`, and the next call opens another.
+
+    A client belongs to the event loop in which it is first used.
+    """
+
+    def __init__(self, path: str | None = None, timeout: float = DEFAULT_TIMEOUT) -> None:
+        self._path = path
+        self._timeout = timeout
+        self._connection: _Connection | None = None
+        self._opening = asyncio.Lock()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: "TracebackType | None"
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connection, under calls that wait too; another call would open a new one."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await connection.close()
+
+    async def generate(self, account: str = "default") -> Code:
+        """The current code of an account."""
+        return await self._call(calls.generate(account))
+
+    async def verify(self, code: str, account: str = "default") -> bool:
+        """Whether a code is good; it is spent then, and not good again (RFC 6238 section 5.2)."""
+        return await self._call(calls.verify(code, account))
+
+    async def load(
+        self,
+        sealed: bytes,
+        account: str = "default",
+        *,
+        algorithm: str = "SHA1",
+        digits: int = 6,
+        period: int = 30,
+        replace: bool = False,
+    ) -> bool:
+        """Load a sealed seed (as bytes, not base64); False if the account was just so already."""
+        return await self._call(
+            calls.load(sealed, account, algorithm=algorithm, digits=digits, period=period, replace=replace)
+        )
+
+    async def remove(self, account: str = "default") -> None:
+        """Remove an account. Its codes stay spent, should the same seed come back."""
+        await self._call(calls.remove(account))
+
+    async def accounts(self) -> list[Account]:
+        """All accounts that the caller administers, by name."""
+        return await self._call(calls.accounts())
+
+    async def status(self) -> dict[str, Any]:
+        """What anybody may know of the daemon; PROTOCOL.md says what is in it."""
+        return await self._call(calls.status())
+
+    async def _call(self, call: "Call[T]") -> T:
+        try:
+            async with asyncio.timeout(self._timeout):
+                connection = await self._connected()
+                response = await connection.ask(call)
+        except TimeoutError:
+            raise TimedOut(f"no answer within {self._timeout} seconds") from None
+        return calls.result(call, response)
+
+    async def _connected(self) -> "_Connection":
+        """The connection; a new one if the one that was open has died before."""
+        async with self._opening:
+            if self._connection is None or self._connection.is_dead():
+                await self.close()
+                connection = calls.connect(self._path)
+                try:
+                    self._connection = await _open(connection)
+                except BaseException:
+                    connection.close()
+                    raise
+            return self._connection
+
+
+async def _open(connection: socket.socket) -> "_Connection":
+    loop = asyncio.get_running_loop()
+    _, protocol = await loop.create_unix_connection(lambda: _Connection(connection), sock=connection)
+    return protocol
+
+
+class _Connection(asyncio.Protocol):
+    """One connection, and the calls that wait for an answer on it."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._socket = connection
+        self._transport: asyncio.Transport | None = None
+        self._decoder = wire.Decoder(wire.RESPONSE, wire.RESPONSE_LIMIT)
+        self._waiting: dict[int, asyncio.Future[wire.Response]] = {}  # by msgid; also those given up
+        self._msgid = 0
+        self._error: Pki2fadError | None = None  # why no more answers come
+        self._writable = asyncio.Event()
+        self._writable.set()
+        self._closed = asyncio.Event()
+
+    async def ask(self, call: "Call[T]") -> wire.Response:
+        """Send a call and wait for its answer."""
+        while not self._writable.is_set():  # the daemon does not read: memory must not grow
+            await self._writable.wait()
+        if self._error is not None:
+            raise self._error
+        assert self._transport is not None
+        msgid = self._new_msgid()
+        request = calls.encode(msgid, call)
+        answer: asyncio.Future[wire.Response] = asyncio.get_running_loop().create_future()
+        self._waiting[msgid] = answer
+        self._transport.write(request)
+        return await answer
+
+    def is_dead(self) -> bool:
+        """True if it cannot be used, or closed while nobody was waiting."""
+        return self._error is not None or (not self._waiting and calls.is_dead(self._socket))
+
+    async def close(self) -> None:
+        """End it, and all calls that wait."""
+        assert self._transport is not None
+        self._end(ConnectionLost("the client was closed before an answer came"))
+        await self._closed.wait()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            self._decoder.feed(data)
+            while (message := self._decoder.next()) is not None:
+                if isinstance(message, wire.Response):
+                    self._take(message)
+        except ProtocolError as error:
+            self._end(error)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        if isinstance(error, OSError):
+            self._end(ConnectionLost(f"the connection broke: {error.strerror}"))
+        else:
+            self._end(ConnectionLost("the daemon closed the connection before it answered"))
+        self._closed.set()
+
+    def pause_writing(self) -> None:
+        self._writable.clear()
+
+    def resume_writing(self) -> None:
+        self._writable.set()
+
+    def _take(self, response: wire.Response) -> None:
+        answer = self._waiting.pop(response.msgid, None)
+        if answer is None:
+            raise ProtocolError("the daemon answered another request")
+        if not answer.done():  # else the caller has given up
+            answer.set_result(response)
+
+    def _end(self, error: Pki2fadError) -> None:
+        """Let nobody wait any more; the first reason is the one that counts."""
+        assert self._transport is not None
+        if self._error is not None:
+            return
+        self._error = error
+        self._transport.abort()
+        self._writable.set()
+        for answer in self._waiting.values():
+            if not answer.done():
+                answer.set_exception(error)
+        self._waiting.clear()
+
+    def _new_msgid(self) -> int:
+        while True:
+            self._msgid = (self._msgid + 1) % 2**32
+            if self._msgid not in self._waiting:
+                return self._msgid

@@ -1,0 +1,157 @@
+"""What both clients share: the calls and what comes of their answers, and the way to the daemon.
+
+This module is on the client's path.
+"""
+
+import socket
+
+from pki2fad import paths, wire
+from pki2fad.errors import REFUSALS, BadRequest, Internal, NotReachable, ProtocolError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, TypeVar
+
+    T = TypeVar("T")
+    Call = tuple[str, dict[str, Any], Callable[[Any], T]]  # method, arguments, what takes the result apart
+
+DEFAULT_TIMEOUT = 5.0  # seconds for one call; the daemon answers in far less than a millisecond
+READ_SIZE = 64 * 1024
+
+_ACCOUNT_FIELDS = ("account", "algorithm", "digits", "period", "last_used")
+
+
+class Code:
+    """A code, and for how long it is good. Its repr does not show it."""
+
+    __slots__ = ("code", "step", "valid_for")
+
+    def __init__(self, code: str, valid_for: int, step: int) -> None:
+        self.code = code  # 6 to 8 digits
+        self.valid_for = valid_for  # whole seconds, at least 1
+        self.step = step  # T of RFC 6238
+
+    def __repr__(self) -> str:
+        return f"Code(valid_for={self.valid_for}, step={self.step})"
+
+
+class Account:
+    """What the daemon says of an account."""
+
+    __slots__ = ("account", "algorithm", "digits", "last_used", "period")
+
+    def __init__(self, account: str, algorithm: str, digits: int, period: int, last_used: int | None) -> None:
+        self.account = account
+        self.algorithm = algorithm  # SHA1, SHA256 or SHA512
+        self.digits = digits
+        self.period = period  # seconds
+        self.last_used = last_used  # Unix time at which the last accepted step began, None if none was
+
+    def __repr__(self) -> str:
+        return f"Account({self.account!r})"
+
+
+def generate(account: str) -> "Call[Code]":
+    """The current code of an account."""
+    return (
+        "generate",
+        {"account": account},
+        lambda result: Code(result["code"], result["valid_for"], result["step"]),
+    )
+
+
+def verify(code: str, account: str) -> "Call[bool]":
+    """Whether a code is good."""
+    return ("verify", {"account": account, "code": code}, lambda result: result["valid"] is True)
+
+
+def load(
+    sealed: bytes, account: str, *, algorithm: str, digits: int, period: int, replace: bool
+) -> "Call[bool]":
+    """Load a sealed seed."""
+    arguments = {
+        "account": account,
+        "sealed": sealed,
+        "algorithm": algorithm,
+        "digits": digits,
+        "period": period,
+        "replace": replace,
+    }
+    return ("load", arguments, lambda result: result["changed"] is True)
+
+
+def remove(account: str) -> "Call[None]":
+    """Remove an account."""
+    return ("remove", {"account": account}, lambda _: None)
+
+
+def accounts() -> "Call[list[Account]]":
+    """All accounts that the caller administers."""
+    return ("accounts", {}, lambda rows: [Account(*(row[name] for name in _ACCOUNT_FIELDS)) for row in rows])
+
+
+def status() -> "Call[dict[str, Any]]":
+    """What anybody may know of the daemon."""
+    return ("status", {}, lambda result: {**result})
+
+
+def encode(msgid: int, call: "Call[T]") -> bytes:
+    """The bytes of a call's request. Raises `BadRequest` for arguments that cannot be sent."""
+    method, arguments, _ = call
+    try:
+        return wire.encode_request(msgid, method, arguments)
+    except (OverflowError, TypeError, ValueError) as error:
+        raise BadRequest(f"an argument cannot be sent: {error}") from None
+
+
+def result(call: "Call[T]", response: wire.Response) -> "T":
+    """What the call returns. Raises the daemon's `Refusal`, or `ProtocolError`."""
+    if response.error is not None:
+        raise _refusal(response.error)
+    _, _, convert = call
+    try:
+        return convert(response.result)
+    except (KeyError, TypeError):
+        raise ProtocolError("the daemon's answer is not of the form that PROTOCOL.md gives") from None
+
+
+def connect(path: str | None) -> socket.socket:
+    """A connection to the daemon, not blocking; a Unix socket is connected at once or not at all.
+
+    Without `path` the places where a daemon may be are tried in order. Raises `NotReachable`, which
+    lists what was tried.
+    """
+    tried = []
+    for place in [path] if path else paths.client_sockets():
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            connection.setblocking(False)
+            connection.connect(place)
+        except OSError as error:
+            connection.close()
+            tried.append(f"{place} ({error.strerror or error})")
+        else:
+            return connection
+    raise NotReachable(f"no daemon answers; tried {', '.join(tried)}")
+
+
+def is_dead(connection: socket.socket) -> bool:
+    """True if the other side has closed it, or sent something that nobody asked for."""
+    connection.setblocking(False)  # with a time-out Python itself would wait
+    try:
+        connection.recv(1, socket.MSG_PEEK)
+    except BlockingIOError:
+        return False
+    except OSError:
+        pass
+    return True
+
+
+def _refusal(error: "Any") -> Exception:
+    """The exception for an error as it came over the wire."""
+    if type(error) is not list or len(error) < 2 or type(error[0]) is not str or type(error[1]) is not str:
+        return ProtocolError("the daemon's error is not of the form that PROTOCOL.md gives")
+    code, message = error[0], error[1]
+    retry_after = error[2] if len(error) > 2 and type(error[2]) is int else None
+    return REFUSALS.get(code, Internal)(message.removeprefix(f"{code}: "), retry_after)
