@@ -9,6 +9,7 @@ from pki2fad.errors import (
     ConnectionLost,
     Forbidden,
     Internal,
+    IssuerUnavailable,
     Locked,
     NotReachable,
     Pki2fadError,
@@ -30,6 +31,7 @@ COMMANDS = (
     "init",
     "keygen",
     "seal",
+    "request-seed",
     "load",
     "generate",
     "verify",
@@ -45,6 +47,7 @@ _EXIT_CODES: "tuple[tuple[type[BaseException], int], ...]" = (
     (Throttled, ui.TRY_LATER),
     (Unavailable, ui.TRY_LATER),
     (Locked, ui.TRY_LATER),
+    (IssuerUnavailable, ui.TRY_LATER),
     (Internal, ui.FAILED),
     (Refusal, ui.REFUSED),
     (ConnectionLost, ui.FAILED),
@@ -96,15 +99,15 @@ def _parser(arguments: "Sequence[str]") -> argparse.ArgumentParser:
         prog="pki2factl",
         description="Make keys, load sealed seeds, and ask pki2fad for codes and verdicts.",
         epilog="exit codes: 0 done or valid, 1 invalid code or proof, 2 usage, 3 daemon not reachable,"
-        " 4 forbidden, 5 throttled, unavailable or locked: try later, 6 any other refusal,"
-        " 7 internal or input/output error",
+        " 4 forbidden, 5 throttled, unavailable or locked, or the issuer does not answer: try later,"
+        " 6 any other refusal, 7 internal or input/output error",
         allow_abbrev=False,
     )
     parser.add_argument("--socket", metavar="PATH", help="the daemon's socket")
     parser.add_argument("--version", action="version", version=f"pki2factl {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     for name in _named(arguments) or COMMANDS:  # the others need not be imported when one is named
-        module = importlib.import_module(f"pki2factl.commands.{name}")
+        module = importlib.import_module(f"pki2factl.commands.{name.replace('-', '_')}")
         text: str = module.HELP
         command = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
         command.add_argument("--json", action="store_true", help="print the result as JSON")

@@ -146,5 +146,13 @@ class UnusableCommit(Pki2fadError):
     """There is no such commit, or a proof cannot be made of it."""
 
 
+class IssuerUnavailable(Pki2fadError):
+    """An issuer cannot be reached, takes too long or fails: later the same request may succeed."""
+
+
+class IssuerRefused(Pki2fadError):
+    """An issuer answered, but not with a sealed seed for this key, or cannot be trusted (TLS)."""
+
+
 class AlreadyRunning(Pki2fadError):
     """Another daemon holds the state directory or answers on the socket."""

@@ -1,5 +1,6 @@
 """What README.md and PROTOCOL.md print is what happens."""
 
+import base64
 import os
 import re
 import socket
@@ -10,7 +11,11 @@ from pathlib import Path
 import msgpack
 import pytest
 from support import peers
-from support.daemon import Daemon, environment
+from support.daemon import Daemon, as_user, environment
+from support.issuer import Issuer, json_of
+from support.raw import Seed
+
+from pki2fad import envelope
 
 CHECKOUT = Path(__file__).parents[2]
 README = (CHECKOUT / "README.md").read_text()
@@ -34,13 +39,13 @@ def shell(daemon: Daemon) -> Path:
     return daemon.root
 
 
-def run(script: str, where: Path, path: Path | None = None) -> str:
+def run(script: str, where: Path, path: Path | None = None, command: list[str] | None = None) -> str:
     """Run it as a user would; what it prints. 1 is the exit code of an invalid code."""
     env = environment(where, PATH=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
     if path is not None:
         env["PKI2FAD_SOCKET"] = str(path)
     done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", script],
+        [*(command or []), "bash", "-euo", "pipefail", "-c", script],
         cwd=where,
         env=env,
         capture_output=True,
@@ -53,20 +58,34 @@ def run(script: str, where: Path, path: Path | None = None) -> str:
     return done.stdout
 
 
-def test_the_first_examples_answer(shell: Path) -> None:
-    commands = [line.partition("#")[0].strip() for line in block("example: first").splitlines()]
-    generate, verify, accounts, status = (run(line, shell, shell / "socket") for line in commands)
-    assert re.fullmatch(r"\d{6}\n", generate)
-    assert verify == "invalid\n" or generate == "000000\n"
-    assert accounts.startswith("default  SHA1, 6 digits, 30 s")
-    assert "accounts: 1" in status
-
-
-def test_a_code_is_valid_once_as_the_transcript_says(shell: Path) -> None:
-    lines = block("example: once").splitlines()
-    script = "\n".join(line[2:] + " || true" for line in lines if line.startswith("$ "))
-    expected = [line for line in lines if not line.startswith("$ ")]
-    assert run(script, shell, shell / "socket").splitlines() == expected
+def test_a_newcomer_gets_from_nothing_to_a_code_a_proof_and_a_verdict(short_path: Path) -> None:
+    home = short_path / "home"
+    command, uid = [], os.geteuid()
+    if uid == 0:  # root's own places are the system's
+        command, uid = as_user(4242), 4242
+    home.mkdir()
+    (home / ".venv").symlink_to(sys.prefix)
+    (home / "program.py").write_text(block("example: python"))
+    for path in (short_path, home):
+        os.chown(path, uid, -1)
+    script = f"""
+export HOME=$PWD
+git init --quiet
+git -c user.name=A -c user.email=a@b.invalid commit --quiet --allow-empty --message=x
+{{ {block("command: run").partition("&& .venv/bin/pip install . && ")[2].strip()} --detach; }} >started
+trap 'kill $(sed -n "s/^pki2fad: pid //p" started)' EXIT
+{block("example: first").replace("verify 000000", "verify 000000 || true")}
+{block("example: program")}
+{block("example: proof")}"""
+    shown = run(script, home, command=command).splitlines()
+    assert "made " in (home / "started").read_text()
+    code, verdict, account, _version, accounts, *program = shown
+    assert re.fullmatch(r"\d{6}", code)
+    assert verdict == "invalid" or code == "000000"
+    assert account.startswith("default  SHA1, 6 digits, 30 s")
+    assert accounts == "accounts: 1"
+    assert program[:2] == re.findall(r"print\(.*\)  # (\w+)", block("example: python"))
+    assert program[-2:] == ["proof.txt", "valid"]
 
 
 @pytest.mark.parametrize("label", ["python", "asyncio"])
@@ -89,18 +108,16 @@ def test_seeds_are_sealed_and_loaded_as_shown(shell: Path) -> None:
     assert printed[3:] == ["removed deploy"]
 
 
-def test_a_proof_is_made_and_checked_as_shown(shell: Path) -> None:
-    peers.require("git")
-    for name in ("host.pem", "host.pub.pem"):
-        (shell / name).write_bytes((shell / "config" / name).read_bytes())
-    vectors = CHECKOUT / "tests" / "vectors"
-    (shell / "issuer.pem").write_bytes((vectors / "issuer-8192.pem").read_bytes())
-    (shell / "issuer.pub.pem").write_bytes((vectors / "issuer-8192.pub.pem").read_bytes())
-    run(
-        "git init --quiet && git -c user.name=A -c user.email=a@b.invalid commit --quiet --allow-empty -m x",
-        shell,
-    )
-    assert run(block("example: proof"), shell).splitlines() == ["proof.txt", "valid"]
+def test_a_seed_is_requested_and_loaded_as_shown(shell: Path) -> None:
+    key = envelope.load_private((shell / "config" / "host.pem").read_bytes(), "host.pem")
+    sealed = base64.b64encode(Seed().sealed(key)).decode()
+    with Issuer(json_of(status="success", encrypted_seed=sealed)) as issuer:
+        script = block("example: request").replace("https://issuer.example/seed", issuer.url).strip()
+        public = f"{shell}/config/host.pub.pem"
+        printed = run(
+            f"{script} --account new --insecure-http --public-key {public}", shell, shell / "socket"
+        )
+    assert printed == "loaded new\n"
 
 
 def test_the_configuration_shown_is_valid(daemon: Daemon) -> None:

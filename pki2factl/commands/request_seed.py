@@ -1,0 +1,137 @@
+"""`pki2factl request-seed`: ask an issuer for a seed, sealed to this host's key."""
+
+import argparse
+import os
+import urllib.parse
+
+from .. import ui
+
+HELP = "ask an issuer for a seed that is sealed to this host's key"
+
+# The contract's names, and what an issuer may call them instead.
+_ASKED = ("student_id", "github_repo_url", "public_key")
+_ANSWERED = ("status", "encrypted_seed")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Whom, for whom, and what becomes of the answer."""
+    parser.add_argument("--url", required=True, metavar="URL", help="the issuer's")
+    parser.add_argument("--student-id", required=True, metavar="ID", help="who asks")
+    parser.add_argument("--repo-url", required=True, metavar="URL", help="for which repository")
+    parser.add_argument("--public-key", metavar="FILE", help="default: host.pub.pem in the config directory")
+    parser.add_argument("--out", metavar="FILE", help="write the sealed seed there instead of printing it")
+    parser.add_argument("--load", action="store_true", help="load it into the daemon")
+    parser.add_argument("--account", metavar="NAME", help="with --load (default: default)")
+    parser.add_argument(
+        "--field",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help=f"for other issuers: {', '.join(_ASKED + _ANSWERED)} = what it is called there;"
+        " any other NAME is sent with this VALUE",
+    )
+    parser.add_argument(
+        "--timeout", type=float, default=20.0, metavar="S", help="seconds for each attempt (default: 20)"
+    )
+    parser.add_argument(
+        "--retries", type=int, default=3, metavar="N", help="attempts after the first, 0 to 10 (default: 3)"
+    )
+    parser.add_argument(
+        "--insecure-http", action="store_true", help="take http:// too, where anybody may answer"
+    )
+    parser.set_defaults(usage_error=parser.error)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Ask, check, and keep."""
+    _check(options)
+    names, added = _fields(options)
+
+    from pki2fad import envelope, files, paths
+
+    from .. import issuer
+
+    path = options.public_key or os.path.join(paths.config_dir(), paths.PUBLIC_KEY)
+    key = envelope.load_public(files.read(path), path)
+    files.require_absent(options.out)
+    if options.load:
+        _check_daemon(options)
+    pem = envelope.public_pem(key).decode()
+    asked = dict(zip(_ASKED, (options.student_id, options.repo_url, pem), strict=True))
+    fields = {names[name]: value for name, value in asked.items()} | added
+    answer = issuer.ask(options.url, fields, timeout=options.timeout, retries=options.retries)
+    sealed = issuer.sealed_seed(answer, names["status"], names["encrypted_seed"], key.key_size // 8)
+    text = envelope.sealed_to_text(sealed)
+    if options.out:
+        files.create(options.out, text, files.PUBLIC)
+    data = {"sealed": text.decode().strip(), "fingerprint": envelope.fingerprint(key), "out": options.out}
+    said = [options.out] if options.out else []
+    if options.load:
+        data |= {"account": options.account, "changed": _load(options, sealed)}
+        said.append(f"loaded {options.account}")
+    ui.result("\n".join(said) or data["sealed"], data, as_json=options.json)
+    return ui.DONE
+
+
+def _check(options: argparse.Namespace) -> None:
+    """Refuse what cannot work, before anything is read or sent."""
+    try:
+        url = urllib.parse.urlsplit(options.url)
+        usable = bool(url.hostname) and url.port != 0 and options.url.isascii() and options.url.isprintable()
+    except ValueError:
+        usable = False
+    if not usable or url.scheme not in ("http", "https") or " " in options.url:
+        options.usage_error("--url has to be a whole URL, https://issuer.example/...")
+    if url.username is not None:
+        options.usage_error("--url has a password or a name in it, which others can see; issuers need none")
+    if url.scheme == "http" and not options.insecure_http:
+        options.usage_error(
+            "--url is http://, where anybody on the way may answer; if that is as it should be, add"
+            " --insecure-http"
+        )
+    if not 0 < options.timeout <= 3600:
+        options.usage_error("--timeout has to be above 0 and at most 3600 seconds")
+    if not 0 <= options.retries <= 10:
+        options.usage_error("--retries has to be 0 to 10")
+    if options.account is not None and not options.load:
+        options.usage_error("--account has to be with --load")
+    options.account = options.account or "default"
+
+
+def _fields(options: argparse.Namespace) -> tuple[dict[str, str], dict[str, str]]:
+    """What the contract's fields are called, and the fields that are added."""
+    names = {name: name for name in _ASKED + _ANSWERED}
+    added: dict[str, str] = {}
+    for given in options.field:
+        name, equals, value = given.partition("=")
+        if not (name and equals and (value or name not in names)):
+            options.usage_error(f"--field has to be NAME=VALUE, not {given!r}")
+        (names if name in names else added)[name] = value
+    sent = [names[name] for name in _ASKED]
+    if len({*sent, *added}) != len(sent) + len(added):
+        options.usage_error("--field gives one name to two fields")
+    return names, added
+
+
+def _check_daemon(options: argparse.Namespace) -> None:
+    """The issuer is not asked in vain."""
+    from pki2fad.client import Client
+
+    with Client(options.socket) as client:
+        client.status()
+
+
+def _load(options: argparse.Namespace, sealed: bytes) -> bool:
+    from pki2fad.client import Client
+    from pki2fad.errors import Pki2fadError
+
+    try:
+        with Client(options.socket) as client:
+            return client.load(sealed, options.account)
+    except Pki2fadError:
+        ui.hint(
+            f"the sealed seed is in {options.out}"
+            if options.out
+            else "the sealed seed was not kept; with --out FILE it is, for pki2factl load"
+        )
+        raise
