@@ -38,6 +38,7 @@ COMMANDS = (
     "accounts",
     "remove",
     "status",
+    "migrate",
     "proof",
 )
 

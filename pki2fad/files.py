@@ -1,10 +1,11 @@
-"""Files: explicit modes, exclusive creation, atomic replacement, locks.
+"""Files: explicit modes, exclusive creation, atomic replacement, locks, destruction.
 
 The one place that knows how a file is written so that nothing is lost: a temporary file beside it,
 fsync, then a link or a rename, then fsync of the directory. Modes hold whatever the umask.
 """
 
 import contextlib
+import errno
 import fcntl
 import os
 import stat
@@ -17,6 +18,9 @@ PUBLIC = 0o644  # public keys, and sealed seeds, which only the host's key can o
 
 # Anything that is read whole here (keys, sealed seeds, settings) is far smaller.
 _READ_LIMIT = 1024 * 1024
+
+# What is overwritten at a time: random bytes for a large file need not be in memory at once.
+_SHRED_SIZE = 64 * 1024
 
 
 def make_directory(path: str, mode: int | None = None) -> list[str]:
@@ -50,23 +54,26 @@ def require_absent(*files_to_be: str | None) -> None:
             raise UnusablePath(f"{path} exists already; it is never overwritten")
 
 
-def create(path: str, data: bytes, mode: int) -> None:
-    """Write a file that must not exist yet. Raises `UnusablePath`, also when it does."""
-    with _temporary(path, data, mode) as temporary:
+def create(path: str, data: bytes, mode: int, like: os.stat_result | None = None) -> None:
+    """Write a file that must not exist yet. Raises `UnusablePath`, also when it does.
+
+    With `like` it belongs to whom the file or directory of that status belongs; else it is ours.
+    """
+    with _temporary(path, data, mode, like) as temporary:
         try:
-            os.link(temporary, path)
+            os.link(temporary, path, follow_symlinks=False)
         except FileExistsError:
             raise UnusablePath(f"{path} exists already; it is never overwritten") from None
 
 
-def replace(path: str, data: bytes, mode: int) -> None:
-    """Write a file, in the place of one that may be there. Raises `UnusablePath`."""
-    with _temporary(path, data, mode) as temporary:
+def replace(path: str, data: bytes, mode: int, like: os.stat_result | None = None) -> None:
+    """Write a file, in the place of one that may be there; `like` as in `create`. Raises `UnusablePath`."""
+    with _temporary(path, data, mode, like) as temporary:
         os.rename(temporary, path)
 
 
 @contextlib.contextmanager
-def _temporary(path: str, data: bytes, mode: int) -> Iterator[str]:
+def _temporary(path: str, data: bytes, mode: int, like: os.stat_result | None) -> Iterator[str]:
     """A synced temporary file beside `path`; gone afterwards, and the directory synced."""
     directory = os.path.dirname(os.path.abspath(path))
     temporary = f"{path}.{os.getpid()}.tmp"
@@ -76,6 +83,8 @@ def _temporary(path: str, data: bytes, mode: int) -> Iterator[str]:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
         try:
             with open(descriptor, "wb") as file:
+                if like is not None:
+                    os.fchown(descriptor, like.st_uid, like.st_gid)
                 os.fchmod(descriptor, mode)
                 file.write(data)
                 file.flush()
@@ -117,10 +126,57 @@ def read_with_status(path: str, *, follow_links: bool = True) -> tuple[bytes, os
         finally:
             os.close(descriptor)
     except OSError as error:
-        raise UnusablePath(f"cannot read {path}: {error.strerror}") from None
+        raise UnusablePath(f"cannot read {path}: {reason(error, path)}") from None
     if len(data) > _READ_LIMIT:
         raise UnusablePath(f"{path} is larger than a megabyte; it cannot be what is expected there")
     return data, status
+
+
+def open_sole(path: str, flags: int, owner: int | None = None) -> int:
+    """Open a regular file that has no other name, and this owner if one is given. Raises `OSError`.
+
+    Neither a symbolic nor a hard link that somebody put there leads to another file, and nothing waits
+    for the other end of a pipe.
+    """
+    flags |= os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
+    descriptor = os.open(path, flags, PRIVATE)
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1 or owner not in (None, status.st_uid):
+        os.close(descriptor)
+        whose = "" if owner is None else f" of uid {owner}"
+        raise OSError(errno.EINVAL, f"not a regular file{whose} with this one name")
+    return descriptor
+
+
+def shred(path: str) -> None:
+    """Overwrite a regular file with random bytes, and remove it. Raises `UnusablePath`.
+
+    If it has other names (hard links), they stay and show the random bytes. Not reached are copies
+    that the storage itself keeps (flash, journals, copy on write), snapshots and backups.
+    """
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY)
+        try:
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode):
+                raise UnusablePath(f"cannot destroy {path}: it is not a regular file")
+            left = status.st_size
+            while left > 0:
+                left -= os.write(descriptor, os.urandom(min(left, _SHRED_SIZE)))
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        os.unlink(path)
+        sync_directory(os.path.dirname(os.path.abspath(path)))
+    except OSError as error:
+        raise UnusablePath(f"cannot destroy {path}: {reason(error, path)}") from None
+
+
+def reason(error: OSError, path: str) -> str | None:
+    """What the system says, or, of a symbolic link that is not followed, where it leads."""
+    if error.errno == errno.ELOOP and os.path.islink(path):
+        return f"it is a symbolic link; name the file itself, {os.path.realpath(path)}"
+    return error.strerror
 
 
 def others_may_write(status: os.stat_result) -> bool:

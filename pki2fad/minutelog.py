@@ -79,15 +79,15 @@ class _AccountLog:
     def __init__(self, account: str, path: str) -> None:
         self.account = account
         self.path = path
-        self._mark: int | None = None  # the minute of the last code; None: the file was not read yet
+        self._mark = -1  # the minute of the last code
         self._said = ""  # the text of the last line, if it was not a code
+        self._file: tuple[int, ...] | None = None  # the one that was read last, as `_identity` has it
         self._trouble = ""  # why the file could not be written, as the log was told
 
     def write_due(self, reading: Reading, agent: Agent, own: Peer) -> None:
         minute = int(reading.wall // 60)
         try:
-            if self._mark is None:
-                self._mark, self._said = _read_tail(self.path)
+            self._look_at_file()
             if minute > self._mark:
                 self._write_code(reading, agent, own)
             elif minute < self._mark:
@@ -96,6 +96,19 @@ class _AccountLog:
             self._complain(error.strerror or str(error))
         else:
             self._trouble = ""
+
+    def _look_at_file(self) -> None:
+        """Read the file if it is another one than at the last look.
+
+        After a rotation it holds nothing, and what was written still counts. But one that
+        `pki2factl migrate` put there may have a code for this minute.
+        """
+        file = _identity(self.path)
+        if file != self._file:
+            mark, said = _read_tail(self.path)
+            self._mark = max(self._mark, mark)
+            self._said = self._said or said
+            self._file = file
 
     def _write_code(self, reading: Reading, agent: Agent, own: Peer) -> None:
         answer = agent.handle(Request(0, "generate", {"account": self.account}), own, reading)
@@ -135,6 +148,15 @@ def _append(path: str, reading: Reading, text: str) -> None:
         os.close(descriptor)
 
 
+def _identity(path: str) -> tuple[int, ...]:
+    """What tells one file from another; () where there is none."""
+    try:
+        status = os.lstat(path)
+    except FileNotFoundError:
+        return ()
+    return status.st_dev, status.st_ino
+
+
 def _read_tail(path: str) -> tuple[int, str]:
     """The minute of the last code in the file (-1: none), and its last line's text if that is no code."""
     try:
@@ -158,13 +180,8 @@ def _read_tail(path: str) -> tuple[int, str]:
 
 def _open(path: str, flags: int) -> int:
     """Open a regular file, and nobody else's to read: codes never go to a terminal or a pipe."""
-    flags |= os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
-    descriptor = os.open(path, flags, files.PRIVATE)
-    status = os.fstat(descriptor)
-    if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid() or status.st_nlink != 1:
-        os.close(descriptor)
-        raise OSError(errno.EINVAL, "not a regular file of the daemon's own, with this one name")
-    if stat.S_IMODE(status.st_mode) != files.PRIVATE:
+    descriptor = files.open_sole(path, flags, os.geteuid())
+    if stat.S_IMODE(os.fstat(descriptor).st_mode) != files.PRIVATE:
         try:
             os.fchmod(descriptor, files.PRIVATE)
         except OSError:

@@ -120,6 +120,20 @@ def test_a_seed_is_requested_and_loaded_as_shown(shell: Path) -> None:
     assert printed == "loaded new\n"
 
 
+def test_the_old_service_is_taken_over_as_shown(shell: Path) -> None:
+    seed, log = shell / "seed.txt", shell / "last_code.txt"
+    seed.write_text("0123456789abcdef" * 4)
+    log.write_text("2026-01-31 12:34:00 - 2FA Code: 123456\n")
+    script = block("example: migrate").replace("/data/seed.txt", str(seed))
+    script = script.replace("/cron/last_code.txt", str(log))
+    places = f"--account=old --public-key={shell}/config/host.pub.pem --log-to={shell}/log/old.log"
+    script = re.sub("$", f" {places}", script.rstrip(), flags=re.MULTILINE)
+    printed = run(script, shell, shell / "socket").splitlines()
+    assert printed[:2] == ["loaded old", f"continued {shell}/log/old.log"]
+    assert printed[-2:] == [f"destroyed {seed}", f"destroyed {log}"]
+    assert not seed.exists()
+
+
 def test_the_configuration_shown_is_valid(daemon: Daemon) -> None:
     daemon.configure(block("example: toml"))
     assert "valid" in run(f"pki2fad --check-config --config-dir {daemon.config_dir}", daemon.root)

@@ -165,6 +165,43 @@ def test_a_relative_path_is_written_where_it_points(name: str, tmp_path: Path) -
     assert (tmp_path / "file").read_bytes() == b"data"
 
 
+@pytest.mark.parametrize("write", WRITERS.values(), ids=WRITERS)
+def test_a_file_belongs_to_whom_the_one_it_is_like_belongs(
+    write: Callable[..., None], tmp_path: Path
+) -> None:
+    peers.require_root()
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    os.chown(theirs, 4711, 4712)
+    write(str(tmp_path / "file"), b"data", files.PRIVATE, theirs.stat())
+    status = (tmp_path / "file").stat()
+    assert (status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode)) == (4711, 4712, files.PRIVATE)
+
+
+GIVE_AWAY = """
+import os, sys
+from pki2fad import files
+from pki2fad.errors import UnusablePath
+if os.geteuid() == 0:
+    os.setgroups([])
+    os.setgid(4711)
+    os.setuid(4711)
+try:
+    files.replace(sys.argv[1], b"new", 0o600, os.stat("/"))
+except UnusablePath as error:
+    print(error)
+"""
+
+
+def test_who_may_not_give_a_file_away_changes_nothing(short_path: Path) -> None:
+    short_path.chmod(0o777)
+    path = short_path / "file"
+    path.write_bytes(b"old")
+    assert run(GIVE_AWAY, str(path)) == f"cannot write {path}: Operation not permitted\n"
+    assert path.read_bytes() == b"old"
+    assert os.listdir(short_path) == ["file"]
+
+
 WRITE_TOO_MUCH = """
 import resource, sys
 from pki2fad import files

@@ -12,12 +12,15 @@ import pytest
 from support.agents import (
     ROOT,
     SEED,
+    at,
+    call,
     code_line,
     fill_disk,
     logged,
     make_agent,
     make_keyring,
     open_below,
+    sealed,
     small_disk,
     stamp,
     write_due,
@@ -108,6 +111,14 @@ def test_a_renamed_file_is_left_alone_and_a_new_one_goes_on(
     assert mode(path) == 0o600
 
 
+def test_why_there_is_no_code_is_not_repeated_in_a_new_file(path: Path, tmp_path: Path) -> None:
+    log = MinuteLog(make_agent(make_keyring()), ROOT, {"default": str(path)})
+    write_due(log, MINUTE)
+    path.rename(tmp_path / "codes.log.1")
+    write_due(log, MINUTE + 1, MINUTE + 60)
+    assert not path.exists()
+
+
 def test_a_copied_and_truncated_file_goes_on(log: MinuteLog, path: Path, tmp_path: Path) -> None:
     old = tmp_path / "codes.log.1"
     write_due(log, MINUTE)
@@ -132,6 +143,52 @@ def test_a_line_that_was_left_unfinished_is_ended_first(log: MinuteLog, path: Pa
     path.write_text(before)
     write_due(log, MINUTE)
     assert path.read_text() == (f"{before}\n" if end else before) + content(MINUTE)
+
+
+# A file that another one was put in the place of, as `pki2factl migrate` does
+
+
+def put(path: Path, text: str) -> None:
+    """Give the name to another file, in one step."""
+    new = path.with_suffix(".new")
+    new.write_text(text)
+    new.rename(path)
+
+
+def test_a_file_that_was_put_there_with_a_code_for_this_minute_gets_no_second_one(
+    log: MinuteLog, path: Path
+) -> None:
+    write_due(log, MINUTE)
+    put(path, content(MINUTE, MINUTE + 60))
+    write_due(log, MINUTE + 61, MINUTE + 62, MINUTE + 120)
+    assert path.read_text() == content(MINUTE, MINUTE + 60, MINUTE + 120)
+
+
+def test_a_file_that_was_put_there_before_there_was_a_code_counts_too(path: Path) -> None:
+    agent = make_agent(make_keyring())
+    log = MinuteLog(agent, ROOT, {"default": str(path)})
+    write_due(log, MINUTE)
+    put(path, before := content(MINUTE + 1) + path.read_text())
+    call(agent, "load", ROOT, at(MINUTE + 2), sealed=sealed(SEED))
+    write_due(log, MINUTE + 2, MINUTE + 60)
+    assert path.read_text() == before + content(MINUTE + 60)
+
+
+def test_a_file_that_was_put_there_with_older_codes_makes_no_code_due_again(
+    log: MinuteLog, path: Path
+) -> None:
+    write_due(log, MINUTE)
+    put(path, content(MINUTE - 120))
+    write_due(log, MINUTE + 1, MINUTE + 60)
+    assert path.read_text() == content(MINUTE - 120, MINUTE + 60)
+
+
+def test_what_the_file_that_was_put_there_says_last_is_not_repeated(path: Path) -> None:
+    log = MinuteLog(make_agent(make_keyring()), ROOT, {"default": str(path)})
+    write_due(log, MINUTE)
+    put(path, before := content(MINUTE - 60) + path.read_text())
+    write_due(log, MINUTE + 1, MINUTE + 60)
+    assert path.read_text() == before
 
 
 # Where codes never go

@@ -1,0 +1,161 @@
+"""`pki2factl migrate` where something is wrong: it says what, and no old file is lost."""
+
+import base64
+import os
+from collections.abc import Iterator
+
+import pytest
+from support.daemon import Daemon, as_user, wait_until
+from support.oldservice import BASE, NO_FILES, OLD_LINES, OTHER_SEED, SEED, OldService
+from support.preload import Clock, environment
+
+from pki2fad import envelope
+from pki2fad.envelope import PrivateKey
+
+UID = 4711
+
+
+@pytest.fixture
+def old(daemon: Daemon, host_key: PrivateKey) -> OldService:
+    """The old files; the daemon is not started."""
+    return OldService(daemon, host_key)
+
+
+@pytest.fixture
+def running(old: OldService) -> OldService:
+    """The same with the daemon started."""
+    return old.start()
+
+
+@pytest.fixture
+def timed(old: OldService, clock: Clock) -> OldService:
+    """The same with the daemon started at 20 seconds after BASE."""
+    clock.set(BASE + 20)
+    return old.start(**environment(clock))
+
+
+@pytest.fixture
+def untouched(running: OldService) -> Iterator[OldService]:
+    """Whatever the test does: nothing was loaded, continued or destroyed."""
+    lines = running.minute_log()
+    yield running
+    assert not running.has_account()
+    assert running.minute_log() == lines
+    assert [path.name for path in running.daemon.log_dir.iterdir()] == ["codes.log"]
+
+
+BAD_SEEDS = {
+    "upper case": SEED[:-2].encode() + b"AB",
+    "too short": SEED[:30].encode(),
+    "an odd number of digits": SEED[:-1].encode(),
+    "two of them": f"{SEED}\n{OTHER_SEED}\n".encode(),
+    "a name before": f"SEED={SEED}".encode(),
+    "binary": bytes.fromhex(OTHER_SEED),
+    "base32": base64.b32encode(bytes.fromhex(SEED)),
+    "nothing": b"",
+}
+
+
+@pytest.mark.parametrize("kind", BAD_SEEDS)
+def test_what_is_no_seed_is_refused_and_not_shown(untouched: OldService, kind: str) -> None:
+    untouched.seed.write_bytes(BAD_SEEDS[kind])
+    error = untouched.refused(code=6)
+    assert f"{untouched.seed}: a seed is 32 to 128 lowercase hex digits" in error
+    shown = BAD_SEEDS[kind][:16].decode("latin-1")
+    assert not shown or shown not in error
+
+
+@pytest.mark.parametrize("which", ["seed", "log"])
+@pytest.mark.parametrize("kind", NO_FILES)
+def test_an_old_file_that_cannot_be_read_is_named(untouched: OldService, kind: str, which: str) -> None:
+    path = getattr(untouched, which)
+    path.unlink()
+    NO_FILES[kind](path)
+    error = untouched.refused(code=7)
+    assert str(path) in error
+    if kind == "a symbolic link":
+        assert f"name the file itself, {path.parent / 'target'}" in error
+
+
+@pytest.mark.parametrize("content", [b"", b"\0\xff" * 100, b"1.2.3.4 - GET /\n", SEED.encode()])
+def test_what_is_not_the_old_log_is_refused_and_not_shown(untouched: OldService, content: bytes) -> None:
+    untouched.log.write_bytes(content)
+    error = untouched.refused(code=6)
+    assert f"{untouched.log} has no line like '2026-01-31 12:34:00 - 2FA Code: ...'" in error
+
+
+def test_a_log_of_many_years_is_refused_before_it_is_read(untouched: OldService) -> None:
+    os.truncate(untouched.log, 257 * 1024 * 1024)
+    assert "larger than 256 megabytes" in untouched.migrate().stderr
+
+
+@pytest.mark.parametrize(
+    ("more", "expected"),
+    [
+        (["--public-key=/nowhere.pem"], (7, "/nowhere.pem")),
+        (["--public-key=data/seed.txt"], (6, "not a PEM file")),
+        (["--account=../default"], (6, "a name is")),
+        (["--log-to=data/last_code.txt"], (6, "is the minute log itself")),
+        (["--log-to=/nowhere/codes.log"], (7, "there is no directory /nowhere")),
+    ],
+)
+def test_what_cannot_be_done_is_refused_before_anything_is(
+    untouched: OldService, more: list[str], expected: tuple[int, str]
+) -> None:
+    code, text = expected
+    assert text in untouched.refused(*more, code=code)
+
+
+def test_where_a_log_goes_needs_a_log(untouched: OldService) -> None:
+    assert "there is no --log" in untouched.refused("--log-to=codes.log", log=False, code=6)
+
+
+def test_without_a_daemon_nothing_changes(old: OldService) -> None:
+    before = old.content()
+    done = old.migrate("--shred")
+    assert (done.returncode, done.stdout) == (3, "")
+    assert old.content() == before
+
+
+def test_who_may_not_load_changes_nothing(untouched: OldService) -> None:
+    user = as_user(UID)
+    untouched.daemon.root.chmod(0o755)
+    os.chown(untouched.data, UID, UID)
+    os.chown(untouched.seed, UID, UID)
+    assert "forbidden" in untouched.refused(log=False, code=4, command=user)
+
+
+@pytest.mark.parametrize(
+    ("seed", "parameters"),
+    [(OTHER_SEED, []), (SEED, ["--digits=8"]), (SEED, ["--algorithm=SHA256"])],
+    ids=["another seed", "other digits", "another algorithm"],
+)
+def test_an_account_that_makes_other_codes_is_left_alone_and_so_are_the_old_files(
+    timed: OldService, seed: str, parameters: list[str]
+) -> None:
+    timed.load(seed, *parameters)
+    wait_until(lambda: "2FA Code" in timed.minute_log(), "there is no line for the account")
+    error = timed.refused(code=6)
+    assert "account_exists: default makes other codes" in error
+    assert "pki2factl remove default" in error
+    assert timed.load(seed, *parameters) is False
+    assert timed.daemon.ctl("remove", "default").returncode == 0
+    assert timed.migrated()["changed"] is True
+    timed.assert_makes_codes_of(SEED)
+
+
+def test_with_the_key_of_another_host_nothing_is_destroyed_and_with_the_right_one_it_goes_on(
+    running: OldService, other_key: PrivateKey
+) -> None:
+    said = running.minute_log()
+    right = running.public.read_bytes()
+    running.public.write_bytes(envelope.public_pem(other_key.public_key()))
+    done = running.migrate("--shred")
+    assert (done.returncode, done.stdout) == (6, "")
+    assert "bad_seal" in done.stderr
+    assert not running.has_account()
+    assert (running.seed.read_text(), running.log.read_text()) == (SEED, OLD_LINES)
+    running.public.write_bytes(right)
+    assert running.migrated()["changed"] is True
+    assert running.minute_log().startswith(OLD_LINES + said)
+    assert running.minute_log().count(OLD_LINES) == 1

@@ -1,0 +1,151 @@
+"""`pki2factl migrate`: what it destroys, and what it does not let a hostile log directory make it do."""
+
+import contextlib
+import json
+import os
+import stat
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from support.daemon import Daemon, Mounts, as_user, wait_until
+from support.oldservice import OLD_LINES, OTHER_SEED, SEED, OldService, relay
+from support.peers import require_root
+
+from pki2fad.envelope import PrivateKey
+
+UID = 4711
+
+
+@pytest.fixture
+def old(daemon: Daemon, host_key: PrivateKey) -> OldService:
+    """The old files; the daemon is not started."""
+    return OldService(daemon, host_key)
+
+
+@pytest.fixture
+def running(old: OldService) -> OldService:
+    """The same with the daemon started."""
+    return old.start()
+
+
+def test_with_shred_the_old_files_are_overwritten_and_gone(running: OldService) -> None:
+    other_name = running.daemon.root / "other-name"
+    os.link(running.seed, other_name)
+    with running.log.open() as reader:
+        done = running.migrate("--shred")
+        left = reader.buffer.read()
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[2:] == [f"destroyed {running.seed}", f"destroyed {running.log}"]
+    assert os.listdir(running.data) == []
+    assert len(other_name.read_bytes()) == len(SEED)
+    assert SEED[:8].encode() not in other_name.read_bytes()
+    assert len(left) == len(OLD_LINES)
+    assert b"2FA Code" not in left
+    assert running.minute_log().startswith(OLD_LINES)
+    running.assert_makes_codes_of(SEED)
+    assert "backups" in done.stderr
+    assert "shred -u" not in done.stderr
+
+
+def test_what_is_not_named_is_not_destroyed(running: OldService) -> None:
+    running.migrated("--shred", log=False)
+    assert os.listdir(running.data) == ["last_code.txt"]
+    assert running.log.read_text() == OLD_LINES
+
+
+def test_what_cannot_be_destroyed_is_said_and_the_rest_is(running: OldService) -> None:
+    mount = 'mount -t tmpfs none "$1" && cp "$2" "$1" && mount -o remount,ro "$1"'
+    fixed = running.daemon.root / "fixed"
+    fixed.mkdir()
+    mounts = Mounts(mount, str(fixed), str(running.log))
+    with contextlib.closing(mounts):
+        running.log = fixed / running.log.name
+        done = running.migrate("--shred", "--json", command=mounts.enter)
+    assert done.returncode == 7
+    assert f"error: cannot destroy {running.log}: Read-only file system\n" in done.stderr
+    assert f"shred -u {running.log}\n" in done.stderr
+    data = json.loads(done.stdout)
+    assert (data["destroyed"], data["plaintext"]) == ([str(running.seed)], [str(running.log)])
+    assert not running.seed.exists()
+
+
+def test_nothing_is_destroyed_if_the_daemon_does_not_make_the_codes_of_the_seed(old: OldService) -> None:
+    old.daemon.configure("[minute_log]\naccounts = []\n")  # or a line may come in between
+    old.daemon.start()
+    asked = []
+
+    def replace_the_seed(request: bytes) -> None:
+        """Somebody loads another seed just before the daemon is asked for a code of the loaded one."""
+        if b"generate" in request:
+            asked.append(request)
+        if len(asked) == 2:
+            old.load(OTHER_SEED, "--replace")
+
+    with relay(old.daemon, replace_the_seed) as through:
+        error = old.refused(log=False, code=6, through=through)
+    assert len(asked) == 2
+    assert "default makes other codes" in error
+
+
+# Run by root, where another user owns the log directory
+
+
+@pytest.fixture
+def theirs(old: OldService) -> OldService:
+    """A daemon of another user's, not started, and old files of root's."""
+    require_root()
+    old.daemon.root.chmod(0o755)
+    old.daemon.log_dir.mkdir(mode=0o700)
+    old.daemon.give_to(UID)
+    for path in (old.data, old.seed, old.log):
+        os.chown(path, 0, 0)
+        path.chmod(0o700)
+    return old
+
+
+@pytest.mark.parametrize("there", [True, False], ids=["with a minute log", "without"])
+def test_the_continued_log_is_the_daemons_own_and_it_goes_on(theirs: OldService, there: bool) -> None:
+    theirs.start(command=as_user(UID))
+    if not there:
+        theirs.daemon.codes_log.unlink()
+    theirs.migrated("--shred")
+    wait_until(lambda: theirs.minute_log().count("2FA Code") == 4, "the daemon does not go on")
+    assert theirs.minute_log().startswith(OLD_LINES)
+    status = theirs.daemon.codes_log.stat()
+    assert (status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode)) == (UID, UID, 0o600)
+    assert "minute_log_failed" not in theirs.daemon.log()
+    assert os.listdir(theirs.daemon.log_dir) == ["codes.log"]
+
+
+PLANTED = {
+    "symbolic link": Path.symlink_to,
+    "hard link": Path.hardlink_to,
+    "fifo": lambda path, _: os.mkfifo(path),
+}
+
+
+@pytest.mark.parametrize("put", PLANTED.values(), ids=PLANTED)
+def test_what_was_planted_for_the_minute_log_is_not_followed(
+    theirs: OldService, put: Callable[[Path, Path], None]
+) -> None:
+    secret = theirs.data / "secret"
+    secret.write_text("root's own\n")
+    put(theirs.daemon.codes_log, secret)
+    theirs.daemon.start(command=as_user(UID))
+    error = theirs.refused(code=7)
+    assert f"cannot open {theirs.daemon.codes_log}: " in error
+    assert not theirs.has_account()
+
+
+def test_what_was_planted_as_the_temporary_file_is_not_followed(theirs: OldService) -> None:
+    theirs.start(command=as_user(UID))
+    victim = theirs.data / "victim"
+    victim.write_text("root's own\n")
+    script = 'ln -s "$1" "$2.$$.tmp" && shift 2 && exec "$@"'  # the process stays the same
+    command = ["sh", "-euc", script, "sh", str(victim), str(theirs.daemon.codes_log)]
+    theirs.migrated(command=command)
+    assert victim.read_text() == "root's own\n"
+    assert victim.stat().st_uid == 0
+    assert theirs.minute_log().startswith(OLD_LINES)
+    assert os.listdir(theirs.daemon.log_dir) == ["codes.log"]
