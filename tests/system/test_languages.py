@@ -1,0 +1,278 @@
+"""The clients that PROTOCOL.md prints, and one that was made for another program: neovim's, from npm."""
+
+import base64
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgpack
+import pytest
+from support import peers
+from support.daemon import Daemon, short_directory
+from support.languages import Programs, answering, block, install_neovim, run
+from support.raw import RESPONSE, Listener, RawPeer, Seed, connect
+
+from pki2fad import envelope
+from pki2fad.envelope import PrivateKey
+
+LABELS = ("node", "c", "shell")
+VERIFIERS = ("c", "shell")  # the programs that only verify
+REFUSED = {"node": 1, "c": 2, "shell": 2}  # their exit codes
+NO_ANSWER = {"node": 3, "c": 2, "checked c": 2, "shell": 2}
+
+VALID = msgpack.packb([RESPONSE, 1, None, {"valid": True}])
+REFUSAL = msgpack.packb([RESPONSE, 1, ["unavailable", "unavailable: the state cannot be written", 30], None])
+RESULT = b"\x94\x01\x01\xc0"  # what goes before it
+ERROR = b"\x94\x01\x01"
+
+HOSTILE = {
+    "nothing": b"",
+    "zeros": bytes(5000),
+    "ones": b"\xff" * 5000,
+    "the byte that is never used": b"\xc1",
+    "a request": msgpack.packb([0, 1, "verify", []]),
+    "another msgid": msgpack.packb([RESPONSE, 2, None, {"valid": True}]),
+    "a notification": msgpack.packb([2, "verify", []]),
+    "a giant array": RESULT + b"\xdd\xff\xff\xff\xff",
+    "a giant map": RESULT + b"\xdf\xff\xff\xff\xff",
+    "a giant string": RESULT + b"\xdb\xff\xff\xff\xff" + b"x" * 5000,
+    "giant arrays in each other": RESULT + b"\xdd\xff\xff\xff\xff" * 10_000,
+    "arrays in each other": RESULT + b"\x91" * 200_000,
+    "an error without its end": ERROR + b"\x92\xbf" + b"x" * 31 + b"\xd9\xff" + b"x" * 254,
+    "an error of giants": ERROR + b"\x92\xdb\xff\xff\xff\xff",
+    **{f"{size} bytes of a result": VALID[:size] for size in range(1, len(VALID), 3)},
+    **{f"{size} bytes of a refusal": REFUSAL[:size] for size in range(4, len(REFUSAL) - 4, 7)},
+}
+
+
+@pytest.fixture(scope="module")
+def running(host_key: PrivateKey) -> Iterator[Daemon]:
+    """One daemon for all tests."""
+    with short_directory() as path:
+        daemon = Daemon(path)
+        daemon.install_key(envelope.private_pem(host_key))
+        yield daemon.start()
+        daemon.close()
+
+
+@pytest.fixture
+def seed(running: Daemon, host_key: PrivateKey) -> Seed:
+    """A new seed, loaded as the account `default`."""
+    return loaded(running, host_key, "default")
+
+
+def loaded(daemon: Daemon, key: PrivateKey, account: str) -> Seed:
+    seed = Seed()
+    with connect(daemon.socket) as peer:
+        peer.call("load", account=account, sealed=seed.sealed(key), replace=True)
+    return seed
+
+
+@pytest.fixture(scope="module")
+def programs(tmp_path_factory: pytest.TempPathFactory) -> Programs:
+    return Programs(tmp_path_factory.mktemp("programs"))
+
+
+@pytest.fixture(scope="module")
+def neovim(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return install_neovim(tmp_path_factory.mktemp("neovim"))
+
+
+def verify(label: str, code: str, account: str) -> list[str]:
+    """The arguments for that."""
+    return ["verify", f"code={code}", f"account={account}"] if label == "node" else [code, account]
+
+
+def result(command: list[str], path: object, *arguments: str) -> Any:
+    """The result that it prints."""
+    done = run(command, path, *arguments)
+    assert (done.returncode, done.stderr) == (0, "")
+    return json.loads(done.stdout)
+
+
+@pytest.mark.parametrize("label", LABELS)
+def test_a_client_has_fewer_than_40_lines(label: str) -> None:
+    assert len(block(label).splitlines()) < 40
+
+
+def test_node_calls_every_method(
+    programs: Programs, running: Daemon, host_key: PrivateKey, tmp_path: Path
+) -> None:
+    node, path, seed = programs["node"], running.socket, Seed("SHA256", 8, 60)
+    sealed = tmp_path / "deploy.sealed"
+    sealed.write_bytes(base64.encodebytes(seed.sealed(host_key)))
+    load = ("load", "account=deploy", f"sealed=@{sealed}", "algorithm=SHA256", "digits:=8", "period:=60")
+    assert result(node, path, *load) == {"account": "deploy", "changed": True}
+    assert result(node, path, *load, "replace:=true") == {"account": "deploy", "changed": False}
+    made = result(node, path, "generate", "account=deploy")
+    assert made["code"] == seed.code(made["step"])
+    for valid in (True, False):
+        assert result(node, path, *verify("node", made["code"], "deploy")) == {"valid": valid}
+    (listed,) = (entry for entry in result(node, path, "accounts") if entry["account"] == "deploy")
+    assert listed == {"account": "deploy", **seed.parameters, "last_used": made["step"] * 60}
+    status = result(node, path, "status")
+    assert (status["pid"], status["ready"], status["unavailable_until"]) == (running.pid, True, None)
+    assert result(node, path, "remove", "account=deploy") == {"account": "deploy"}
+    assert "deploy" not in [entry["account"] for entry in result(node, path, "accounts")]
+
+
+def test_node_reads_a_list_of_accounts_that_comes_in_several_parts(
+    programs: Programs, daemon: Daemon, host_key: PrivateKey
+) -> None:
+    sealed, names = Seed().sealed(host_key), [f"{number:064}" for number in range(600)]
+    daemon.start()
+    with connect(daemon.socket) as peer:
+        for name in names:
+            peer.call("load", account=name, sealed=sealed)
+        assert len(msgpack.packb(peer.call("accounts"))) > 65_536  # as much as Node.js reads at once
+    accounts = result(programs["node"], daemon.socket, "accounts")
+    assert accounts == [{"account": name, **Seed().parameters, "last_used": None} for name in names]
+
+
+def test_node_reads_every_form_of_what_results_are_made_of(programs: Programs, short_path: Path) -> None:
+    numbers = [0, 127, 128, 2**8 - 1, 2**8, 2**16 - 1, 2**16, 2**32 - 1, 2**32, 2**53]
+    texts = [size * "x" for size in (0, 31, 32, 255, 256, 2**16 - 1, 2**16)] + ["äöü€"]
+    arrays = [[True] * size for size in (0, 15, 16, 2**16 - 1, 2**16)]
+    maps = [{str(key): key for key in range(size)} for size in (0, 15, 16, 2**16 - 1, 2**16)]
+    expected = [None, False, True, numbers, texts, arrays, maps]
+    longest = b"\xdd\0\0\0\4\xcf" + bytes(7) + b"\1\xce\0\0\0\1\xc0\xdf\0\0\0\1\xdb\0\0\0\1a\xda\0\1b"
+    answers = [msgpack.packb([RESPONSE, 1, None, expected]), longest]
+    with answering(short_path / "socket", answers, []) as server:
+        assert result(programs["node"], server.path, "status") == expected
+        assert result(programs["node"], server.path, "status") == {"a": "b"}
+
+
+@pytest.mark.parametrize("label", VERIFIERS)
+def test_a_code_is_valid_once(label: str, programs: Programs, running: Daemon, seed: Seed) -> None:
+    code = seed.code()
+    for expected in (0, 1):
+        done = run(programs[label], running.socket, code)
+        assert (done.returncode, done.stdout, done.stderr) == (expected, "", "")
+
+
+@pytest.mark.parametrize("label", VERIFIERS)
+def test_an_account_can_be_named(
+    label: str, programs: Programs, running: Daemon, seed: Seed, host_key: PrivateKey
+) -> None:
+    other = loaded(running, host_key, "other")
+    assert run(programs[label], running.socket, other.code(), "other").returncode == 0
+    assert run(programs[label], running.socket, seed.code(), "default").returncode == 0
+
+
+@pytest.mark.parametrize("label", LABELS)
+def test_a_refusal_is_told(label: str, programs: Programs, running: Daemon, seed: Seed) -> None:
+    done = run(programs[label], running.socket, *verify(label, seed.code(), "nobody"))
+    assert (done.returncode, done.stdout) == (REFUSED[label], "")
+    assert "no_such_account: there is no account 'nobody'\n" in done.stderr
+
+
+@pytest.mark.parametrize("label", LABELS)
+def test_without_a_daemon_there_is_no_answer(label: str, programs: Programs, short_path: Path) -> None:
+    done = run(programs[label], short_path / "socket", *verify(label, "123456", "default"))
+    assert (done.returncode, done.stdout) == (NO_ANSWER[label], "")
+    assert str(short_path / "socket") in done.stderr
+
+
+@pytest.mark.parametrize("label", LABELS)
+def test_what_cannot_be_meant_is_not_sent(label: str, programs: Programs, short_path: Path) -> None:
+    requests: list[Any] = []
+    with answering(short_path / "socket", [VALID] * 2, requests) as server:
+        for arguments in ([], ["verify", "code"] if label == "node" else ["1" * 256]):
+            done = run(programs[label], server.path, *arguments)
+            assert (done.returncode, done.stdout) == (2, "")
+            assert done.stderr
+    assert requests == []
+
+
+@pytest.mark.parametrize("label", [*LABELS, "bash"])
+def test_arguments_arrive_as_they_are(label: str, programs: Programs, short_path: Path) -> None:
+    codes = ["", "1", "%s%n", "\\061\\0", "$(id) `id` ${HOME} *", "-e", "'\"\n\t", "ä€", "1" * 255]
+    requests: list[Any] = []
+    with answering(short_path / "socket", [VALID] * len(codes), requests) as server:
+        for code in codes:
+            assert run(programs[label], server.path, *verify(label, code, "a b")).returncode == 0
+    assert requests == [[0, 1, "verify", [{"code": code, "account": "a b"}]] for code in codes]
+
+
+@pytest.mark.parametrize("label", ["node", "checked c", "shell"])
+def test_what_is_no_answer_is_not_taken_for_one(label: str, programs: Programs, short_path: Path) -> None:
+    taken = {}
+    with answering(short_path / "socket", list(HOSTILE.values()), []) as server:
+        for name in HOSTILE:
+            done = run(programs[label], server.path, *verify(label, "123456", "default"))
+            if (done.returncode, done.stdout) != (NO_ANSWER[label], ""):
+                taken[name] = done
+    assert taken == {}
+
+
+@pytest.mark.parametrize("label", ["checked c", "shell"])
+def test_no_other_result_is_taken_for_a_verdict(label: str, programs: Programs, short_path: Path) -> None:
+    others = [
+        {"valid": None},
+        {"valid": 1},
+        {"valid": "yes"},
+        {"found": True},
+        {"valid": True, "late": True},
+        True,
+    ]
+    answers = [msgpack.packb([RESPONSE, 1, None, other]) for other in others]
+    with answering(short_path / "socket", answers, []) as server:
+        assert [run(programs[label], server.path, "123456").returncode for _ in answers] == [2] * len(others)
+
+
+def test_neovims_client_calls_every_method(neovim: Path, running: Daemon, host_key: PrivateKey) -> None:
+    seed, account = Seed(), {"account": "neovim"}
+    sealed, another = (base64.b64encode(each.sealed(host_key)).decode() for each in (seed, Seed()))
+    calls = [
+        ("status", {}),
+        ("load", {**account, "sealed": sealed}),
+        ("load", {**account, "sealed": another}),
+        ("generate", account),
+        ("verify", {**account, "code": seed.code()}),
+        ("verify", {**account, "code": "12345"}),
+        ("accounts", {}),
+        ("remove", account),
+        ("generate", account),
+    ]
+    command = [peers.require("node"), "calls.js"]
+    done = run(command, running.socket, cwd=neovim, input=json.dumps(calls))
+    status, load, exists, made, valid, bad, accounts, removed, gone = json.loads(done.stdout)
+    assert (status["pid"], status["ready"]) == (running.pid, True)
+    assert load == {**account, "changed": True}
+    assert exists.startswith("load: account_exists: ")
+    assert made["code"] == seed.code(made["step"])
+    assert valid == {"valid": True}
+    assert bad.startswith("verify: bad_request: ")
+    (listed,) = (entry for entry in accounts if entry["account"] == "neovim")
+    assert listed.pop("last_used") % 30 == 0
+    assert listed == {**account, **seed.parameters}
+    assert removed == account
+    assert gone == "generate: no_such_account: there is no account 'neovim'"
+
+
+def test_what_neovims_client_asks_first_does_not_end_its_connection(
+    neovim: Path, running: Daemon, short_path: Path
+) -> None:
+    passed: list[Any] = []
+
+    def pass_on(client: RawPeer, _number: int) -> None:
+        with connect(running.socket) as daemon:
+            for request in client.messages():
+                daemon.send(request)
+                passed.append((request, daemon.receive()))
+                client.send(passed[-1][1])
+
+    with Listener(short_path / "socket", pass_on) as server:
+        command = [peers.require("node"), "calls.js"]
+        done = run(command, server.path, cwd=neovim, input=json.dumps([("status", {})]))
+    (first, refused), (second, answered) = passed
+    assert (first[2:], refused[2][0], refused[3]) == (["nvim_get_api_info", []], "unknown_method", None)
+    assert (second[2:], answered[2]) == (["status", [{}]], None)
+    assert json.loads(done.stdout) == [answered[3]]
+
+
+@pytest.mark.usefixtures("seed")
+def test_the_program_with_neovims_client_prints_what_it_says(neovim: Path, running: Daemon) -> None:
+    done = run([peers.require("node"), "printed.js"], running.socket, cwd=neovim)
+    assert (done.stdout, done.stderr) == ("true\nfalse\n", "")
