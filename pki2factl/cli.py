@@ -100,8 +100,8 @@ def _parser(arguments: "Sequence[str]") -> argparse.ArgumentParser:
         prog="pki2factl",
         description="Make keys, load sealed seeds, and ask pki2fad for codes and verdicts.",
         epilog="exit codes: 0 done or valid, 1 invalid code or proof, 2 usage, 3 daemon not reachable,"
-        " 4 forbidden, 5 throttled, unavailable or locked, or the issuer does not answer: try later,"
-        " 6 any other refusal, 7 internal or input/output error",
+        " 4 forbidden, 5 throttled, unavailable or locked, or the issuer cannot be reached or fails:"
+        " try later, 6 any other refusal, 7 internal or input/output error",
         allow_abbrev=False,
     )
     parser.add_argument("--socket", metavar="PATH", help="the daemon's socket")

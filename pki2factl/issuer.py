@@ -28,8 +28,9 @@ _MESSAGES = ("message", "error", "detail", "reason")
 def ask(url: str, fields: dict[str, str], *, timeout: float, retries: int) -> dict[str, Any]:
     """The issuer's answer, a JSON object, to a POST of these fields.
 
-    `timeout`, in seconds, bounds each attempt as a whole. Where no answer comes, or one of 500 and
-    above, there are up to `retries` further attempts. Raises `IssuerUnavailable` and `IssuerRefused`.
+    `timeout`, in seconds, bounds each attempt as a whole, once the host's name is looked up. Where no
+    answer comes, or one of 500 and above, there are up to `retries` further attempts. Raises
+    `IssuerUnavailable` and `IssuerRefused`.
     """
     request = urllib.request.Request(  # noqa: S310 - the command takes http and https alone
         url,
@@ -92,8 +93,10 @@ def _attempt(request: urllib.request.Request, timeout: float) -> dict[str, Any]:
             except urllib.error.HTTPError as error:
                 with error:
                     raise _failure(url, error, error.read(_BODY_LIMIT)) from None
+    except _Expired:
+        raise IssuerUnavailable(f"{url} did not answer within {timeout:g} s") from None
     except (OSError, http.client.HTTPException) as error:
-        raise _no_answer(url, error, timeout) from None
+        raise _no_answer(url, error) from None
     answer = _json(body)
     if answer is None:
         what = "a web page" if _is_page(body) else "something else than a JSON object"
@@ -115,10 +118,8 @@ def _failure(url: str, error: urllib.error.HTTPError, body: bytes) -> IssuerUnav
     return IssuerUnavailable(text) if error.code >= 500 else IssuerRefused(text)
 
 
-def _no_answer(url: str, error: Exception, timeout: float) -> IssuerUnavailable | IssuerRefused:
+def _no_answer(url: str, error: Exception) -> IssuerUnavailable | IssuerRefused:
     reason = error.reason if isinstance(error, urllib.error.URLError) else error
-    if isinstance(reason, TimeoutError):
-        return IssuerUnavailable(f"{url} did not answer within {timeout:g} s")
     if isinstance(reason, ssl.SSLCertVerificationError):
         return IssuerRefused(
             f"{url} is not to be trusted: {reason.verify_message}; if its certificate is of an authority of"
@@ -158,12 +159,16 @@ def _short(value: object, *, quoted: bool = True) -> str:
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
 
 
+class _Expired(Exception):
+    """The time is up. Not an `OSError`: for that a host's next address would be tried."""
+
+
 @contextlib.contextmanager
 def _deadline(seconds: float) -> Iterator[None]:
-    """Raise `TimeoutError` in what takes longer: a socket's own time-out starts again with each byte."""
+    """Raise `_Expired` in what takes longer: a socket's own time-out starts again with each byte."""
 
     def expire(_signal: int, _frame: object) -> None:
-        raise TimeoutError
+        raise _Expired
 
     previous = signal.signal(signal.SIGALRM, expire)
     signal.setitimer(signal.ITIMER_REAL, seconds)

@@ -112,7 +112,7 @@ class ConnectionLost(Pki2fadError):
 
 
 class TimedOut(ConnectionLost):
-    """No answer came in time; the connection was closed, and the request may still be carried out."""
+    """No answer came in time; the request may still be carried out."""
 
 
 class ProtocolError(Pki2fadError):

@@ -74,6 +74,7 @@ def _make_seed(config_dir: str, sealed: str, uri_out: str | None) -> str:
     """Seal a new seed to the host's key; returns its otpauth URI."""
     from pki2fad import envelope, files, memory, otp, paths
 
+    memory.forbid_dumps()
     private = os.path.join(config_dir, paths.PRIVATE_KEY)
     key = envelope.load_private(files.read(private), private).public_key()
     seed = envelope.new_seed()

@@ -34,7 +34,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--timeout", type=float, default=20.0, metavar="S", help="seconds for each attempt (default: 20)"
     )
     parser.add_argument(
-        "--retries", type=int, default=3, metavar="N", help="attempts after the first, 0 to 10 (default: 3)"
+        "--retries",
+        type=int,
+        choices=range(11),
+        default=3,
+        metavar="N",
+        help="attempts after the first, 0 to 10 (default: 3)",
     )
     parser.add_argument(
         "--insecure-http", action="store_true", help="take http:// too, where anybody may answer"
@@ -67,8 +72,9 @@ def run(options: argparse.Namespace) -> int:
     data = {"sealed": text.decode().strip(), "fingerprint": envelope.fingerprint(key), "out": options.out}
     said = [options.out] if options.out else []
     if options.load:
-        data |= {"account": options.account, "changed": _load(options, sealed)}
-        said.append(f"loaded {options.account}")
+        account = options.account or "default"
+        data |= {"account": account, "changed": _load(options, sealed, account)}
+        said.append(f"loaded {account}")
     ui.result("\n".join(said) or data["sealed"], data, as_json=options.json)
     return ui.DONE
 
@@ -91,11 +97,8 @@ def _check(options: argparse.Namespace) -> None:
         )
     if not 0 < options.timeout <= 3600:
         options.usage_error("--timeout has to be above 0 and at most 3600 seconds")
-    if not 0 <= options.retries <= 10:
-        options.usage_error("--retries has to be 0 to 10")
     if options.account is not None and not options.load:
         options.usage_error("--account has to be with --load")
-    options.account = options.account or "default"
 
 
 def _fields(options: argparse.Namespace) -> tuple[dict[str, str], dict[str, str]]:
@@ -121,13 +124,13 @@ def _check_daemon(options: argparse.Namespace) -> None:
         client.status()
 
 
-def _load(options: argparse.Namespace, sealed: bytes) -> bool:
+def _load(options: argparse.Namespace, sealed: bytes, account: str) -> bool:
     from pki2fad.client import Client
     from pki2fad.errors import Pki2fadError
 
     try:
         with Client(options.socket) as client:
-            return client.load(sealed, options.account)
+            return client.load(sealed, account)
     except Pki2fadError:
         ui.hint(
             f"the sealed seed is in {options.out}"

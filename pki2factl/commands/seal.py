@@ -24,6 +24,7 @@ def run(options: argparse.Namespace) -> int:
     from pki2fad import envelope, files, memory, otp
     from pki2fad.errors import BadRequest
 
+    memory.forbid_dumps()
     files.require_absent(options.out, options.uri_out)
     key = envelope.load_public(files.read(options.to), options.to)
     if options.seed_stdin:

@@ -168,10 +168,11 @@ def test_calls_that_are_cancelled_anywhere_confuse_no_other(running: Daemon, see
 
 
 def test_a_late_answer_is_dropped_and_the_connection_stays_in_use(path: Path) -> None:
-    late = threading.Event()
+    received, late = threading.Event(), threading.Event()
 
     def serve(peer: RawPeer, _number: int) -> None:
         timed_out, cancelled = peer.receive(), peer.receive()
+        received.set()
         assert late.wait(PATIENCE)
         for number, request in enumerate((timed_out, cancelled, peer.receive())):
             peer.send([RESPONSE, request[1], None, {"number": number}])
@@ -179,7 +180,7 @@ def test_a_late_answer_is_dropped_and_the_connection_stays_in_use(path: Path) ->
     async def use(client: AsyncClient) -> None:
         timed_out = asyncio.create_task(client.status())
         cancelled = asyncio.create_task(client.status())
-        await asyncio.sleep(BRIEF / 2)
+        await wait_for(received)
         cancelled.cancel()
         with pytest.raises(TimedOut, match=str(BRIEF)):
             await timed_out

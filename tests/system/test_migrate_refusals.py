@@ -106,8 +106,19 @@ def test_what_cannot_be_done_is_refused_before_anything_is(
     assert text in untouched.refused(*more, code=code)
 
 
-def test_where_a_log_goes_needs_a_log(untouched: OldService) -> None:
-    assert "there is no --log" in untouched.refused("--log-to=codes.log", log=False, code=6)
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (["--log-to=codes.log"], "there is no --log"),
+        (["--log=old.log", "--account=web"], "name the minute log of web with --log-to"),
+    ],
+)
+def test_a_log_that_has_no_place_is_wrong_usage(untouched: OldService, more: list[str], said: str) -> None:
+    before = untouched.content()
+    done = untouched.migrate("--shred", *more, log=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert said in done.stderr
+    assert untouched.content() == before
 
 
 def test_without_a_daemon_nothing_changes(old: OldService) -> None:
@@ -117,8 +128,11 @@ def test_without_a_daemon_nothing_changes(old: OldService) -> None:
     assert old.content() == before
 
 
-def test_who_may_not_load_changes_nothing(untouched: OldService) -> None:
+@pytest.mark.parametrize("role", ["verify", "generate"])
+def test_who_may_not_load_changes_nothing(old: OldService, role: str) -> None:
     user = as_user(UID)
+    old.daemon.configure(f'[[access]]\nrole = "{role}"\nwho = [{UID}]\n')
+    untouched = old.start()
     untouched.daemon.root.chmod(0o755)
     os.chown(untouched.data, UID, UID)
     os.chown(untouched.seed, UID, UID)

@@ -4,6 +4,7 @@ import base64
 import json
 import socket
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from support import issuer as issuers
 from support import peers
-from support.daemon import Daemon, ctl
+from support.daemon import Daemon, ctl, environment
 from support.issuer import Answer, Exchange, Issuer, json_of, page
 from support.raw import Seed
 
@@ -218,7 +219,7 @@ def test_what_fails_for_now_is_tried_again_and_what_is_refused_is_not(
         assert len(issuer.requests) == 3
 
 
-def test_an_issuer_that_is_silent_or_drips_is_timed_out(request_seed: Request) -> None:
+def test_an_issuer_that_is_silent_or_drips_is_timed_out(request_seed: Request, tmp_path: Path) -> None:
     def silent(exchange: Exchange) -> None:
         exchange.server.released.wait()
 
@@ -231,14 +232,45 @@ def test_an_issuer_that_is_silent_or_drips_is_timed_out(request_seed: Request) -
 
     for answer in (silent, drips):
         with Issuer(answer) as issuer:
-            refused(request_seed(issuer.url, "--timeout=0.5"), 5, "did not answer within 0.5 s")
+            done = request_seed(issuer.url, "--timeout=0.5", f"--out={tmp_path / 'out'}")
+            refused(done, 5, "did not answer within 0.5 s")
+            assert not (tmp_path / "out").exists()
 
 
-def test_where_nobody_listens_or_no_such_host_is_the_issuer_cannot_be_reached(request_seed: Request) -> None:
+def test_the_time_out_is_for_all_addresses_of_a_host_together(tmp_path: Path) -> None:
+    script = """
+import socket, sys
+silent = [("127.0.0.1", int(port)) for port in sys.argv[1:]]
+family = (socket.AF_INET, socket.SOCK_STREAM, 6, "")
+socket.getaddrinfo = lambda *_, **__: [(*family, address) for address in silent]
+from pki2fad.errors import IssuerUnavailable
+from pki2factl import issuer
+try:
+    issuer.ask("http://issuer.invalid/", {}, timeout=0.5, retries=0)
+except IssuerUnavailable as error:
+    print(error)
+"""
+    with socket.socket() as full, socket.socket() as waiting, socket.socket() as silent:
+        for listening in (full, silent):
+            listening.bind(("127.0.0.1", 0))
+            listening.listen(0)
+        waiting.connect(full.getsockname())  # there is no room for another one
+        ports = [str(listening.getsockname()[1]) for listening in (full, silent)]
+        command = [sys.executable, "-P", "-c", script, *ports]
+        env = environment(tmp_path, no_proxy="*")
+        done = subprocess.run(command, capture_output=True, text=True, timeout=20, env=env, check=False)
+    assert done.stdout == "http://issuer.invalid/ did not answer within 0.5 s\n", done.stderr
+
+
+def test_where_nobody_listens_or_no_such_host_is_the_issuer_cannot_be_reached(
+    request_seed: Request, tmp_path: Path
+) -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))  # and not listening
         url = f"http://127.0.0.1:{unused.getsockname()[1]}/"
-        refused(request_seed(url), 5, url, "Connection refused")
+        done = request_seed(url, f"--out={tmp_path / 'out'}", retries=1)
+        refused(done, 5, url, "Connection refused", "trying again in 1 s")
+    assert not (tmp_path / "out").exists()
     refused(request_seed("http://issuer.invalid/"), 5, "http://issuer.invalid/", "cannot be reached")
 
 
@@ -247,7 +279,10 @@ def test_https_is_trusted_if_its_certificate_is(request_seed: Request, sealed: s
     gives = json_of(status="success", encrypted_seed=sealed)
     with Issuer(gives, certificate=trusted) as issuer:
         assert request_seed(issuer.url, SSL_CERT_FILE=str(trusted)).stdout == f"{sealed}\n"
-        refused(request_seed(issuer.url, retries=3), 6, "not to be trusted", "self-signed", "SSL_CERT_FILE")
+        done = request_seed(issuer.url, f"--out={tmp_path / 'out'}", retries=3)
+        refused(done, 6, "not to be trusted", "self-signed", "SSL_CERT_FILE")
+        assert "trying again" not in done.stderr
+        assert not (tmp_path / "out").exists()
         plain = issuer.url.replace("https:", "http:")
         refused(request_seed(plain), 5, "cannot be reached")
     other = issuers.certificate(tmp_path / "other.pem", "DNS:other.example")
