@@ -9,7 +9,10 @@ def full_hash(repo: str, revision: str) -> str:
     """The 40 characters of a commit's hash. Raises `UnusableCommit`."""
     commit = _git(repo, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}")
     if commit is None:
-        raise UnusableCommit(f"git knows no commit {revision!r} in {repo}")
+        raise UnusableCommit(
+            f"git knows no commit {revision!r} in {repo}; is it a repository, and yours? git -C {repo} log"
+            " says more"
+        )
     if len(commit) != 40:
         raise UnusableCommit(f"{repo} names commits by SHA-256; a proof is of the 40 characters of SHA-1")
     return commit

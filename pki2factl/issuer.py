@@ -7,6 +7,7 @@ import signal
 import ssl
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Iterator
 from typing import Any
@@ -59,15 +60,16 @@ def sealed_seed(answer: dict[str, Any], status: str, field: str, size: int) -> b
 
     `status` and `field` are the names under which the answer has its status and the seed.
     """
-    if answer.get(status) != "success":
+    if status not in answer:
+        raise IssuerRefused(f"the issuer's answer has no {status}; it has: {_names(answer)}")
+    if answer[status] != "success":
         said = _message(answer)
         raise IssuerRefused(
-            f"the issuer's {status} is {_short(answer.get(status))} and not 'success'{said and f': {said}'}"
+            f"the issuer's {status} is {_short(answer[status])} and not 'success'{said and f': {said}'}"
         )
     text = answer.get(field)
     if not isinstance(text, str):
-        has = ", ".join(_short(name) for name in answer)
-        raise IssuerRefused(f"the issuer's answer has no text {field!r}; it has: {has}")
+        raise IssuerRefused(f"the issuer's answer has no text {field!r}; it has: {_names(answer)}")
     try:
         sealed = envelope.sealed_from_text(text.encode("ascii"))
     except (BadSeal, UnicodeEncodeError):
@@ -108,6 +110,7 @@ def _failure(url: str, error: urllib.error.HTTPError, body: bytes) -> IssuerUnav
     """An answer that HTTP itself says is none."""
     location = error.headers.get("Location")
     if 300 <= error.code < 400 and location:
+        location = urllib.parse.urljoin(url, location)
         return IssuerRefused(f"{url} redirects to {location}; if that is the issuer, name it as --url")
     answer = _json(body)
     if answer is not None:
@@ -139,6 +142,10 @@ def _json(body: bytes) -> dict[str, Any] | None:
     except (ValueError, RecursionError):
         return None
     return answer if isinstance(answer, dict) else None
+
+
+def _names(answer: dict[str, Any]) -> str:
+    return ", ".join(_short(name) for name in answer) or "nothing"
 
 
 def _is_page(body: bytes) -> bool:

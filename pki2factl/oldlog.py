@@ -15,7 +15,7 @@ from pki2fad.errors import BadRequest, UnusablePath
 # Read whole, so there is a limit: a line a minute makes 20 MB a year.
 _LOG_LIMIT = 256 * 1024 * 1024
 
-_CODE_LINE = re.compile(rb"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d - 2FA Code: \d{6}$", re.MULTILINE)
+_CODE_LINE = re.compile(rb"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d - 2FA Code: \d{6}\r?$", re.MULTILINE)
 
 
 def read(path: str, minute_log: str) -> bytes:

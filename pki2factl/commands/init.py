@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import sys
 
 from .. import ui
 
@@ -45,7 +46,8 @@ def run(options: argparse.Namespace) -> int:
         ui.hint(
             f"{options.uri_out} was not written: no seed was made, and a sealed one does not tell its URI"
         )
-    ui.hint(f"now run: pki2fad{f' --config-dir {config_dir}' if options.config_dir else ''}")
+    daemon = os.path.join(os.path.dirname(sys.argv[0]), "pki2fad")
+    ui.hint(f"now run: {daemon}{f' --config-dir {config_dir}' if options.config_dir else ''}")
     return ui.DONE
 
 

@@ -96,6 +96,8 @@ def _verify(options: argparse.Namespace) -> int:
     valid = signature is not None and envelope.is_signed(signer, commit.encode(), signature)
     if signature is None:
         ui.hint("the proof does not open with this key")
+    elif not valid:
+        ui.hint(f"it was compared with the commit {commit}; --commit names another")
     data = {
         "valid": valid,
         "commit": commit,

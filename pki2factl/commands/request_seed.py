@@ -73,7 +73,7 @@ def run(options: argparse.Namespace) -> int:
     said = [options.out] if options.out else []
     if options.load:
         account = options.account or "default"
-        data |= {"account": account, "changed": _load(options, sealed, account)}
+        data |= {"account": account, "changed": _load(options, text, account)}
         said.append(f"loaded {account}")
     ui.result("\n".join(said) or data["sealed"], data, as_json=options.json)
     return ui.DONE
@@ -117,24 +117,23 @@ def _fields(options: argparse.Namespace) -> tuple[dict[str, str], dict[str, str]
 
 
 def _check_daemon(options: argparse.Namespace) -> None:
-    """The issuer is not asked in vain."""
+    """The issuer is not asked where there is no daemon, or who asks may not load."""
     from pki2fad.client import Client
 
     with Client(options.socket) as client:
-        client.status()
+        client.accounts()
 
 
-def _load(options: argparse.Namespace, sealed: bytes, account: str) -> bool:
+def _load(options: argparse.Namespace, text: bytes, account: str) -> bool:
+    from pki2fad import envelope
     from pki2fad.client import Client
     from pki2fad.errors import Pki2fadError
 
     try:
         with Client(options.socket) as client:
-            return client.load(sealed, account)
-    except Pki2fadError:
-        ui.hint(
-            f"the sealed seed is in {options.out}"
-            if options.out
-            else "the sealed seed was not kept; with --out FILE it is, for pki2factl load"
-        )
+            return client.load(envelope.sealed_from_text(text), account)
+    except Pki2fadError:  # an issuer may give one seed, once
+        if not options.out:
+            ui.result(text.decode().strip(), {"sealed": text.decode().strip()}, as_json=options.json)
+        ui.hint(f"the sealed seed is {f'in {options.out}' if options.out else 'printed'}, for pki2factl load")
         raise

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from support import peers
-from support.daemon import Daemon, as_user, ctl
+from support.daemon import PKI2FAD, Daemon, as_user, ctl
 
 from pki2fad import envelope
 from pki2fad.envelope import PrivateKey
@@ -135,7 +135,7 @@ def test_a_users_directories_are_closed(short_path: Path, umask: int) -> None:
         assert mode(directory) == 0o700
     assert mode(config / "host.pem") == 0o600
     assert mode(config / "seeds.d" / "default.sealed") == 0o644
-    assert done.stderr.endswith("now run: pki2fad\n")
+    assert done.stderr.endswith(f"now run: {PKI2FAD}\n")
 
 
 def test_a_missing_public_key_is_derived(keyed: Path) -> None:

@@ -98,7 +98,8 @@ def test_a_program_prints_what_it_says(shell: Path, label: str) -> None:
 
 def test_seeds_are_sealed_and_loaded_as_shown(shell: Path) -> None:
     peers.require("openssl")
-    (shell / "host.pub.pem").write_bytes((shell / "config" / "host.pub.pem").read_bytes())
+    (shell / ".config").mkdir()
+    (shell / ".config" / "pki2fad").symlink_to(shell / "config")
     run(block("example: seal"), shell, shell / "socket")
     assert (shell / "deploy.uri").read_text().startswith("otpauth://totp/")
     printed = run(block("example: load"), shell, shell / "socket").splitlines()
@@ -113,10 +114,8 @@ def test_a_seed_is_requested_and_loaded_as_shown(shell: Path) -> None:
     with Issuer(json_of(status="success", encrypted_seed=sealed)) as issuer:
         script = block("example: request").replace("https://issuer.example/seed", issuer.url).strip()
         public = f"{shell}/config/host.pub.pem"
-        printed = run(
-            f"{script} --account new --insecure-http --public-key {public}", shell, shell / "socket"
-        )
-    assert printed == "loaded new\n"
+        printed = run(f"{script} --insecure-http --public-key {public}", shell, shell / "socket")
+    assert printed == "loaded course\n"
 
 
 def test_the_old_service_is_taken_over_as_shown(shell: Path) -> None:

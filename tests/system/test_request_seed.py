@@ -118,7 +118,10 @@ def test_a_load_that_fails_says_where_the_seed_is(
         client.load(Seed().sealed(host_key))
     text = base64.b64encode(Seed().sealed(host_key)).decode()
     with Issuer(json_of(status="success", encrypted_seed=text)) as issuer:
-        refused(request_seed(issuer.url, "--load", **env), 6, "account_exists", "was not kept")
+        done = request_seed(issuer.url, "--load", **env)
+        assert (done.returncode, done.stdout) == (6, f"{text}\n")
+        assert "account_exists" in done.stderr
+        assert "is printed" in done.stderr
         out = tmp_path / "seed.sealed"
         refused(request_seed(issuer.url, "--load", f"--out={out}", **env), 6, "account_exists", str(out))
         assert out.read_text() == f"{text}\n"
@@ -160,13 +163,18 @@ ANSWERS: dict[str, tuple[Answer, int, tuple[str, ...]]] = {
         6,
         ("redirects to https://elsewhere.example/",),
     ),
+    "a redirect on the same host": (
+        lambda e: e.reply(308, b"", Location="/other"),
+        6,
+        ("redirects to http://127.0.0.1:", "/other;"),
+    ),
     "a web page": (page(), 6, ("a web page", "URL right")),
     "nothing": (lambda e: e.reply(200, b""), 6, ("else than a JSON object",)),
     "half of it": (lambda e: e.reply(200, b'{"status": "succ'), 6, ("JSON",)),
     "a list": (lambda e: e.reply(200, b"[1, 2]"), 6, ("JSON object",)),
     "far too much": (lambda e: e.reply(200, b'["' + b"x" * 10**6 + b'"]'), 6, ("JSON",)),
     "deep JSON": (lambda e: e.reply(200, b"[" * 100_000), 6, ("JSON",)),
-    "no status": (json_of(encrypted_seed="AAAA"), 6, ("status is null",)),
+    "no status": (json_of(encrypted_seed="AAAA"), 6, ("no status", '"encrypted_seed"')),
     "another status": (json_of(status="error", message="too late"), 6, ('"error"', "too late")),
     "no field": (json_of(status="success", seed="AAAA"), 6, ("'encrypted_seed'", '"seed"')),
     "a number": (json_of(status="success", encrypted_seed=5), 6, ("'encrypted_seed'",)),
