@@ -2,14 +2,14 @@
 
 import contextlib
 import http.client
+import io
 import json
-import signal
 import ssl
+import threading
 import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator
 from typing import Any
 
 from pki2fad import __version__, envelope
@@ -29,9 +29,9 @@ _MESSAGES = ("message", "error", "detail", "reason")
 def ask(url: str, fields: dict[str, str], *, timeout: float, retries: int) -> dict[str, Any]:
     """The issuer's answer, a JSON object, to a POST of these fields.
 
-    `timeout`, in seconds, bounds each attempt as a whole, once the host's name is looked up. Where no
-    answer comes, or one of 500 and above, there are up to `retries` further attempts. Raises
-    `IssuerUnavailable` and `IssuerRefused`.
+    `timeout`, in seconds, bounds each attempt as a whole, from looking up the host's name to the last
+    byte. Where no answer comes, or one of 500 and above, there are up to `retries` further attempts.
+    Raises `IssuerUnavailable` and `IssuerRefused`.
     """
     request = urllib.request.Request(  # noqa: S310 - the command takes http and https alone
         url,
@@ -83,21 +83,43 @@ def sealed_seed(answer: dict[str, Any], status: str, field: str, size: int) -> b
 
 
 def _attempt(request: urllib.request.Request, timeout: float) -> dict[str, Any]:
+    """One attempt, in a thread that is left behind when the time is up.
+
+    Looking up a name cannot be interrupted, and a socket's own time-out starts again with each byte
+    and each address of the host.
+    """
+    outcome: list[dict[str, Any] | Exception] = []
+
+    def work() -> None:
+        try:
+            outcome.append(_answer(request))
+        except Exception as error:  # whatever it is: it is raised again in the thread that waits
+            outcome.append(error)
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    thread.join(timeout)
+    if not outcome:
+        raise IssuerUnavailable(f"{request.full_url} did not answer within {timeout:g} s")
+    if isinstance(outcome[0], Exception):
+        raise outcome[0]
+    return outcome[0]
+
+
+def _answer(request: urllib.request.Request) -> dict[str, Any]:
     opener = urllib.request.build_opener(_NoRedirects)
     url = request.full_url
     try:
-        with _deadline(timeout):
-            try:
-                with opener.open(request) as response:
-                    body = response.read(_BODY_LIMIT)
-                    if len(body) < _BODY_LIMIT and response.length:  # http.client itself says nothing
-                        raise http.client.IncompleteRead(body, response.length)
-            except urllib.error.HTTPError as error:
-                with error:
-                    raise _failure(url, error, error.read(_BODY_LIMIT)) from None
-    except _Expired:
-        raise IssuerUnavailable(f"{url} did not answer within {timeout:g} s") from None
-    except (OSError, http.client.HTTPException) as error:
+        try:
+            with opener.open(request) as response:
+                body = _body(response)
+                if len(body) < _BODY_LIMIT and response.length:  # http.client itself says nothing
+                    raise http.client.IncompleteRead(body, response.length)
+        except urllib.error.HTTPError as error:
+            with error:
+                raise _failure(url, error, _body(error.fp)) from None
+    # ValueError: what urllib and http.client make of names, lengths and chunks that are none.
+    except (OSError, http.client.HTTPException, ValueError) as error:
         raise _no_answer(url, error) from None
     answer = _json(body)
     if answer is None:
@@ -106,18 +128,28 @@ def _attempt(request: urllib.request.Request, timeout: float) -> dict[str, Any]:
     return answer
 
 
+def _body(response: Any) -> bytes:
+    """An answer's body, up to the limit."""
+    response.fp = io.BufferedReader(_Limited(response.fp))
+    body: bytes = response.read(_BODY_LIMIT)
+    return body
+
+
 def _failure(url: str, error: urllib.error.HTTPError, body: bytes) -> IssuerUnavailable | IssuerRefused:
     """An answer that HTTP itself says is none."""
     location = error.headers.get("Location")
     if 300 <= error.code < 400 and location:
-        location = urllib.parse.urljoin(url, location)
+        with contextlib.suppress(ValueError):  # what is no URL is shown as it is
+            location = urllib.parse.urljoin(url, location)
+        location = _short(location, quoted=False)
         return IssuerRefused(f"{url} redirects to {location}; if that is the issuer, name it as --url")
     answer = _json(body)
     if answer is not None:
         said = _message(answer)
     else:
         said = "" if _is_page(body) else _short(body.decode("utf-8", "replace").strip(), quoted=False)
-    text = f"{url} answered {error.code} {error.reason}{said and f': {said}'}"
+    reason = _short(error.reason, quoted=False)
+    text = f"{url} answered {error.code} {reason}{said and f': {said}'}"
     return IssuerUnavailable(text) if error.code >= 500 else IssuerRefused(text)
 
 
@@ -145,7 +177,7 @@ def _json(body: bytes) -> dict[str, Any] | None:
 
 
 def _names(answer: dict[str, Any]) -> str:
-    return ", ".join(_short(name) for name in answer) or "nothing"
+    return _short(", ".join(map(_short, answer)), quoted=False) or "nothing"
 
 
 def _is_page(body: bytes) -> bool:
@@ -166,28 +198,31 @@ def _short(value: object, *, quoted: bool = True) -> str:
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
 
 
-class _Expired(Exception):
-    """The time is up. Not an `OSError`: for that a host's next address would be tried."""
+class _Limited(io.RawIOBase):
+    """A stream that ends at the limit, whatever sizes http.client was told by the other side."""
 
+    def __init__(self, stream: io.BufferedIOBase) -> None:
+        self._stream = stream
+        self._left = _BODY_LIMIT
 
-@contextlib.contextmanager
-def _deadline(seconds: float) -> Iterator[None]:
-    """Raise `_Expired` in what takes longer: a socket's own time-out starts again with each byte."""
+    def readable(self) -> bool:
+        return True
 
-    def expire(_signal: int, _frame: object) -> None:
-        raise _Expired
+    def readinto(self, buffer: Any) -> int:
+        part = self._stream.read1(min(len(buffer), self._left))
+        buffer[: len(part)] = part
+        self._left -= len(part)
+        return len(part)
 
-    previous = signal.signal(signal.SIGALRM, expire)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, previous)
+    def close(self) -> None:
+        self._stream.close()
+        super().close()
 
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):
-    """A redirect is an answer like any other: it may lead to whom nobody named."""
+    """A redirect is an answer like any other, unread: it may lead to whom nobody named."""
 
-    def redirect_request(self, *_: object) -> None:
+    def _left(self, *_: Any, **__: Any) -> None:
         return None
+
+    http_error_301 = http_error_302 = http_error_303 = http_error_307 = http_error_308 = _left

@@ -1,10 +1,10 @@
 """The log of the old service, which the minute log continues."""
 
+import calendar
 import contextlib
-import itertools
-import operator
 import os
 import re
+import time
 from collections.abc import Iterator
 from typing import IO
 
@@ -12,42 +12,72 @@ from pki2fad import files
 from pki2fad.client import Client
 from pki2fad.errors import BadRequest, UnusablePath
 
+from .ownership import as_owner_of
+
 # Read whole, so there is a limit: a line a minute makes 20 MB a year.
 _LOG_LIMIT = 256 * 1024 * 1024
 
-_CODE_LINE = re.compile(rb"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d - 2FA Code: \d{6}\r?$", re.MULTILINE)
+# What the daemon can have written in the moment of the exchange is a line or two.
+_LATE_LIMIT = 64 * 1024
+
+_TIME = "%Y-%m-%d %H:%M:%S"
+_CODE_LINE = re.compile(rb"^(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) - 2FA Code: \d{6}\r?$", re.MULTILINE)
+_FUTURE = 60  # seconds by which clocks may differ
+_BLOCK = 64 * 1024
 
 
-def read(path: str, minute_log: str) -> bytes:
-    """The old service's lines, whatever is in them; both logs are found to be usable before."""
-    with _opened(path) as old, _opened_if_there(minute_log) as current:
-        if current and os.path.samestat(os.fstat(old.fileno()), os.fstat(current.fileno())):
+def read(path: str, minute_log: str, seed: os.stat_result) -> tuple[bytes, os.stat_result]:
+    """The old service's lines, whatever is in them, and the status of the file that they are in.
+
+    Both logs are found to be usable before; `seed` is the status of the seed's file, which is neither.
+    Raises `BadRequest` and `UnusablePath`.
+    """
+    here = None
+    if os.path.lexists(minute_log):
+        with as_owner_of(minute_log), _opened(minute_log) as current:
+            here = os.fstat(current.fileno())
+    with _opened(path) as old:
+        status = os.fstat(old.fileno())
+        if here and os.path.samestat(here, status):
             raise BadRequest(
                 f"{path} is the minute log itself: there is nothing to continue, leave --log away"
             )
-        lines = old.read()
+        if here and os.path.samestat(here, seed):
+            raise BadRequest(f"{minute_log} is the seed's file; --log-to has to be the minute log")
+        lines = _content(old, path)
+    _require_log(lines, path)
+    return lines if lines.endswith(b"\n") else lines + b"\n", status
+
+
+def _require_log(lines: bytes, path: str) -> None:
     if not _CODE_LINE.search(lines):
         raise BadRequest(
             f"{path} has no line like '2026-01-31 12:34:00 - 2FA Code: ...': it is not the old service's log"
         )
-    return lines if lines.endswith(b"\n") else lines + b"\n"
+    # As the minute log will look for it: a date that is none does not count.
+    for written in reversed(_CODE_LINE.findall(lines[-_BLOCK:])):
+        with contextlib.suppress(ValueError):
+            last = written.decode()
+            moment = calendar.timegm(time.strptime(last, _TIME))
+            break
+    else:
+        return
+    if moment > time.time() + _FUTURE:
+        raise BadRequest(
+            f"{path} ends with a code of {last} UTC, which is still to come, and the minute"
+            " log would wait for that; set the clock, or take those lines away"
+        )
 
 
 @contextlib.contextmanager
-def _opened(path: str, mode: str = "rb", owner: int | None = None) -> Iterator[IO[bytes]]:
-    """A log, to read or ("ab") to append to.
-
-    The directory of the minute log is the daemon's, and we may be root: a link that was put there must
-    not have us read a file for the daemon that it may not read itself, or write to one.
-    """
+def _opened(path: str, mode: str = "rb") -> Iterator[IO[bytes]]:
+    """A log, to read or ("ab") to append to; no link leads to another file."""
     try:
         flags = os.O_RDONLY if mode == "rb" else os.O_WRONLY | os.O_APPEND
-        descriptor = files.open_sole(path, flags, owner)
+        descriptor = files.open_sole(path, flags)
     except OSError as error:
         raise UnusablePath(f"cannot open {path}: {files.reason(error, path)}") from None
     with open(descriptor, mode) as file:
-        if os.fstat(descriptor).st_size > _LOG_LIMIT:
-            raise UnusablePath(f"{path} is larger than {_LOG_LIMIT >> 20} megabytes; continue a part of it")
         yield file
 
 
@@ -55,41 +85,46 @@ def _opened_if_there(path: str) -> contextlib.AbstractContextManager[IO[bytes] |
     return _opened(path) if os.path.lexists(path) else contextlib.nullcontext()
 
 
+def _content(file: IO[bytes], path: str) -> bytes:
+    """All of a log, which may grow at the same time, up to the limit."""
+    if os.fstat(file.fileno()).st_size <= _LOG_LIMIT:
+        content = file.read(_LOG_LIMIT + 1)
+        if len(content) <= _LOG_LIMIT:
+            return content
+    raise UnusablePath(f"{path} is larger than {_LOG_LIMIT >> 20} megabytes; continue a part of it")
+
+
 def put_before(old_lines: bytes, path: str, client: Client) -> None:
-    """Put the old lines before those of the minute log, in one step.
+    """Put the old lines before those of the minute log, in one step, as whoever owns its place.
 
     This comes before the load: when the account appears the daemon writes a line at once, unless the
-    file has a code for this minute, which may be in the old lines.
+    file has a code for this minute, which may be in the old lines. The client is connected already: it
+    asks as who we are.
     """
-    with _opened_if_there(path) as current:
+    with as_owner_of(path), _opened_if_there(path) as current:
         if current is None:
-            directory = _status(os.path.dirname(os.path.abspath(path)))
-            files.create(path, old_lines, files.PRIVATE, directory)
+            files.create(path, old_lines, files.PRIVATE)
             return
-        lines = current.read()
-        joined = _joined(old_lines, lines)
-        if joined == lines:
+        lines = _content(current, path)
+        common = _common(old_lines, lines)
+        if common == len(old_lines):
             return
-        status = os.fstat(current.fileno())
-        files.replace(path, joined, files.PRIVATE, status)
+        joined = b"".join((old_lines, memoryview(lines)[common:]))
+        files.replace(path, joined, files.PRIVATE, os.fstat(current.fileno()))
         # The daemon may have been writing to the file that is gone now. It does one thing after the
         # other: once it answers, such a line is whole, and the next goes to the new file.
         client.status()
-        late = current.read()
-    if late:
-        with _opened(path, "ab", status.st_uid) as file:
-            file.write(late)
+        late = current.read(_LATE_LIMIT)
+        if late:
+            with _opened(path, "ab") as file:
+                file.write(late)
 
 
-def _status(path: str) -> os.stat_result:
-    try:
-        return os.stat(path)
-    except OSError as error:
-        raise UnusablePath(f"there is no directory {path} for the minute log: {error.strerror}") from None
-
-
-def _joined(old_lines: bytes, lines: bytes) -> bytes:
-    """The old lines, then the others; those that both begin with, since this ran before, once."""
-    old, new = old_lines.splitlines(keepends=True), lines.splitlines(keepends=True)
-    common = sum(itertools.takewhile(bool, map(operator.eq, old, new)))
-    return b"".join(old + new[common:])
+def _common(old: bytes, new: bytes) -> int:
+    """How many bytes of whole lines both begin with: those that are there since this ran before."""
+    at = 0
+    while at < min(len(old), len(new)) and old[at : at + _BLOCK] == new[at : at + _BLOCK]:
+        at += _BLOCK
+    ends = [old[at : at + _BLOCK], new[at : at + _BLOCK]]
+    at += len(os.path.commonprefix(ends))  # noqa: RUF071 - byte by byte is what is wanted
+    return old.rfind(b"\n", 0, at) + 1

@@ -1,6 +1,7 @@
 """The client on asyncio: many calls at once over one connection. Import it from `pki2fad.client`."""
 
 import asyncio
+import copy
 import socket
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
@@ -22,15 +23,19 @@ class AsyncClient:
     Calls may run at the same time: each is sent at once, and takes its own answer. One that is
     cancelled or takes too long ends alone; its answer is dropped when it comes, and the request may
     still be carried out. When the connection breaks, all that wait for an answer raise
-    `ConnectionLost`, and the next call opens another.
+    `ConnectionLost`, and the next call opens another; so it does when a call took too long and nothing
+    at all arrived meanwhile.
 
-    A client belongs to the event loop in which it is first used.
+    A client belongs to the event loop in which it is first used; in another one it raises
+    `RuntimeError`, before anything is sent.
     """
 
     def __init__(self, path: str | None = None, timeout: float = DEFAULT_TIMEOUT) -> None:
         self._path = path
         self._timeout = timeout
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._connection: _Connection | None = None
+        self._retired: list[_Connection] = []  # on which calls may wait still
         self._opening = asyncio.Lock()
 
     async def __aenter__(self) -> Self:
@@ -43,9 +48,13 @@ class AsyncClient:
 
     async def close(self) -> None:
         """Close the connection, under calls that wait too; another call would open a new one."""
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            await connection.close()
+        self._require_own_loop()
+        async with self._opening:  # one that is being opened has to be there to be closed
+            connections = [*self._retired, self._connection]
+            self._retired, self._connection = [], None
+            for connection in connections:
+                if connection is not None:
+                    await connection.close()
 
     async def generate(self, account: str = "default") -> Code:
         """The current code of an account."""
@@ -83,19 +92,40 @@ class AsyncClient:
         return await self._call(calls.status())
 
     async def _call(self, call: "Call[T]") -> T:
+        self._require_own_loop()
+        connection, arrivals = None, 0
         try:
             async with asyncio.timeout(self._timeout):
                 connection = await self._connected()
+                arrivals = connection.arrivals
                 response = await connection.ask(call)
         except TimeoutError:
+            if connection is not None and connection.arrivals == arrivals:
+                self._retire(connection)
             raise TimedOut(f"no answer within {self._timeout} seconds") from None
         return calls.result(call, response)
+
+    def _require_own_loop(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._loop = self._loop or loop
+        if self._loop is not loop:
+            raise RuntimeError("this AsyncClient belongs to another event loop; each needs one of its own")
+
+    def _retire(self, connection: "_Connection") -> None:
+        """Make no more calls on it: the daemon hangs, or another one has its place by now."""
+        if self._connection is connection:
+            self._connection = None
+            self._retired = [kept for kept in self._retired if kept.is_in_use()]
+            self._retired.append(connection)
+        connection.retire()
 
     async def _connected(self) -> "_Connection":
         """The connection; a new one if the one that was open has died before."""
         async with self._opening:
-            if self._connection is None or self._connection.is_dead():
-                await self.close()
+            if self._connection is not None and self._connection.is_dead():
+                await self._connection.close()
+                self._connection = None
+            if self._connection is None:
                 connection = calls.connect(self._path)
                 try:
                     self._connection = await _open(connection)
@@ -115,11 +145,14 @@ class _Connection(asyncio.Protocol):
     """One connection, and the calls that wait for an answer on it."""
 
     def __init__(self, connection: socket.socket) -> None:
+        self.arrivals = 0  # how often something came
         self._socket = connection
         self._transport: asyncio.Transport | None = None
         self._decoder = wire.Decoder(wire.RESPONSE, wire.RESPONSE_LIMIT)
         self._waiting: dict[int, asyncio.Future[wire.Response]] = {}  # by msgid; also those given up
         self._msgid = 0
+        self._callers = 0  # who wait for an answer, or to be sent
+        self._is_retired = False
         self._error: Pki2fadError | None = None  # why no more answers come
         self._writable = asyncio.Event()
         self._writable.set()
@@ -127,17 +160,34 @@ class _Connection(asyncio.Protocol):
 
     async def ask(self, call: "Call[T]") -> wire.Response:
         """Send a call and wait for its answer."""
-        while not self._writable.is_set():  # the daemon does not read: memory must not grow
-            await self._writable.wait()
+        self._callers += 1
+        try:
+            while not self._writable.is_set():  # the daemon does not read: memory must not grow
+                await self._writable.wait()
+            return await self._send(call)
+        finally:
+            self._callers -= 1
+            self._end_if_done()
+
+    def _send(self, call: "Call[T]") -> "asyncio.Future[wire.Response]":
+        """Send a call; the future of its answer."""
         if self._error is not None:
-            raise self._error
+            raise copy.copy(self._error)
         assert self._transport is not None
         msgid = self._new_msgid()
         request = calls.encode(msgid, call)
-        answer: asyncio.Future[wire.Response] = asyncio.get_running_loop().create_future()
-        self._waiting[msgid] = answer
+        answer = self._waiting[msgid] = asyncio.get_running_loop().create_future()
         self._transport.write(request)
-        return await answer
+        return answer
+
+    def retire(self) -> None:
+        """End it as soon as nobody waits on it."""
+        self._is_retired = True
+        self._end_if_done()
+
+    def is_in_use(self) -> bool:
+        """True until it has ended."""
+        return self._error is None
 
     def is_dead(self) -> bool:
         """True if it cannot be used, or closed while nobody was waiting."""
@@ -154,6 +204,7 @@ class _Connection(asyncio.Protocol):
         self._transport = transport
 
     def data_received(self, data: bytes) -> None:
+        self.arrivals += 1
         try:
             self._decoder.feed(data)
             while (message := self._decoder.next()) is not None:
@@ -192,8 +243,13 @@ class _Connection(asyncio.Protocol):
         self._writable.set()
         for answer in self._waiting.values():
             if not answer.done():
-                answer.set_exception(error)
+                # To each its own: what a caller adds to it, or keeps with it, is no other's.
+                answer.set_exception(copy.copy(error))
         self._waiting.clear()
+
+    def _end_if_done(self) -> None:
+        if self._is_retired and self._callers == 0:
+            self._end(ConnectionLost("the daemon did not answer in time before"))
 
     def _new_msgid(self) -> int:
         while True:

@@ -54,26 +54,28 @@ def require_absent(*files_to_be: str | None) -> None:
             raise UnusablePath(f"{path} exists already; it is never overwritten")
 
 
-def create(path: str, data: bytes, mode: int, like: os.stat_result | None = None) -> None:
-    """Write a file that must not exist yet. Raises `UnusablePath`, also when it does.
-
-    With `like` it belongs to whom the file or directory of that status belongs; else it is ours.
-    """
-    with _temporary(path, data, mode, like) as temporary:
+def create(path: str, data: bytes, mode: int) -> None:
+    """Write a file that must not exist yet. Raises `UnusablePath`, also when it does."""
+    with _temporary(path, data, mode) as temporary:
         try:
             os.link(temporary, path, follow_symlinks=False)
         except FileExistsError:
             raise UnusablePath(f"{path} exists already; it is never overwritten") from None
 
 
-def replace(path: str, data: bytes, mode: int, like: os.stat_result | None = None) -> None:
-    """Write a file, in the place of one that may be there; `like` as in `create`. Raises `UnusablePath`."""
-    with _temporary(path, data, mode, like) as temporary:
+def replace(path: str, data: bytes, mode: int, expected: os.stat_result | None = None) -> None:
+    """Write a file, in the place of one that may be there. Raises `UnusablePath`.
+
+    With `expected` it must be that file which is there still, or nothing is done.
+    """
+    with _temporary(path, data, mode) as temporary:
+        if expected is not None and not os.path.samestat(os.lstat(path), expected):
+            raise UnusablePath(f"{path} is another file now than when this began; run this again")
         os.rename(temporary, path)
 
 
 @contextlib.contextmanager
-def _temporary(path: str, data: bytes, mode: int, like: os.stat_result | None) -> Iterator[str]:
+def _temporary(path: str, data: bytes, mode: int) -> Iterator[str]:
     """A synced temporary file beside `path`; gone afterwards, and the directory synced."""
     directory = os.path.dirname(os.path.abspath(path))
     temporary = f"{path}.{os.getpid()}.tmp"
@@ -83,8 +85,6 @@ def _temporary(path: str, data: bytes, mode: int, like: os.stat_result | None) -
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
         try:
             with open(descriptor, "wb") as file:
-                if like is not None:
-                    os.fchown(descriptor, like.st_uid, like.st_gid)
                 os.fchmod(descriptor, mode)
                 file.write(data)
                 file.flush()
@@ -148,28 +148,44 @@ def open_sole(path: str, flags: int, owner: int | None = None) -> int:
     return descriptor
 
 
-def shred(path: str) -> None:
+def shred(path: str, status: os.stat_result) -> None:
     """Overwrite a regular file with random bytes, and remove it. Raises `UnusablePath`.
 
-    If it has other names (hard links), they stay and show the random bytes. Not reached are copies
-    that the storage itself keeps (flash, journals, copy on write), snapshots and backups.
+    `status` is that of the file when it was read, before a byte of it was: one that was changed or
+    exchanged since is left as it is. If it has other names (hard links), they stay and show the random
+    bytes. Not reached are copies that the storage itself keeps (flash, journals, copy on write),
+    snapshots and backups.
     """
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY)
         try:
-            status = os.fstat(descriptor)
-            if not stat.S_ISREG(status.st_mode):
+            now = os.fstat(descriptor)
+            if not stat.S_ISREG(now.st_mode):
                 raise UnusablePath(f"cannot destroy {path}: it is not a regular file")
-            left = status.st_size
+            if _version(now) != _version(status):
+                raise UnusablePath(
+                    f"{path} has changed since it was read; nothing of it was destroyed, run this again"
+                )
+            left = now.st_size
             while left > 0:
                 left -= os.write(descriptor, os.urandom(min(left, _SHRED_SIZE)))
             os.fsync(descriptor)
+            if not os.path.samestat(os.lstat(path), now):
+                raise UnusablePath(f"{path} is overwritten, and another file has its name now, which stays")
+            try:
+                os.unlink(path)
+            except OSError as error:
+                raise UnusablePath(f"{path} is overwritten, but not removed: {error.strerror}") from None
         finally:
             os.close(descriptor)
-        os.unlink(path)
         sync_directory(os.path.dirname(os.path.abspath(path)))
     except OSError as error:
         raise UnusablePath(f"cannot destroy {path}: {reason(error, path)}") from None
+
+
+def _version(status: os.stat_result) -> tuple[int, ...]:
+    """What tells a file, and what was in it at one time, from another."""
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def reason(error: OSError, path: str) -> str | None:

@@ -27,9 +27,25 @@ _LONGEST_SLEEP = 1.0
 _AFTER_MINUTE = 0.001
 
 _TIME = "%Y-%m-%d %H:%M:%S"
-_CODE_LINE = re.compile(rb"^(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) - 2FA Code: \d{6,8}$", re.MULTILINE)
+
+# Also with the line ends of the old service's log, if that was once on another system.
+_CODE_LINE = re.compile(rb"^(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) - 2FA Code: \d{6,8}\r?$", re.MULTILINE)
+
 _STEPPED_BACK = "the clock stepped back; no code until the last one's minute is passed"
 _TAIL = 64 * 1024  # enough lines that a code is among them
+
+
+def _stamp(moment: float) -> str:
+    """A Unix time as it is in the lines, in UTC."""
+    return time.strftime(_TIME, time.gmtime(moment))
+
+
+def _last_code(lines: bytes) -> int | None:
+    """The Unix time of the last code in a log's last 64 KiB, None if there is no code."""
+    for written in reversed(_CODE_LINE.findall(lines[-_TAIL:])):
+        with contextlib.suppress(ValueError):  # somebody wrote a date that is none
+            return calendar.timegm(time.strptime(written.decode(), _TIME))
+    return None
 
 
 class MinuteLog:
@@ -87,7 +103,7 @@ class _AccountLog:
     def write_due(self, reading: Reading, agent: Agent, own: Peer) -> None:
         minute = int(reading.wall // 60)
         try:
-            self._look_at_file()
+            self._look_at_file(minute)
             if minute > self._mark:
                 self._write_code(reading, agent, own)
             elif minute < self._mark:
@@ -97,16 +113,17 @@ class _AccountLog:
         else:
             self._trouble = ""
 
-    def _look_at_file(self) -> None:
-        """Read the file if it is another one than at the last look.
+    def _look_at_file(self, minute: int) -> None:
+        """Read the file if it is another one than at the last look, or was written to.
 
         After a rotation it holds nothing, and what was written still counts. But one that
-        `pki2factl migrate` put there may have a code for this minute.
+        `pki2factl migrate` put there may have a code for this minute. A code of the future counts only
+        at the start, when it says that the clock was set back: else one file would end all lines.
         """
         file = _identity(self.path)
         if file != self._file:
             mark, said = _read_tail(self.path)
-            self._mark = max(self._mark, mark)
+            self._mark = max(self._mark, mark if self._file is None else min(mark, minute))
             self._said = self._said or said
             self._file = file
 
@@ -138,7 +155,7 @@ def _append(path: str, reading: Reading, text: str) -> None:
     descriptor = _open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT)
     try:
         size = os.fstat(descriptor).st_size
-        line = f"{time.strftime(_TIME, time.gmtime(reading.wall))} - {text}\n".encode()
+        line = f"{_stamp(reading.wall)} - {text}\n".encode()
         if size and os.pread(descriptor, 1, size - 1) != b"\n":
             line = b"\n" + line  # somebody left a line unfinished
         if os.write(descriptor, line) != len(line):
@@ -149,12 +166,12 @@ def _append(path: str, reading: Reading, text: str) -> None:
 
 
 def _identity(path: str) -> tuple[int, ...]:
-    """What tells one file from another; () where there is none."""
+    """What tells one file from another, also if it got the inode of one that is gone; () for none."""
     try:
         status = os.lstat(path)
     except FileNotFoundError:
         return ()
-    return status.st_dev, status.st_ino
+    return status.st_dev, status.st_ino, status.st_size
 
 
 def _read_tail(path: str) -> tuple[int, str]:
@@ -168,11 +185,8 @@ def _read_tail(path: str) -> tuple[int, str]:
         tail = os.pread(descriptor, _TAIL, max(0, size - _TAIL))
     finally:
         os.close(descriptor)
-    mark = -1
-    for written in reversed(_CODE_LINE.findall(tail)):
-        with contextlib.suppress(ValueError):  # somebody wrote a date that is none
-            mark = calendar.timegm(time.strptime(written.decode(), _TIME)) // 60
-            break
+    moment = _last_code(tail)
+    mark = -1 if moment is None else moment // 60
     last = tail.rstrip(b"\n").rpartition(b"\n")[2]
     said = "" if _CODE_LINE.match(last) else last.partition(b" - ")[2].decode("utf-8", "replace")
     return mark, said

@@ -1,8 +1,9 @@
 """`pki2factl migrate`: take over from the service that kept the seed in plain text on the disk.
 
 What can be known without the daemon's key is checked first. The log may be continued before a load is
-refused; nothing is destroyed before the daemon makes the codes of the very seed. Whatever fails in
-between: running it again does the rest, and nothing twice.
+refused; nothing is destroyed before the daemon makes the codes of the very seed, and then the log goes
+first and the seed's file last. Whatever fails in between: running it again does the rest, and nothing
+twice.
 """
 
 import argparse
@@ -28,7 +29,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What the old service left, and where it goes."""
     parser.epilog = (
         "Stop the old service first. --shred overwrites the files named here with random bytes and removes"
-        f" them. It reaches no copies: {_CAVEAT}."
+        " them, unless they have changed since they were read; the seed's file goes last, and while it is"
+        f" there this can be run again. It reaches no copies: {_CAVEAT}."
     )
     parser.add_argument("--seed-file", required=True, metavar="FILE", help="its seed, as hex digits")
     parser.add_argument("--log", metavar="FILE", help="its log of codes, to be continued by the minute log")
@@ -60,11 +62,14 @@ def run(options: argparse.Namespace) -> int:
     memory.forbid_dumps()
     key = options.public_key or os.path.join(paths.config_dir(), paths.PUBLIC_KEY)
     public = envelope.load_public(files.read(key), key)
-    seed = _read_seed(options.seed_file)
+    seed, seed_status = _read_seed(options.seed_file)
+    old_files = [(options.seed_file, seed_status)]
     minute_log = None
     if options.log:
         minute_log = options.log_to or os.path.join(paths.log_dir(paths.state_dir()), paths.CODES_LOG)
-        old_lines = oldlog.read(options.log, minute_log)
+        old_lines, log_status = oldlog.read(options.log, minute_log, seed_status)
+        # Destroyed first: while the seed's file is there all this can be run again.
+        old_files.insert(0, (options.log, log_status))
     with Client(options.socket) as client:
         with contextlib.suppress(NoSuchAccount):
             _require_codes_of(seed, client, options)
@@ -73,20 +78,20 @@ def run(options: argparse.Namespace) -> int:
         changed = client.load(envelope.seal_seed(public, seed), options.account)
         _require_codes_of(seed, client, options)
     memory.wipe(seed)
-    old_files = [path for path in (options.seed_file, options.log) if path]
     destroyed = _destroyed(old_files) if options.shred else []
-    _report(options, minute_log, old_files, destroyed, changed=changed)
-    return ui.FAILED if options.shred and destroyed != old_files else ui.DONE
+    left = [path for path, _ in old_files if path not in destroyed]
+    _report(options, minute_log, left, destroyed, changed=changed)
+    return ui.FAILED if options.shred and left else ui.DONE
 
 
-def _read_seed(path: str) -> bytearray:
-    """The seed; an editor or `echo` may have left white space around it."""
+def _read_seed(path: str) -> tuple[bytearray, os.stat_result]:
+    """The seed, and the status of its file; an editor or `echo` may have left white space around it."""
     from pki2fad import envelope, files
 
     # No link is followed to either old file: what is named has to be what can be destroyed.
-    text, _ = files.read_with_status(path, follow_links=False)
+    text, status = files.read_with_status(path, follow_links=False)
     try:
-        return envelope.seed_from_hex(text.strip())
+        return envelope.seed_from_hex(text.strip()), status
     except ValueError as error:
         raise BadRequest(f"{path}: {error}") from None
 
@@ -104,30 +109,29 @@ def _require_codes_of(seed: bytearray, client: Client, options: argparse.Namespa
         )
 
 
-def _destroyed(old_files: list[str]) -> list[str]:
-    """Destroy what can be destroyed; returns that, and says what could not."""
+def _destroyed(old_files: list[tuple[str, os.stat_result]]) -> list[str]:
+    """Destroy one after the other, up to what cannot be, which it says; returns what is destroyed."""
     from pki2fad import files
 
     destroyed = []
-    for path in old_files:
+    for path, status in old_files:
         try:
-            files.shred(path)
+            files.shred(path, status)
         except UnusablePath as error:
             ui.error(str(error))
-        else:
-            destroyed.append(path)
+            break
+        destroyed.append(path)
     return destroyed
 
 
 def _report(
     options: argparse.Namespace,
     minute_log: str | None,
-    old_files: list[str],
+    left: list[str],
     destroyed: list[str],
     *,
     changed: bool,
 ) -> None:
-    left = [path for path in old_files if path not in destroyed]
     text = [f"loaded {options.account}" if changed else f"{options.account} has this seed already"]
     text += [f"continued {minute_log}"] if minute_log else []
     text += [f"destroyed {path}" for path in destroyed]
@@ -144,6 +148,9 @@ def _report(
         "stop the old service if it still runs: it accepts codes that are spent here, and writes its own log"
     )
     if left:
-        again = "" if options.shred else "running this again with --shred, or: "
-        ui.hint(f"destroy what is left by {again}shred -u {shlex.join(left)}")
+        without = " without --log" if options.log and options.log not in left else ""
+        ui.hint(
+            f"destroy what is left by running this again with --shred{without}, or:"
+            f" shred -u {shlex.join(left)}"
+        )
     ui.hint(_CAVEAT)

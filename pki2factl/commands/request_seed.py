@@ -83,10 +83,13 @@ def _check(options: argparse.Namespace) -> None:
     """Refuse what cannot work, before anything is read or sent."""
     try:
         url = urllib.parse.urlsplit(options.url)
-        usable = bool(url.hostname) and url.port != 0 and options.url.isascii() and options.url.isprintable()
+        host = urllib.parse.unquote(url.hostname or "")  # as it is looked up
+        host.encode("idna")  # UnicodeError is a ValueError
+        usable = bool(host) and url.port != 0 and options.url.isascii()
+        usable = usable and f"{options.url}{host}".isprintable() and " " not in f"{options.url}{host}"
     except ValueError:
         usable = False
-    if not usable or url.scheme not in ("http", "https") or " " in options.url:
+    if not usable or url.scheme not in ("http", "https"):
         options.usage_error("--url has to be a whole URL, https://issuer.example/...")
     if url.username is not None:
         options.usage_error("--url has a password or a name in it, which others can see; issuers need none")

@@ -117,7 +117,7 @@ def run(
     )
 
 
-def answering(path: Path, answers: Sequence[bytes], requests: list[Any]) -> Listener:
+def answering(path: Path | str, answers: Sequence[bytes], requests: list[Any]) -> Listener:
     """A server that answers each connection with the next of these, in small parts and then the rest."""
 
     def serve(peer: RawPeer, number: int) -> None:

@@ -172,6 +172,7 @@ def test_a_late_answer_is_dropped_and_the_connection_stays_in_use(path: Path) ->
 
     def serve(peer: RawPeer, _number: int) -> None:
         timed_out, cancelled = peer.receive(), peer.receive()
+        peer.send([NOTIFICATION, "slow", []])  # else it might as well hang
         received.set()
         assert late.wait(PATIENCE)
         for number, request in enumerate((timed_out, cancelled, peer.receive())):
@@ -192,6 +193,79 @@ def test_a_late_answer_is_dropped_and_the_connection_stays_in_use(path: Path) ->
     with Listener(path, serve) as listener:
         run(path, use, BRIEF)
         assert listener.connections == 1
+
+
+def test_a_connection_on_which_nothing_comes_is_left_to_those_who_wait_on_it(path: Path) -> None:
+    received, answer, ended = threading.Semaphore(0), threading.Event(), threading.Event()
+
+    def serve(peer: RawPeer, number: int) -> None:
+        for request in peer.messages():
+            received.release()
+            if number == 1 and request[2] == "accounts":
+                assert answer.wait(PATIENCE)
+            if number == 2 or request[2] == "accounts":
+                peer.send([RESPONSE, request[1], None, []])
+        if number == 1:
+            ended.set()
+
+    async def use(client: AsyncClient) -> None:
+        hanging = asyncio.create_task(client.verify("123456"))
+        assert await asyncio.to_thread(received.acquire, timeout=PATIENCE)
+        client._timeout = PATIENCE
+        patient = asyncio.create_task(client.accounts())
+        with pytest.raises(TimedOut):
+            await hanging
+        assert await client.accounts() == []  # of the second connection
+        assert not patient.done()
+        answer.set()
+        assert await patient == []
+        await wait_for(ended)
+
+    with Listener(path, serve) as listener:
+        run(path, use, BRIEF)
+        assert listener.connections == 2
+
+
+def test_a_daemon_that_hangs_is_asked_no_more_when_another_has_its_place(path: Path) -> None:
+    ended = threading.Event()
+
+    def hang(peer: RawPeer, _number: int) -> None:
+        assert len(list(peer.messages())) == 1
+        ended.set()
+
+    def serve(peer: RawPeer, _number: int) -> None:
+        peer.send([RESPONSE, peer.receive()[1], None, {"valid": True}])
+
+    async def use(client: AsyncClient) -> None:
+        with pytest.raises(TimedOut):
+            await client.verify("123456")
+        await wait_for(ended)
+        await asyncio.to_thread(path.unlink)
+        with Listener(path, serve):
+            assert await client.verify("123456") is True
+            await client.close()
+
+    with Listener(path, hang):
+        run(path, use, BRIEF)
+
+
+def test_in_another_event_loop_nothing_is_sent(path: Path) -> None:
+    received = []
+
+    def serve(peer: RawPeer, _number: int) -> None:
+        for request in peer.messages():
+            received.append(request[2])
+            peer.send([RESPONSE, request[1], None, {}])
+
+    client = AsyncClient(str(path), PATIENCE)
+    with Listener(path, serve), asyncio.Runner() as own:
+        own.run(client.status())
+        for use in (client.verify("123456"), client.close()):
+            with pytest.raises(RuntimeError, match="another event loop"):
+                asyncio.run(use)
+        own.run(client.status())
+        own.run(client.close())
+    assert received == ["status", "status"]
 
 
 def test_a_call_that_is_cancelled_while_it_connects_leaves_the_client_usable(running: Daemon) -> None:
@@ -239,6 +313,8 @@ def test_when_the_server_dies_or_lies_all_that_wait_are_told_and_none_is_sent_ag
     async def use(client: AsyncClient) -> None:
         verdicts = await asyncio.gather(*(client.verify("123456") for _ in range(3)), return_exceptions=True)
         assert [type(verdict) for verdict in verdicts] == [kind] * 3
+        assert len(set(map(str, verdicts))) == 1
+        assert len(set(map(id, verdicts))) == 3  # what one caller notes on it is no other's
         assert await client.verify("123456") is True
 
     with Listener(path, serve) as listener:
@@ -326,3 +402,28 @@ def test_closing_ends_the_calls_that_wait_and_another_call_opens_again(path: Pat
 
     with Listener(path, serve):
         run(path, use)
+
+
+@pytest.mark.parametrize("turns", range(1, 6))
+def test_no_connection_stays_that_was_being_opened_when_the_client_was_closed(path: Path, turns: int) -> None:
+    ended = threading.Event()
+
+    def serve(peer: RawPeer, _number: int) -> None:
+        try:
+            for request in peer.messages():
+                peer.send([RESPONSE, request[1], None, {}])
+        finally:  # it may be closed before the answer
+            ended.set()
+
+    async def main() -> None:
+        client = AsyncClient(str(path), PATIENCE)
+        task = asyncio.create_task(client.status())
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        await client.close()
+        (answer,) = await asyncio.gather(task, return_exceptions=True)
+        assert answer == {} or type(answer) is ConnectionLost
+        await wait_for(ended)
+
+    with Listener(path, serve):
+        asyncio.run(main(), debug=True)

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import msgpack
 import pytest
 from support import peers
-from support.daemon import Daemon, short_directory
+from support.daemon import PATIENCE, Daemon, short_directory
 from support.languages import Programs, answering, block, install_neovim, run
 from support.raw import RESPONSE, Listener, RawPeer, Seed, connect
 
@@ -172,6 +173,33 @@ def test_without_a_daemon_there_is_no_answer(label: str, programs: Programs, sho
     done = run(programs[label], short_path / "socket", *verify(label, "123456", "default"))
     assert (done.returncode, done.stdout) == (NO_ANSWER[label], "")
     assert str(short_path / "socket") in done.stderr
+
+
+@pytest.mark.parametrize("label", LABELS)
+def test_a_daemon_that_hangs_is_given_up(label: str, programs: Programs, short_path: Path) -> None:
+    left = threading.Event()
+
+    def hang(peer: RawPeer, _number: int) -> None:
+        peer.receive()
+        assert left.wait(PATIENCE)
+
+    with Listener(short_path / "socket", hang) as server:
+        done = run(programs[label], server.path, *verify(label, "123456", "default"))
+        left.set()
+    assert (done.returncode, done.stdout) == (NO_ANSWER[label], "")
+    assert "no answer" in done.stderr or "no whole answer" in done.stderr
+
+
+@pytest.mark.parametrize("label", LABELS)
+def test_an_empty_variable_names_no_socket(label: str, programs: Programs) -> None:
+    # What a C program connects to that has an empty text there, in the place of the usual path: a name
+    # in the abstract space, which anybody may take.
+    abstract = "\0run/pki2fad/socket".ljust(108, "\0")
+    requests: list[Any] = []
+    with answering(abstract, [VALID], requests):
+        done = run(programs[label], "", *verify(label, "123456", "default"))
+    assert done.returncode != 0
+    assert requests == []
 
 
 @pytest.mark.parametrize("label", LABELS)

@@ -47,7 +47,7 @@ def test_what_to_do_next_is_hinted(running: OldService) -> None:
     hints = running.migrate().stderr
     assert all(line.startswith("pki2factl: hint: ") for line in hints.splitlines())
     assert "stop the old service" in hints
-    assert f"--shred, or: shred -u {running.seed} {running.log}\n" in hints
+    assert f"--shred, or: shred -u {running.log} {running.seed}\n" in hints
     assert "backups" in hints
 
 
@@ -74,7 +74,7 @@ def test_another_account_may_take_it(running: OldService) -> None:
 
 def test_as_json_it_says_what_was_done_and_what_is_left_to_do(running: OldService) -> None:
     first, again = running.migrated(), running.migrated("--shred")
-    both = [str(running.seed), str(running.log)]
+    both = [str(running.log), str(running.seed)]
     log = str(running.daemon.codes_log)
     same = {"account": "default", "log": log}
     assert first == {**same, "changed": True, "plaintext": both, "destroyed": []}
@@ -84,7 +84,7 @@ def test_as_json_it_says_what_was_done_and_what_is_left_to_do(running: OldServic
         **same,
         "changed": False,
         "log": None,
-        "plaintext": both[:1],
+        "plaintext": both[1:],
         "destroyed": [],
     }
 
@@ -182,6 +182,31 @@ def test_a_line_that_is_being_written_while_the_log_is_put_in_place_is_not_lost(
     assert done.returncode == 0, done.stderr
     assert replaced
     assert timed.minute_log() == OLD_LINES + said + late
+
+
+def test_a_log_of_another_system_ends_its_lines_otherwise_and_counts_too(
+    timed: OldService, clock: Clock
+) -> None:
+    timed.log.write_text(OLD_LINES, newline="\r\n")
+    said = timed.minute_log()
+    timed.migrated()
+    clock.wait_for_a_look()
+    assert timed.daemon.codes_log.read_bytes() == (OLD_LINES.replace("\n", "\r\n") + said).encode()
+
+
+def test_of_the_file_that_was_exchanged_no_more_is_read_than_a_daemon_can_have_written(
+    timed: OldService,
+) -> None:
+    with timed.daemon.codes_log.open("a") as opened:
+
+        def grow(_request: bytes) -> None:
+            if timed.minute_log().startswith(OLD_LINES):
+                opened.truncate(1024 * 1024 * 1024)
+
+        with relay(timed.daemon, grow) as through:
+            done = timed.migrate(through=through)
+    assert done.returncode == 0, done.stderr
+    assert timed.daemon.codes_log.stat().st_size < 100_000
 
 
 # Where things are

@@ -84,6 +84,11 @@ def test_what_is_not_the_old_log_is_refused_and_not_shown(untouched: OldService,
     assert f"{untouched.log} has no line like '2026-01-31 12:34:00 - 2FA Code: ...'" in error
 
 
+def test_a_log_with_codes_of_the_future_is_refused(untouched: OldService) -> None:
+    untouched.log.write_text(OLD_LINES + "2131-01-31 05:30:01 - 2FA Code: 000009\nError: no seed\n")
+    assert "a code of 2131-01-31 05:30:01 UTC, which is still to come" in untouched.refused(code=6)
+
+
 def test_a_log_of_many_years_is_refused_before_it_is_read(untouched: OldService) -> None:
     os.truncate(untouched.log, 257 * 1024 * 1024)
     assert "larger than 256 megabytes" in untouched.migrate().stderr
@@ -96,6 +101,7 @@ def test_a_log_of_many_years_is_refused_before_it_is_read(untouched: OldService)
         (["--public-key=data/seed.txt"], (6, "not a PEM file")),
         (["--account=../default"], (6, "a name is")),
         (["--log-to=data/last_code.txt"], (6, "is the minute log itself")),
+        (["--log-to=data/seed.txt"], (6, "data/seed.txt is the seed's file")),
         (["--log-to=/nowhere/codes.log"], (7, "there is no directory /nowhere")),
     ],
 )

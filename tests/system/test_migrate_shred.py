@@ -36,7 +36,7 @@ def test_with_shred_the_old_files_are_overwritten_and_gone(running: OldService) 
         done = running.migrate("--shred")
         left = reader.buffer.read()
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[2:] == [f"destroyed {running.seed}", f"destroyed {running.log}"]
+    assert done.stdout.splitlines()[2:] == [f"destroyed {running.log}", f"destroyed {running.seed}"]
     assert os.listdir(running.data) == []
     assert len(other_name.read_bytes()) == len(SEED)
     assert SEED[:8].encode() not in other_name.read_bytes()
@@ -54,7 +54,9 @@ def test_what_is_not_named_is_not_destroyed(running: OldService) -> None:
     assert running.log.read_text() == OLD_LINES
 
 
-def test_what_cannot_be_destroyed_is_said_and_the_rest_is(running: OldService) -> None:
+def test_while_the_log_cannot_be_destroyed_the_seeds_file_stays_so_that_it_can_be_run_again(
+    running: OldService,
+) -> None:
     mount = 'mount -t tmpfs none "$1" && cp "$2" "$1" && mount -o remount,ro "$1"'
     fixed = running.daemon.root / "fixed"
     fixed.mkdir()
@@ -62,12 +64,73 @@ def test_what_cannot_be_destroyed_is_said_and_the_rest_is(running: OldService) -
     with contextlib.closing(mounts):
         running.log = fixed / running.log.name
         done = running.migrate("--shred", "--json", command=mounts.enter)
+        again = running.migrate("--shred", command=mounts.enter)
     assert done.returncode == 7
+    assert (again.returncode, again.stderr) == (7, done.stderr)
     assert f"error: cannot destroy {running.log}: Read-only file system\n" in done.stderr
-    assert f"destroy what is left by shred -u {running.log}\n" in done.stderr  # the seed's file is gone
+    assert f"again with --shred, or: shred -u {running.log} {running.seed}\n" in done.stderr
     data = json.loads(done.stdout)
-    assert (data["destroyed"], data["plaintext"]) == ([str(running.seed)], [str(running.log)])
-    assert not running.seed.exists()
+    assert (data["destroyed"], data["plaintext"]) == ([], [str(running.log), str(running.seed)])
+    assert running.seed.read_text() == SEED
+
+
+def before_the_last_request(change: Callable[[], object]) -> Callable[[bytes], None]:
+    """For a relay: changes something when all is read and loaded, and the codes are compared."""
+    asked = []
+
+    def see(request: bytes) -> None:
+        if b"generate" in request:
+            asked.append(request)
+            if len(asked) == 2:
+                change()
+
+    return see
+
+
+def test_a_line_that_comes_to_the_old_log_meanwhile_is_not_destroyed_but_continued_next_time(
+    running: OldService,
+) -> None:
+    line = "2024-01-31 12:31:01 - 2FA Code: 777777\n"
+
+    def append() -> None:
+        with running.log.open("a") as log:
+            log.write(line)
+
+    with relay(running.daemon, before_the_last_request(append)) as through:
+        done = running.migrate("--shred", through=through)
+    assert done.returncode == 7
+    assert f"{running.log} has changed since it was read" in done.stderr
+    assert (running.seed.read_text(), running.log.read_text()) == (SEED, OLD_LINES + line)
+    running.migrated("--shred")
+    assert running.minute_log().startswith(OLD_LINES + line)
+    assert os.listdir(running.data) == []
+
+
+def test_a_seeds_file_that_is_exchanged_meanwhile_is_not_destroyed(running: OldService) -> None:
+    def exchange() -> None:
+        running.data.rename(running.daemon.root / "moved")
+        running.data.mkdir()
+        running.seed.write_text(OTHER_SEED)
+
+    with relay(running.daemon, before_the_last_request(exchange)) as through:
+        done = running.migrate("--shred", log=False, through=through)
+    assert done.returncode == 7
+    assert f"{running.seed} has changed since it was read" in done.stderr
+    assert running.seed.read_text() == OTHER_SEED
+    assert (running.daemon.root / "moved" / "seed.txt").read_text() == SEED
+
+
+def test_when_only_the_seeds_file_is_left_the_log_is_not_to_be_named_again(running: OldService) -> None:
+    def touch() -> None:
+        os.utime(running.seed)
+
+    with relay(running.daemon, before_the_last_request(touch)) as through:
+        done = running.migrate("--shred", through=through)
+    assert done.returncode == 7
+    assert f"again with --shred without --log, or: shred -u {running.seed}\n" in done.stderr
+    assert os.listdir(running.data) == ["seed.txt"]
+    running.migrated("--shred", log=False)
+    assert os.listdir(running.data) == []
 
 
 def test_nothing_is_destroyed_if_the_daemon_does_not_make_the_codes_of_the_seed(old: OldService) -> None:
@@ -149,3 +212,44 @@ def test_what_was_planted_as_the_temporary_file_is_not_followed(theirs: OldServi
     assert victim.stat().st_uid == 0
     assert theirs.minute_log().startswith(OLD_LINES)
     assert os.listdir(theirs.daemon.log_dir) == ["codes.log"]
+
+
+def test_a_directory_that_is_exchanged_for_a_link_leads_root_nowhere(theirs: OldService) -> None:
+    daemon = theirs.daemon
+    daemon.codes_log = daemon.log_dir / "web" / "codes.log"
+    daemon.configure(f'[minute_log]\npath = "{daemon.codes_log}"\n')
+    daemon.give_to(UID)
+    for path in (theirs.data, theirs.seed, theirs.log):
+        os.chown(path, 0, 0)
+    theirs.start(command=as_user(UID))
+    victim = theirs.data / "victim"
+    victim.mkdir(0o755)
+    theirs.data.chmod(0o755)
+    done = []
+
+    def exchange(_request: bytes) -> None:
+        if not done:
+            done.append(True)
+            daemon.codes_log.parent.rename(daemon.log_dir / "moved")
+            daemon.codes_log.parent.symlink_to(victim)
+            os.chown(daemon.codes_log.parent, UID, UID, follow_symlinks=False)
+
+    with relay(daemon, exchange) as through:
+        refused = theirs.migrate("--shred", through=through)
+    assert (refused.returncode, refused.stdout) == (7, "")
+    assert f"cannot write {daemon.codes_log}: Permission denied" in refused.stderr
+    assert os.listdir(victim) == []
+    assert theirs.seed.read_text() == SEED
+
+
+def test_a_log_directory_in_which_roots_group_exchanges_things_is_refused(theirs: OldService) -> None:
+    theirs.daemon.give_to(0)
+    os.chown(theirs.daemon.log_dir, 0, UID)
+    theirs.daemon.log_dir.chmod(0o775)
+    theirs.daemon.start()
+    wait_until(theirs.daemon.codes_log.exists, "there is no minute log")
+    before = theirs.minute_log()
+    done = theirs.migrate("--shred")
+    assert (done.returncode, done.stdout) == (7, "")
+    assert f"its group may write to {theirs.daemon.log_dir}" in done.stderr
+    assert (theirs.minute_log(), theirs.seed.read_text()) == (before, SEED)

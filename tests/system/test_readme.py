@@ -131,7 +131,7 @@ def test_the_old_service_is_taken_over_as_shown(shell: Path) -> None:
     printed = run(script, shell, shell / "socket").splitlines()
     assert printed[:2] == ["loaded default", f"continued {minute_log}"]
     assert minute_log.read_text().startswith("2026-01-31 12:34:00 - 2FA Code: 123456\n")
-    assert printed[-2:] == [f"destroyed {seed}", f"destroyed {log}"]
+    assert printed[-2:] == [f"destroyed {log}", f"destroyed {seed}"]
     assert not seed.exists()
 
 

@@ -150,6 +150,18 @@ def test_fields_are_renamed_and_added(request_seed: Request, sealed: str) -> Non
 
 
 LONG = "x" * 10_000
+
+
+def chunks(exchange: Exchange, begin: bytes, megabytes: int = 0, status: int = 200) -> None:
+    """An answer of chunks that begins so, and then so much white space."""
+    head = b"HTTP/1.1 %d OK\r\nTransfer-Encoding: chunked\r\n\r\n" % status
+    exchange.wfile.write(head + begin)
+    for _ in range(megabytes):
+        exchange.wfile.write(b" " * 1024 * 1024)
+    if megabytes:
+        exchange.server.released.wait()  # who reads on has to wait for the end
+
+
 ANSWERS: dict[str, tuple[Answer, int, tuple[str, ...]]] = {
     "404 with JSON": (json_of(404, message="no such student\x1b[2J"), 6, ("404", "no such student\\x1b")),
     "422 of FastAPI": (json_of(422, detail=[{"msg": "field required"}]), 6, ("422", "field required")),
@@ -167,6 +179,20 @@ ANSWERS: dict[str, tuple[Answer, int, tuple[str, ...]]] = {
         lambda e: e.reply(308, b"", Location="/other"),
         6,
         ("redirects to http://127.0.0.1:", "/other;"),
+    ),
+    "a redirect to no URL": (lambda e: e.reply(302, b"", Location="http://["), 6, ("redirects to http://[",)),
+    "a long redirect": (lambda e: e.reply(307, b"", Location=f"http://{LONG}/"), 6, ("redirects to", "xxx…")),
+    "a redirect to nowhere": (lambda e: e.reply(301, b""), 6, ("301",)),
+    "a long reason": (lambda e: e.wfile.write(f"HTTP/1.1 400 {LONG}\r\n\r\n".encode()), 6, ("xxx…",)),
+    "a chunk of less than nothing": (lambda e: chunks(e, b"-5\r\nxx"), 5, ("broke off",)),
+    "a chunk of no size": (lambda e: chunks(e, b"\xff\r\nxx"), 5, ("broke off",)),
+    "an endless chunk": (lambda e: chunks(e, b"-1\r\n", 64), 5, ("broke off",)),
+    "an endless chunk of a failure": (lambda e: chunks(e, b"-1\r\n", 64, 400), 5, ("broke off",)),
+    "many names": (json_of(**dict.fromkeys(map(str, range(20_000)), 0)), 6, ("no status", "…")),
+    "a deep message": (
+        lambda e: e.reply(200, b'{"status": "error", "message": %s%s}' % (b"[" * 980, b"]" * 980)),
+        6,
+        (),
     ),
     "a web page": (page(), 6, ("a web page", "URL right")),
     "nothing": (lambda e: e.reply(200, b""), 6, ("else than a JSON object",)),
@@ -208,7 +234,7 @@ def test_every_other_answer_is_told_apart_and_nothing_is_written(
         done = request_seed(issuer.url, "--out", str(tmp_path / "out"))
         assert len(issuer.requests) == 1
     refused(done, status, *said)
-    assert LONG not in done.stderr
+    assert len(done.stderr) < 1000
     assert sorted(tmp_path.iterdir()) == before
 
 
@@ -270,6 +296,23 @@ except IssuerUnavailable as error:
     assert done.stdout == "http://issuer.invalid/ did not answer within 0.5 s\n", done.stderr
 
 
+def test_the_time_out_is_for_looking_up_the_host_too(tmp_path: Path) -> None:
+    script = """
+import socket, threading
+socket.getaddrinfo = lambda *_, **__: threading.Event().wait()
+from pki2fad.errors import IssuerUnavailable
+from pki2factl import issuer
+try:
+    issuer.ask("http://issuer.invalid/", {}, timeout=0.5, retries=0)
+except IssuerUnavailable as error:
+    print(error)
+"""
+    command = [sys.executable, "-P", "-c", script]
+    env = environment(tmp_path, no_proxy="*")
+    done = subprocess.run(command, capture_output=True, text=True, timeout=20, env=env, check=False)
+    assert done.stdout == "http://issuer.invalid/ did not answer within 0.5 s\n", done.stderr
+
+
 def test_where_nobody_listens_or_no_such_host_is_the_issuer_cannot_be_reached(
     request_seed: Request, tmp_path: Path
 ) -> None:
@@ -311,6 +354,11 @@ def test_https_is_trusted_if_its_certificate_is(request_seed: Request, sealed: s
         (["--url", "https:///seed"], "a whole URL"),
         (["--url", "https://issuer.example:99999/"], "a whole URL"),
         (["--url", "https://issuer.example/a b"], "a whole URL"),
+        (["--url", "https://issuer..example/"], "a whole URL"),
+        (["--url", "https://issuer%2e%2eexample/"], "a whole URL"),
+        (["--url", "https://issuer%0d%0a.example/"], "a whole URL"),
+        (["--url", "https://issuer%20.example/"], "a whole URL"),
+        (["--url", f"https://{'x' * 64}.example/"], "a whole URL"),
         (["--url", "https://me:hunter2@issuer.example/"], "a password"),
         (["--timeout", "0"], "--timeout"),
         (["--timeout", "nan"], "--timeout"),

@@ -165,41 +165,20 @@ def test_a_relative_path_is_written_where_it_points(name: str, tmp_path: Path) -
     assert (tmp_path / "file").read_bytes() == b"data"
 
 
-@pytest.mark.parametrize("write", WRITERS.values(), ids=WRITERS)
-def test_a_file_belongs_to_whom_the_one_it_is_like_belongs(
-    write: Callable[..., None], tmp_path: Path
-) -> None:
-    peers.require_root()
-    theirs = tmp_path / "theirs"
-    theirs.mkdir()
-    os.chown(theirs, 4711, 4712)
-    write(str(tmp_path / "file"), b"data", files.PRIVATE, theirs.stat())
-    status = (tmp_path / "file").stat()
-    assert (status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode)) == (4711, 4712, files.PRIVATE)
-
-
-GIVE_AWAY = """
-import os, sys
-from pki2fad import files
-from pki2fad.errors import UnusablePath
-if os.geteuid() == 0:
-    os.setgroups([])
-    os.setgid(4711)
-    os.setuid(4711)
-try:
-    files.replace(sys.argv[1], b"new", 0o600, os.stat("/"))
-except UnusablePath as error:
-    print(error)
-"""
-
-
-def test_who_may_not_give_a_file_away_changes_nothing(short_path: Path) -> None:
-    short_path.chmod(0o777)
-    path = short_path / "file"
+def test_a_file_is_replaced_only_if_it_is_the_expected_one(tmp_path: Path) -> None:
+    path, renamed = tmp_path / "file", tmp_path / "file.1"
     path.write_bytes(b"old")
-    assert run(GIVE_AWAY, str(path)) == f"cannot write {path}: Operation not permitted\n"
-    assert path.read_bytes() == b"old"
-    assert os.listdir(short_path) == ["file"]
+    before = path.stat()
+    path.rename(renamed)
+    with pytest.raises(UnusablePath, match="cannot write"):
+        files.replace(str(path), b"new", files.PRIVATE, before)
+    path.write_bytes(b"after the rotation")
+    with pytest.raises(UnusablePath, match="is another file now"):
+        files.replace(str(path), b"new", files.PRIVATE, before)
+    assert path.read_bytes() == b"after the rotation"
+    files.replace(str(path), b"new", files.PRIVATE, path.stat())
+    assert path.read_bytes() == b"new"
+    assert sorted(os.listdir(tmp_path)) == ["file", "file.1"]
 
 
 WRITE_TOO_MUCH = """

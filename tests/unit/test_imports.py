@@ -60,9 +60,9 @@ LAYERS = (
 )
 LAYER_OF = {name: place for place, names in enumerate(LAYERS) for name in names.split()}
 
-# What pki2factl takes from pki2fad: anywhere, and inside a command that makes keys or seeds.
+# What pki2factl takes from pki2fad: anywhere, and inside a command that does such work itself.
 ANYWHERE = {"__version__", "client", "errors", "paths", "streams"}
-INSIDE_COMMANDS = {"envelope", "files", "memory", "otp"}
+INSIDE_COMMANDS = {"envelope", "files", "memory", "minutelog", "otp"}
 
 
 def folder(package: ModuleType) -> Path:

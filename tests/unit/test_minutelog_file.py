@@ -191,6 +191,31 @@ def test_what_the_file_that_was_put_there_says_last_is_not_repeated(path: Path) 
     assert path.read_text() == before
 
 
+def test_a_file_that_got_the_inode_of_one_that_is_gone_counts_too(path: Path) -> None:
+    agent = make_agent(make_keyring())
+    log = MinuteLog(agent, ROOT, {"default": str(path)})
+    write_due(log, MINUTE, MINUTE + 0.5)
+    inode = path.stat().st_ino
+    path.write_text(before := content(MINUTE + 1))
+    assert path.stat().st_ino == inode
+    call(agent, "load", ROOT, at(MINUTE + 2), sealed=sealed(SEED))
+    write_due(log, MINUTE + 2, MINUTE + 60)
+    assert path.read_text() == before + content(MINUTE + 60)
+
+
+def test_a_file_with_codes_of_the_future_that_was_put_there_ends_no_lines(log: MinuteLog, path: Path) -> None:
+    write_due(log, MINUTE)
+    put(path, before := content(MINUTE + 3600))
+    write_due(log, MINUTE + 1, MINUTE + 60, MINUTE + 61, MINUTE + 120)
+    assert path.read_text() == before + content(MINUTE + 60, MINUTE + 120)
+
+
+def test_codes_before_line_ends_of_other_systems_count_too(path: Path) -> None:
+    path.write_text(before := content(MINUTE), newline="\r\n")
+    write_due(make_log(path), MINUTE + 1, MINUTE + 60)
+    assert path.read_bytes().decode() == before.replace("\n", "\r\n") + content(MINUTE + 60)
+
+
 # Where codes never go
 
 
