@@ -1,15 +1,50 @@
 """Making a key pair in two files, for the commands that do."""
 
 import os
+import sys
 
 from pki2fad import envelope, files
-from pki2fad.errors import UnusablePath
+from pki2fad.envelope import PrivateKey
+from pki2fad.errors import BadRequest, ProtectedKey, UnusablePath
 
 from . import ui
 
 
-def make(private: str, public: str, bits: int, *, force: bool) -> str:
-    """Make both files and return the key's fingerprint. Without `force` none may be there."""
+def load(path: str, passphrase: str = "") -> PrivateKey:
+    """The private key in a file; a terminal is asked for its passphrase if that is not known."""
+    pem = files.read(path)
+    try:
+        return envelope.load_private(pem, path, passphrase.encode() or None)
+    except ProtectedKey:
+        if not sys.stdin.isatty():
+            raise
+        return envelope.load_private(pem, path, ui.passphrase(f"Passphrase of {path}: ").encode())
+
+
+def new_passphrase(*, from_stdin: bool) -> str:
+    """A passphrase for a key that is made, asked for twice at a terminal. Raises `BadRequest`."""
+    if from_stdin:
+        passphrase = ui.passphrase(from_stdin=True)
+    else:
+        passphrase = ui.passphrase("New passphrase: ")
+        if ui.passphrase("Once more: ") != passphrase:
+            raise BadRequest("these are two different passphrases")
+    if not passphrase:
+        raise BadRequest("an empty passphrase protects nothing")
+    return passphrase
+
+
+def make_private(path: str, bits: int, passphrase: str) -> None:
+    """Make a private key's file, which must not be there yet."""
+    key = ui.with_spinner(f"making an RSA-{bits} key", lambda: envelope.generate_key(bits))
+    files.create(path, envelope.private_pem(key, passphrase.encode()), files.PRIVATE)
+
+
+def make(private: str, public: str, bits: int, *, force: bool, passphrase: str = "") -> str:
+    """Make both files and return the key's fingerprint. Without `force` none may be there.
+
+    A passphrase protects the private key's file.
+    """
     if os.path.realpath(private) == os.path.realpath(public):
         raise UnusablePath(f"{private} cannot hold both keys")
     if not force:
@@ -18,6 +53,6 @@ def make(private: str, public: str, bits: int, *, force: bool) -> str:
     write = files.replace if force else files.create
     for path in (private, public):
         files.make_directory(os.path.dirname(os.path.abspath(path)))
-    write(private, envelope.private_pem(key), files.PRIVATE)
+    write(private, envelope.private_pem(key, passphrase.encode()), files.PRIVATE)
     write(public, envelope.public_pem(key.public_key()), files.PUBLIC)
     return envelope.fingerprint(key.public_key())

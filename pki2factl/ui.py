@@ -56,9 +56,35 @@ def secret(text: str, instead: str, *, as_json: bool) -> None:
         hint(instead)
 
 
+def moment(seconds: float) -> str:
+    """A Unix time, for people."""
+    import time
+
+    return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(seconds))
+
+
 def read_stdin() -> bytes:
     """All of standard input, up to a megabyte."""
     return sys.stdin.buffer.read(1024 * 1024)
+
+
+def passphrase(prompt: str = "Passphrase: ", *, from_stdin: bool = False) -> str:
+    """A passphrase, from standard input or a prompt; the line end is no part of it.
+
+    Raises `BadRequest` where there is no terminal to ask at.
+    """
+    from pki2fad.errors import BadRequest
+
+    if from_stdin:
+        return read_stdin().decode("utf-8", "surrogateescape").removesuffix("\n").removesuffix("\r")
+    if not sys.stdin.isatty():
+        raise BadRequest("a passphrase is needed, and there is no terminal to ask for it")
+    import getpass
+
+    try:
+        return getpass.getpass(prompt)
+    except EOFError:
+        raise BadRequest("no passphrase was given") from None
 
 
 def with_spinner(message: str, work: "Callable[[], T]") -> "T":

@@ -10,13 +10,17 @@ from pki2fad.errors import ConfigError
 VERIFY = "verify"
 GENERATE = "generate"
 ADMIN = "admin"
-ROLES = (VERIFY, GENERATE, ADMIN)
+RELAY = "relay"  # may say for whom it asks: whose failures are whose is then its word
+ROLES = (VERIFY, GENERATE, ADMIN, RELAY)
 
 # Groups that have a role without any configuration, where they exist.
 DEFAULT_GROUPS = {VERIFY: "pki2fad-verify", GENERATE: "pki2fad-generate"}
 
 # What the kernel shows for an id that has no mapping here: it may be anybody.
 OVERFLOW_ID = 65534
+
+
+_PAYERS = 4096  # uids for which it is remembered whether the system knows them
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +60,8 @@ class Access:
     def __init__(self, rules: Iterable[Rule], own_uid: int) -> None:
         self._everywhere = {role: _Grant({0, own_uid}) for role in ROLES}
         self._accounts: dict[tuple[str, str], _Grant] = {}
+        self._named = {0, own_uid}  # uids of the configuration
+        self._payers: dict[int, int] = {}
         for role, group in DEFAULT_GROUPS.items():
             gid = _gid(group)
             if gid is not None:
@@ -64,6 +70,7 @@ class Access:
             for grant in self._grants(rule):
                 for who in rule.who:
                     _add(grant, who)
+                self._named |= grant.uids
         for grant in (*self._everywhere.values(), *self._accounts.values()):
             grant.uids.discard(OVERFLOW_ID)
             grant.gids.discard(OVERFLOW_ID)
@@ -89,6 +96,19 @@ class Access:
             of == role and grant.covers(peer) for (of, _), grant in self._accounts.items()
         )
 
+    def payer(self, uid: int) -> int:
+        """The uid whose budget pays for this uid's failures.
+
+        Uids that the system has no user for share one: whoever has a user namespace has thousands.
+        """
+        payer = self._payers.get(uid)
+        if payer is None:
+            payer = uid if uid in self._named or _is_user(uid) else OVERFLOW_ID
+            if len(self._payers) >= _PAYERS:
+                self._payers.clear()
+            self._payers[uid] = payer
+        return payer
+
     def _grants(self, rule: Rule) -> list[_Grant]:
         if rule.accounts is None:
             return [self._everywhere[rule.role]]
@@ -108,6 +128,14 @@ def _add(grant: _Grant, who: str | int) -> None:
             grant.uids.add(pwd.getpwnam(who).pw_uid)
         except KeyError:
             raise ConfigError(f"access: there is no user {who!r} on this system") from None
+
+
+def _is_user(uid: int) -> bool:
+    try:
+        pwd.getpwuid(uid)
+    except KeyError:
+        return False
+    return True
 
 
 def _gid(group: str) -> int | None:

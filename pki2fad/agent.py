@@ -5,81 +5,34 @@ kept by the store before its answer may leave (see `Spend` and `Edit`).
 """
 
 import os
-import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
 from pki2fad import __version__, access, otp
 from pki2fad.access import Access, Peer
-from pki2fad.clock import Reading
-from pki2fad.errors import (
-    AccountExists,
-    BadRequest,
-    Forbidden,
-    NoSuchAccount,
-    Refusal,
-    Unavailable,
-    UnknownMethod,
-)
-from pki2fad.keyring import Account, Keyring
-from pki2fad.memory import wipe
-from pki2fad.otp import Parameters
+from pki2fad.admin import Admin, Arguments, Keys
+from pki2fad.changes import Answer, ClockEdit, Edit, Restore
+from pki2fad.clock import Reading, Watch
+from pki2fad.errors import BadRequest, Forbidden, Locked, Refusal, UnknownMethod
+from pki2fad.keyring import Account, Keyring, is_name
+from pki2fad.throttle import Throttle
+from pki2fad.verifier import Verifier
 from pki2fad.wire import Request
 
 DEFAULT_ACCOUNT = "default"
 
-# Account names become file names, and PAM brings them from the network.
-_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._@-]{0,63}", re.ASCII)
-
-INVALID: dict[str, Any] = {"valid": False}
-
-
-@dataclass(frozen=True, slots=True)
-class Spend:
-    """A code was accepted: the watermark has already moved in memory, and only grows."""
-
-    account: str
-    step: int  # the new watermark
-    period: int
-    wall: float  # when
-
-
-@dataclass(frozen=True, slots=True)
-class Edit:
-    """Accounts change, once this is kept: memory has not moved, `Agent.apply` moves it.
-
-    `put` replaces or adds an account, None removes it. `gone` is the digest and the watermark of a
-    seed that this takes away. `file_digest` records the file of `seeds.d` that this came from.
-    """
-
-    account: str
-    wall: float
-    put: Account | None
-    gone: Account | None
-    file_digest: bytes | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """A result or a refusal, and the change that has to be kept before it may leave."""
-
-    result: Any = None
-    refusal: Refusal | None = None
-    change: Spend | Edit | None = None
-    account: str | None = None  # that it is about, for the log
-
-    def __repr__(self) -> str:
-        return f"Answer(refusal={self.refusal!r}, change={self.change!r})"  # results may be codes
+_ORIGIN_LIMIT = 255  # characters: longer than any address or host name
 
 
 @dataclass(frozen=True, slots=True)
 class _Method:
-    run: Callable[[dict[str, Any], Peer, Reading], Answer]
+    run: Callable[[Arguments, Peer, Reading], Answer]
     role: str | None  # None: whoever reaches the socket
     arguments: dict[str, type]
     required: frozenset[str] = frozenset()
     everywhere: bool = False  # the role for single accounts is not enough
+    locked_too: bool = False  # also while the keys are locked
 
 
 _LOAD_ARGUMENTS: dict[str, type] = {
@@ -89,36 +42,80 @@ _LOAD_ARGUMENTS: dict[str, type] = {
     "digits": int,
     "period": int,
     "replace": bool,
+    "successor": bool,
+    "deadline": int,
+    "cutover": bool,
+}
+_RESTORE_ARGUMENTS: dict[str, type] = {
+    "upload": str,
+    "offset": int,
+    "part": bytes,
+    "last": bool,
+    "replace": bool,
 }
 
 
 class Agent:
-    """The accounts and the rules, and what a request does with them.
-
-    `open_sealed` turns a sealed seed into a seed, or raises `BadSeal`.
-    """
+    """The accounts and the rules, and what a request does with them."""
 
     def __init__(
-        self, keyring: Keyring, rules: Access, open_sealed: Callable[[bytes], bytearray], started: Reading
+        self,
+        keyring: Keyring,
+        rules: Access,
+        throttle: Throttle,
+        watch: Watch,
+        *,
+        keys: Keys,
+        started: Reading,
     ) -> None:
         self.access = rules
         self.file_digests: dict[str, bytes] = {}  # of the file of seeds.d last applied for a name
         self._keyring = keyring
-        self._open_sealed = open_sealed
+        self._throttle = throttle
+        self._watch = watch
+        self._verifier = Verifier(keyring, throttle, watch)
+        self._admin = admin = Admin(keyring, self._verifier, watch, keys)
         self._started = started
         self._methods = {
             "generate": _Method(self._generate, access.GENERATE, {"account": str}),
             "verify": _Method(
-                self._verify, access.VERIFY, {"account": str, "code": str}, frozenset({"code"})
+                self._verify,
+                access.VERIFY,
+                {"account": str, "code": str, "origin": str},
+                frozenset({"code"}),
             ),
             # A sealed seed does not say whose it is: with the role for one account alone, everybody
             # else's, which are no secret, could be opened under that account's name.
             "load": _Method(
-                self._load, access.ADMIN, _LOAD_ARGUMENTS, frozenset({"sealed"}), everywhere=True
+                admin.load, access.ADMIN, _LOAD_ARGUMENTS, frozenset({"sealed"}), everywhere=True
             ),
-            "remove": _Method(self._remove, access.ADMIN, {"account": str}),
+            "remove": _Method(admin.remove, access.ADMIN, {"account": str}),
             "accounts": _Method(self._accounts, access.ADMIN, {}),
-            "status": _Method(self._status, None, {}),
+            "resync": _Method(
+                admin.resync,
+                access.ADMIN,
+                {"account": str, "first": str, "second": str},
+                frozenset({"first", "second"}),
+            ),
+            "clock_accept": _Method(admin.clock_accept, access.ADMIN, {}, everywhere=True),
+            "rotate": _Method(
+                admin.rotate, access.ADMIN, {"private": bytes}, frozenset({"private"}), everywhere=True
+            ),
+            "rotate_finish": _Method(admin.rotate_finish, access.ADMIN, {}, everywhere=True),
+            "recipients": _Method(admin.recipients, access.ADMIN, {}, everywhere=True),
+            "backup": _Method(admin.backup, access.ADMIN, {"to": bytes}, frozenset({"to"}), everywhere=True),
+            "restore": _Method(
+                admin.restore,
+                access.ADMIN,
+                _RESTORE_ARGUMENTS,
+                frozenset({"upload", "offset", "part"}),
+                everywhere=True,
+            ),
+            "lock": _Method(admin.lock, access.ADMIN, {}, everywhere=True, locked_too=True),
+            "unlock": _Method(
+                admin.unlock, access.ADMIN, {"passphrase": str}, everywhere=True, locked_too=True
+            ),
+            "status": _Method(self._status, None, {}, locked_too=True),
         }
 
     @property
@@ -136,17 +133,40 @@ class Agent:
             args = _checked(method, request.args)
             account = args.get("account")
             self._authorise(peer, method, args)
+            if self._keyring.locked and not method.locked_too:
+                raise Locked("the daemon is locked; unlock it with: pki2factl unlock")
             return replace(method.run(args, peer, reading), account=account)
         except Refusal as refusal:
             return Answer(refusal=refusal, account=account)
 
     def provision(self, name: str, sealed: bytes, file_digest: bytes, reading: Reading) -> Edit:
         """The edit that a file of `seeds.d` asks for. Raises `BadSeal`."""
-        account = self._sealed_account(name, sealed, Parameters())
-        return self._put(account, reading, file_digest)
+        return self._admin.provision(name, sealed, file_digest, reading)
 
-    def apply(self, edit: Edit) -> None:
+    def due(self, reading: Reading) -> list[Edit]:
+        """The edits that make permanent what the deadlines of successors did."""
+        return self._admin.due(reading)
+
+    def is_stale(self, name: str, code: str, reading: Reading) -> bool:
+        """True if a code that was wrong is that of a step near the window: for the log."""
+        return self._verifier.is_stale(name, code, reading)
+
+    def lock(self) -> None:
+        """Let no key and no code stay in memory."""
+        self._admin.close()
+
+    def apply(self, edit: Edit | ClockEdit | Restore) -> None:
         """Move memory, now that the edit is kept."""
+        if isinstance(edit, Restore):
+            for one in edit.edits:
+                self.apply(one)
+            self._keyring.raise_floors(edit.floors)
+            self._watch.spent.extend(edit.spent)
+            return
+        if isinstance(edit, ClockEdit):
+            self._keyring.lower(edit.wall)
+            self._watch.accept(edit.wall, edit.spent)
+            return
         accounts = self._keyring.accounts
         if edit.gone is not None:
             self._keyring.remember(edit.gone)
@@ -157,12 +177,16 @@ class Agent:
         if edit.file_digest is not None:
             self.file_digests[edit.account] = edit.file_digest
 
-    def unavailable_until(self, reading: Reading) -> int | None:
-        """The Unix time until which some account cannot verify, after a crash of the machine."""
-        floor = max(self._keyring.floors.values(), default=0)
-        return floor if floor > reading.wall else None
+    @property
+    def clock_accepted(self) -> int:
+        """How often the wall clock was accepted as it is, since the start."""
+        return self._watch.accepted
 
-    def _authorise(self, peer: Peer, method: _Method, args: dict[str, Any]) -> None:
+    def unavailable_until(self, reading: Reading) -> int | None:
+        """The Unix time until which some account cannot verify, None if all can."""
+        return self._verifier.unavailable_until(reading)
+
+    def _authorise(self, peer: Peer, method: _Method, args: Arguments) -> None:
         if method.role is None:
             return
         if method.everywhere:
@@ -175,91 +199,35 @@ class Agent:
             where = " for all accounts" if method.everywhere else ""
             raise Forbidden(f"this needs the role {method.role!r}{where}, which uid {peer.uid} does not have")
 
-    def _account(self, args: dict[str, Any]) -> Account:
-        account = self._keyring.accounts.get(args["account"])
-        if account is None:
-            raise NoSuchAccount(f"there is no account {args['account']!r}")
-        return account
-
-    def _generate(self, args: dict[str, Any], _peer: Peer, reading: Reading) -> Answer:
-        account = self._account(args)
+    def _generate(self, args: Arguments, _peer: Peer, reading: Reading) -> Answer:
+        account = self._keyring.account(args["account"]).in_force(reading.wall)[0]
         period = account.parameters.period
         step = otp.step_at(reading.wall, period)
-        code = self._keyring.codes(account, step)[otp.WINDOW]
+        code = self._keyring.current_code(account, step)
         return Answer({"code": code, "valid_for": otp.valid_for(reading.wall, period), "step": step})
 
-    def _verify(self, args: dict[str, Any], _peer: Peer, reading: Reading) -> Answer:
-        code = args["code"]
+    def _verify(self, args: Arguments, peer: Peer, reading: Reading) -> Answer:
+        code, name, origin = args["code"], args["account"], args.get("origin", "")
         if not otp.is_code(code):
             raise BadRequest("a code is 6 to 8 ASCII digits, as a string")
-        account = self._account(args)
-        period = account.parameters.period
-        floor = self._keyring.floors.get(period, 0)
-        if reading.wall < floor:
-            raise Unavailable(
-                "codes may have been used that are not on record, before the machine or the state was new",
-                otp.seconds_until(reading.wall, floor),
-            )
-        step = self._match(account, code, otp.step_at(reading.wall, period))
-        if step is None or step <= self._keyring.watermark(account):
-            return Answer(INVALID)
-        account.last_step = step
-        return Answer({"valid": True}, change=Spend(account.name, step, period, reading.wall))
+        if len(origin) > _ORIGIN_LIMIT:
+            raise BadRequest(f"an origin is at most {_ORIGIN_LIMIT} characters long")
+        if "origin" in args and not self.access.allows(peer, access.RELAY, name):
+            raise Forbidden(f"an origin needs the role {access.RELAY!r}, which uid {peer.uid} does not have")
+        if any(self.access.allows(peer, role, name) for role in (access.GENERATE, access.ADMIN)):
+            self._keyring.account(name)  # others cannot tell whether there is one
+        return self._verifier.verify(name, code, self.access.payer(peer.uid), origin, reading)
 
-    def _match(self, account: Account, code: str, step: int) -> int | None:
-        """The last of the steps that this code stands for, or None.
-
-        Every step of the window is compared, in constant time. Adjacent steps can share a code: all of
-        them are spent with it, also one that the window reaches only later.
-        """
-        matched = None
-        for offset, candidate in enumerate(self._keyring.codes(account, step), -otp.WINDOW):
-            if otp.equal(code, candidate):
-                matched = step + offset
-        if matched == step + otp.WINDOW:
-            while otp.equal(code, self._keyring.code(account, matched + 1)):
-                matched += 1
-        return matched
-
-    def _load(self, args: dict[str, Any], _peer: Peer, reading: Reading) -> Answer:
-        name = args["account"]
-        try:
-            parameters = Parameters(
-                **{key: args[key] for key in ("algorithm", "digits", "period") if key in args}
-            )
-        except ValueError as error:
-            raise BadRequest(str(error)) from None
-        account = self._sealed_account(name, args["sealed"], parameters)
-        current = self._keyring.accounts.get(name)
-        if current is not None and current.is_like(account):
-            return Answer({"account": name, "changed": False})
-        if current is not None and not args.get("replace", False):
-            raise AccountExists(f"account {name!r} has another seed or other parameters")
-        return Answer({"account": name, "changed": True}, change=self._put(account, reading))
-
-    def _remove(self, args: dict[str, Any], _peer: Peer, reading: Reading) -> Answer:
-        account = self._account(args)
-        edit = Edit(account.name, reading.wall, put=None, gone=account)
-        return Answer({"account": account.name}, change=edit)
-
-    def _accounts(self, _args: dict[str, Any], peer: Peer, _reading: Reading) -> Answer:
+    def _accounts(self, _args: Arguments, peer: Peer, reading: Reading) -> Answer:
         return Answer(
             [
-                {
-                    "account": account.name,
-                    "algorithm": account.parameters.algorithm,
-                    "digits": account.parameters.digits,
-                    "period": account.parameters.period,
-                    "last_used": None
-                    if account.last_step < 0
-                    else account.last_step * account.parameters.period,
-                }
-                for account in sorted(self._keyring.accounts.values(), key=lambda account: account.name)
-                if self.access.allows(peer, access.ADMIN, account.name)
+                _listed(account.settled(reading.wall))
+                for name, account in sorted(self._keyring.accounts.items())
+                if self.access.allows(peer, access.ADMIN, name)
             ]
         )
 
-    def _status(self, _args: dict[str, Any], _peer: Peer, reading: Reading) -> Answer:
+    def _status(self, _args: Arguments, _peer: Peer, reading: Reading) -> Answer:
         return Answer(
             {
                 "version": __version__,
@@ -267,31 +235,39 @@ class Agent:
                 "uptime": int(reading.boot - self._started.boot),
                 "ready": True,
                 "accounts": self.account_count,
+                "locked": self._keyring.locked,
+                "throttling": self._throttle.enabled,
+                "clock": "synchronised" if self._watch.synchronised else "unknown",
+                "clock_behind": int(self._watch.behind(reading.wall)),
                 "unavailable_until": self.unavailable_until(reading),
             }
         )
 
-    def _sealed_account(self, name: str, sealed: bytes, parameters: Parameters) -> Account:
-        seed = self._open_sealed(sealed)
-        try:
-            return self._keyring.seal(name, seed, parameters)
-        finally:
-            wipe(seed)
 
-    def _put(self, account: Account, reading: Reading, file_digest: bytes | None = None) -> Edit:
-        current = self._keyring.accounts.get(account.name)
-        if current is not None and current.is_like(account):
-            account = current  # the same seed: the live account stays, and nothing is taken away
-        gone = None if account is current else current
-        return Edit(account.name, reading.wall, account, gone, file_digest)
+def _listed(account: Account) -> dict[str, Any]:
+    """What administrators see of it."""
+    successor = account.successor
+    return {
+        "account": account.name,
+        **_parameters(account),
+        "last_used": account.last_used,
+        "offset": account.offset,
+        "drift": account.drifts,
+        "successor": successor
+        and {
+            **_parameters(successor.account),
+            "deadline": successor.deadline,
+            "cutover": successor.cutover,
+        },
+    }
 
 
-def is_name(text: str) -> bool:
-    """True for what may name an account."""
-    return _NAME.fullmatch(text) is not None
+def _parameters(account: Account) -> dict[str, Any]:
+    of = account.parameters
+    return {"algorithm": of.algorithm, "digits": of.digits, "period": of.period}
 
 
-def _checked(method: _Method, given: dict[str, Any] | None) -> dict[str, Any]:
+def _checked(method: _Method, given: Arguments | None) -> Arguments:
     """The arguments, with the account filled in. Raises `BadRequest`."""
     if given is None:
         raise BadRequest("the arguments are one map of distinct names to scalars")

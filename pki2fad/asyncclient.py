@@ -73,10 +73,23 @@ class AsyncClient:
         digits: int = 6,
         period: int = 30,
         replace: bool = False,
+        successor: bool = False,
+        deadline: int | None = None,
+        cutover: bool = False,
     ) -> bool:
         """Load a sealed seed (as bytes, not base64); False if the account was just so already."""
         return await self._call(
-            calls.load(sealed, account, algorithm=algorithm, digits=digits, period=period, replace=replace)
+            calls.load(
+                sealed,
+                account,
+                algorithm=algorithm,
+                digits=digits,
+                period=period,
+                replace=replace,
+                successor=successor,
+                deadline=deadline,
+                cutover=cutover,
+            )
         )
 
     async def remove(self, account: str = "default") -> None:
@@ -86,6 +99,48 @@ class AsyncClient:
     async def accounts(self) -> list[Account]:
         """All accounts that the caller administers, by name."""
         return await self._call(calls.accounts())
+
+    async def resync(self, first: str, second: str, account: str = "default") -> int:
+        """Follow a prover whose clock is off, by two codes that it shows one after the other."""
+        return await self._call(calls.resync(first, second, account))
+
+    async def lock(self) -> None:
+        """Let neither keys nor codes stay in the daemon's memory, until `unlock`."""
+        await self._call(calls.lock())
+
+    async def unlock(self, passphrase: str | None = None) -> None:
+        """Take the keys into memory again; raises `Locked` where a passphrase is needed."""
+        await self._call(calls.unlock(passphrase))
+
+    async def rotate(self, private: bytes) -> str:
+        """Take up another host key (an unprotected PEM) beside the one in use; returns its fingerprint."""
+        return await self._call(calls.rotate(private))
+
+    async def rotate_finish(self) -> list[str]:
+        """Let the host key that was taken up last alone open the state; returns whose slots were dropped."""
+        return await self._call(calls.rotate_finish())
+
+    async def recipients(self) -> list[dict[str, Any]]:
+        """The host keys that can open the state: `fingerprint` and whether it is `current`."""
+        return await self._call(calls.recipients())
+
+    async def backup(self, to: bytes) -> bytes:
+        """All accounts as they are now, sealed to the RSA keys in `to`: PEM, one after the other."""
+        return await self._call(calls.backup(to))
+
+    async def restore(self, data: bytes, *, replace: bool = False) -> dict[str, Any]:
+        """Bring the accounts of a backup back; PROTOCOL.md says what that does and answers.
+
+        It is sent in parts, and `timeout` bounds each of them.
+        """
+        restored: dict[str, Any] = {}
+        for call in calls.restore(data, replace=replace):
+            restored = await self._call(call)
+        return restored
+
+    async def clock_accept(self) -> dict[str, Any]:
+        """Say that the daemon's clock is right now; PROTOCOL.md says what is in the answer."""
+        return await self._call(calls.clock_accept())
 
     async def status(self) -> dict[str, Any]:
         """What anybody may know of the daemon; PROTOCOL.md says what is in it."""

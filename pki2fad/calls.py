@@ -3,6 +3,7 @@
 This module is on the client's path.
 """
 
+import os
 import socket
 
 from pki2fad import paths, wire
@@ -10,7 +11,7 @@ from pki2fad.errors import REFUSALS, BadRequest, Internal, NotReachable, Protoco
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from typing import Any, TypeVar
 
     T = TypeVar("T")
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 DEFAULT_TIMEOUT = 5.0  # seconds for one call; the daemon answers in far less than a millisecond
 READ_SIZE = 64 * 1024
 
-_ACCOUNT_FIELDS = ("account", "algorithm", "digits", "period", "last_used")
+_ACCOUNT_FIELDS = ("account", "algorithm", "digits", "period", "last_used", "offset", "drift", "successor")
 
 
 class Code:
@@ -39,14 +40,28 @@ class Code:
 class Account:
     """What the daemon says of an account."""
 
-    __slots__ = ("account", "algorithm", "digits", "last_used", "period")
+    __slots__ = _ACCOUNT_FIELDS
 
-    def __init__(self, account: str, algorithm: str, digits: int, period: int, last_used: int | None) -> None:
+    def __init__(
+        self,
+        account: str,
+        algorithm: str,
+        digits: int,
+        period: int,
+        last_used: int | None,
+        *,
+        offset: int,
+        drift: "list[int]",
+        successor: "dict[str, Any] | None",
+    ) -> None:
         self.account = account
         self.algorithm = algorithm  # SHA1, SHA256 or SHA512
         self.digits = digits
         self.period = period  # seconds
         self.last_used = last_used  # Unix time at which the last accepted step began, None if none was
+        self.offset = offset  # steps by which the prover is ahead, as `resync` found
+        self.drift = drift  # steps by which it was ahead at its last acceptances, the latest last
+        self.successor = successor  # algorithm, digits, period, deadline (Unix time or None) and cutover
 
     def __repr__(self) -> str:
         return f"Account({self.account!r})"
@@ -67,10 +82,19 @@ def verify(code: str, account: str) -> "Call[bool]":
 
 
 def load(
-    sealed: bytes, account: str, *, algorithm: str, digits: int, period: int, replace: bool
+    sealed: bytes,
+    account: str,
+    *,
+    algorithm: str,
+    digits: int,
+    period: int,
+    replace: bool,
+    successor: bool,
+    deadline: int | None,
+    cutover: bool,
 ) -> "Call[bool]":
     """Load a sealed seed."""
-    arguments = {
+    arguments: dict[str, Any] = {
         "account": account,
         "sealed": sealed,
         "algorithm": algorithm,
@@ -78,6 +102,12 @@ def load(
         "period": period,
         "replace": replace,
     }
+    if successor:
+        arguments["successor"] = True
+    if deadline is not None:
+        arguments["deadline"] = deadline
+    if cutover:
+        arguments["cutover"] = True
     return ("load", arguments, lambda result: result["changed"] is True)
 
 
@@ -88,7 +118,66 @@ def remove(account: str) -> "Call[None]":
 
 def accounts() -> "Call[list[Account]]":
     """All accounts that the caller administers."""
-    return ("accounts", {}, lambda rows: [Account(*(row[name] for name in _ACCOUNT_FIELDS)) for row in rows])
+    return (
+        "accounts",
+        {},
+        lambda rows: [Account(**{name: row[name] for name in _ACCOUNT_FIELDS}) for row in rows],
+    )
+
+
+def resync(first: str, second: str, account: str) -> "Call[int]":
+    """Follow a prover whose clock is off."""
+    arguments = {"account": account, "first": first, "second": second}
+    return ("resync", arguments, lambda result: int(result["offset"]))
+
+
+def lock() -> "Call[None]":
+    """Let no key stay in the daemon's memory."""
+    return ("lock", {}, lambda _: None)
+
+
+def unlock(passphrase: str | None) -> "Call[None]":
+    """Take the keys into the daemon's memory."""
+    return ("unlock", {} if passphrase is None else {"passphrase": passphrase}, lambda _: None)
+
+
+def rotate(private: bytes) -> "Call[str]":
+    """Take up another host key."""
+    return ("rotate", {"private": private}, lambda result: str(result["fingerprint"]))
+
+
+def rotate_finish() -> "Call[list[str]]":
+    """Let the new host key alone open the state."""
+    return ("rotate_finish", {}, lambda result: [*result["dropped"]])
+
+
+def recipients() -> "Call[list[dict[str, Any]]]":
+    """Who can open the state."""
+    return ("recipients", {}, lambda rows: [{**row} for row in rows])
+
+
+def backup(to: bytes) -> "Call[bytes]":
+    """All accounts, sealed to these public keys."""
+    return ("backup", {"to": to}, lambda result: bytes(result["backup"]))
+
+
+def restore(data: bytes, *, replace: bool) -> "Iterator[Call[dict[str, Any]]]":
+    """Bring a backup back, in parts: the result is that of the last call."""
+    upload, size = os.urandom(16).hex(), wire.PART_LIMIT
+    for offset in range(0, max(1, len(data)), size):
+        arguments = {
+            "upload": upload,
+            "offset": offset,
+            "part": data[offset : offset + size],
+            "last": offset + size >= len(data),
+            "replace": replace,
+        }
+        yield ("restore", arguments, lambda result: {**result})
+
+
+def clock_accept() -> "Call[dict[str, Any]]":
+    """Say that the clock is right now."""
+    return ("clock_accept", {}, lambda result: {**result})
 
 
 def status() -> "Call[dict[str, Any]]":

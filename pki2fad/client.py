@@ -103,10 +103,28 @@ class Client:
         digits: int = 6,
         period: int = 30,
         replace: bool = False,
+        successor: bool = False,
+        deadline: int | None = None,
+        cutover: bool = False,
     ) -> bool:
-        """Load a sealed seed (as bytes, not base64); False if the account was just so already."""
+        """Load a sealed seed (as bytes, not base64); False if the account was just so already.
+
+        A `successor` gets into the account's place when the first of its codes is accepted, and the old
+        seed is good until then. At `deadline`, a Unix time, the successor is dropped, or with `cutover`
+        the old seed.
+        """
         return self._call(
-            calls.load(sealed, account, algorithm=algorithm, digits=digits, period=period, replace=replace)
+            calls.load(
+                sealed,
+                account,
+                algorithm=algorithm,
+                digits=digits,
+                period=period,
+                replace=replace,
+                successor=successor,
+                deadline=deadline,
+                cutover=cutover,
+            )
         )
 
     def remove(self, account: str = "default") -> None:
@@ -116,6 +134,51 @@ class Client:
     def accounts(self) -> list[Account]:
         """All accounts that the caller administers, by name."""
         return self._call(calls.accounts())
+
+    def resync(self, first: str, second: str, account: str = "default") -> int:
+        """Follow a prover whose clock is off, by two codes that it shows one after the other.
+
+        Returns by how many steps it is ahead. RFC 6238 section 6.
+        """
+        return self._call(calls.resync(first, second, account))
+
+    def lock(self) -> None:
+        """Let neither keys nor codes stay in the daemon's memory, until `unlock`."""
+        self._call(calls.lock())
+
+    def unlock(self, passphrase: str | None = None) -> None:
+        """Take the keys into memory again; raises `Locked` where a passphrase is needed."""
+        self._call(calls.unlock(passphrase))
+
+    def rotate(self, private: bytes) -> str:
+        """Take up another host key (an unprotected PEM) beside the one in use; returns its fingerprint."""
+        return self._call(calls.rotate(private))
+
+    def rotate_finish(self) -> list[str]:
+        """Let the host key that was taken up last alone open the state; returns whose slots were dropped."""
+        return self._call(calls.rotate_finish())
+
+    def recipients(self) -> "list[dict[str, Any]]":
+        """The host keys that can open the state: `fingerprint` and whether it is `current`."""
+        return self._call(calls.recipients())
+
+    def backup(self, to: bytes) -> bytes:
+        """All accounts as they are now, sealed to the RSA keys in `to`: PEM, one after the other."""
+        return self._call(calls.backup(to))
+
+    def restore(self, data: bytes, *, replace: bool = False) -> "dict[str, Any]":
+        """Bring the accounts of a backup back; PROTOCOL.md says what that does and answers.
+
+        It is sent in parts, and `timeout` bounds each of them.
+        """
+        restored: dict[str, Any] = {}
+        for call in calls.restore(data, replace=replace):
+            restored = self._call(call)
+        return restored
+
+    def clock_accept(self) -> "dict[str, Any]":
+        """Say that the daemon's clock is right now; PROTOCOL.md says what is in the answer."""
+        return self._call(calls.clock_accept())
 
     def status(self) -> "dict[str, Any]":
         """What anybody may know of the daemon; PROTOCOL.md says what is in it."""

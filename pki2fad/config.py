@@ -8,8 +8,9 @@ from typing import Any
 
 from pki2fad import access, files, paths
 from pki2fad.access import Rule
-from pki2fad.agent import DEFAULT_ACCOUNT, is_name
+from pki2fad.agent import DEFAULT_ACCOUNT
 from pki2fad.errors import ConfigError
+from pki2fad.keyring import is_name
 
 PATH_SETTINGS = ("config_dir", "state_dir", "log_dir", "socket", "key")
 
@@ -33,6 +34,20 @@ class ServerConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class ThrottleConfig:
+    """Whether failures are counted and bounded; `enabled = false` is for benchmarks alone."""
+
+    enabled: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class LockConfig:
+    """When the daemon locks by itself."""
+
+    idle: int = 0  # seconds without a request; 0: never
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """Every setting of the daemon; all paths are absolute."""
 
@@ -45,6 +60,8 @@ class Config:
     access: tuple[Rule, ...]
     minute_log: MinuteLogConfig
     server: ServerConfig
+    throttle: ThrottleConfig
+    lock: LockConfig
 
     @property
     def seeds_dir(self) -> str:
@@ -90,6 +107,8 @@ def load(file: str | None, given: Mapping[str, str | None]) -> Config:
         access=tuple(_rule(entry) for entry in table.take_tables("access")),
         minute_log=_minute_log(table.take_table("minute_log"), log_dir),
         server=_server(table.take_table("server")),
+        throttle=_throttle(table.take_table("throttle")),
+        lock=_lock(table.take_table("lock")),
     )
     table.refuse_rest()
     return config
@@ -204,3 +223,17 @@ def _server(table: _Table) -> ServerConfig:
             caps[key] = cap
     table.refuse_rest()
     return ServerConfig(**caps)
+
+
+def _throttle(table: _Table) -> ThrottleConfig:
+    enabled: bool | None = table.take("enabled", bool, "true or false")
+    table.refuse_rest()
+    return ThrottleConfig(enabled is not False)
+
+
+def _lock(table: _Table) -> LockConfig:
+    expected = "a whole number of seconds, 0 for never"
+    idle = table.take("idle", int, expected)
+    table.check(idle is None or 0 <= idle <= 10**9, "idle", expected)
+    table.refuse_rest()
+    return LockConfig(idle or 0)

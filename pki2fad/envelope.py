@@ -9,6 +9,7 @@ import base64
 import binascii
 import contextlib
 import hashlib
+import hmac
 import os
 import re
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from pki2fad.errors import BadSeal, UnusableKey
+from pki2fad.errors import BadSeal, ProtectedKey, UnusableKey, WrongPassphrase
 from pki2fad.memory import LockedPage, wipe
 
 PrivateKey = rsa.RSAPrivateKey
@@ -31,6 +32,7 @@ SEED_BYTES = 32  # what issuers in use make
 
 _SEED_TEXT = re.compile(rb"(?:[0-9a-f]{2}){16,64}")
 _MASTER_LABEL = b"pki2fad master key"
+_DIGEST_KEY = b"pki2fad digest key"
 _MASTER_BYTES = 32
 _NONCE_BYTES = 12
 _OAEP_OVERHEAD = 66  # two SHA-256 digests and two bytes
@@ -44,10 +46,12 @@ def generate_key(bits: int = DEFAULT_BITS) -> PrivateKey:
     return rsa.generate_private_key(65537, bits)
 
 
-def private_pem(key: PrivateKey) -> bytes:
-    """PKCS#8 PEM, not encrypted: the file's mode protects it."""
+def private_pem(key: PrivateKey, passphrase: bytes | None = None) -> bytes:
+    """PKCS#8 PEM; without a passphrase the file's mode alone protects it."""
     return key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.BestAvailableEncryption(passphrase) if passphrase else serialization.NoEncryption(),
     )
 
 
@@ -56,8 +60,11 @@ def public_pem(key: PublicKey) -> bytes:
     return key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
 
 
-def load_private(pem: bytes, path: str) -> PrivateKey:
+def load_private(pem: bytes, path: str, passphrase: bytes | None = None) -> PrivateKey:
     """The RSA private key in a PEM file; `path` is for the message of `UnusableKey`.
+
+    Raises `ProtectedKey` where a passphrase is needed, and `WrongPassphrase`. One that is given for a key
+    that needs none is left alone.
 
     The key's own consistency is not checked: that takes a quarter of a second, and only its owner
     can write the file.
@@ -66,19 +73,26 @@ def load_private(pem: bytes, path: str) -> PrivateKey:
     if b"PRIVATE KEY-----" not in pem:
         what = "a public key" if b"PUBLIC KEY-----" in pem else "no private key"
         raise UnusableKey(f"{path} is {what}; the private key is needed here")
+    protected = is_protected(pem)
+    if protected and passphrase is None:
+        raise ProtectedKey(f"{path} is protected by a passphrase")
     try:
-        key = serialization.load_pem_private_key(pem, None, unsafe_skip_rsa_key_validation=True)
-    except TypeError:
-        raise UnusableKey(
-            f"{path} is protected by a passphrase, and unlocking is not supported yet; write an"
-            f" unprotected copy with: openssl pkey -in {path} -out NEW.pem"
-        ) from None
+        key = serialization.load_pem_private_key(
+            pem, passphrase if protected else None, unsafe_skip_rsa_key_validation=True
+        )
     except Exception:  # OpenSSL's reasons help nobody, and may differ by content
+        if protected:
+            raise WrongPassphrase(f"the passphrase does not open {path}, or it is damaged") from None
         raise UnusableKey(f"{path} is damaged: no private key can be read from it") from None
     if not isinstance(key, rsa.RSAPrivateKey):
         raise UnusableKey(f"{path} is not an RSA key")
     _check_size(key.key_size, path)
     return key
+
+
+def is_protected(pem: bytes) -> bool:
+    """True if a private key's PEM is protected by a passphrase: PKCS#8, or what OpenSSL wrote before it."""
+    return b"-----BEGIN ENCRYPTED PRIVATE KEY-----" in pem or b"Proc-Type: 4,ENCRYPTED" in pem
 
 
 def load_public(pem: bytes, path: str) -> PublicKey:
@@ -94,6 +108,12 @@ def load_public(pem: bytes, path: str) -> PublicKey:
         raise UnusableKey(f"{path} is not an RSA key")
     _check_size(key.key_size, path)
     return key
+
+
+def load_publics(pem: bytes, path: str) -> list[PublicKey]:
+    """The RSA public keys, at least one, that stand one after the other in a PEM text."""
+    texts = re.findall(rb".+?(?:-----END [A-Z ]+-----\s*|\Z)", pem, re.DOTALL)
+    return [load_public(text, path) for text in texts or [pem]]
 
 
 def _check_pem(pem: bytes, path: str) -> None:
@@ -206,6 +226,9 @@ class MasterKey:
         self._page = LockedPage()
         self._key = self._page.buffer[:_MASTER_BYTES]
         self._key[:] = os.urandom(_MASTER_BYTES) if key is None else key
+        # Digests outlive the master key: what they were keyed with first goes on to the next one.
+        self._digest_key = self._page.buffer[_MASTER_BYTES : 2 * _MASTER_BYTES]
+        self._digest_key[:] = self._key
 
     @classmethod
     def unwrap(cls, private: PrivateKey, wrapped: bytes) -> "MasterKey":
@@ -219,6 +242,23 @@ class MasterKey:
         """The master key, sealed to a host's key."""
         return public.encrypt(bytes(self._key), _oaep(_MASTER_LABEL))
 
+    def is_same(self, other: "MasterKey") -> bool:
+        """True if both are the same key."""
+        return hmac.compare_digest(self._key, other._key)  # noqa: SLF001 - of this class
+
+    def adopt_digests(self, earlier: "MasterKey") -> None:
+        """Make the digests that an earlier master key made."""
+        self._digest_key[:] = earlier._digest_key  # noqa: SLF001 - of this class
+
+    def sealed_digest_key(self) -> bytes:
+        """What the digests are keyed with, sealed under the master key."""
+        return self._seal(self._digest_key, _DIGEST_KEY)
+
+    def open_digest_key(self, sealed: bytes) -> None:
+        """Take up what `sealed_digest_key` gave. Raises `BadSeal`."""
+        with self.opened(sealed, _DIGEST_KEY) as key:
+            self._digest_key[:] = key
+
     @property
     def locked(self) -> bool:
         """False where the system granted no memory that cannot be swapped."""
@@ -226,8 +266,11 @@ class MasterKey:
 
     def seal(self, seed: bytearray, associated: bytes) -> bytes:
         """Nonce and ciphertext of a seed, bound to `associated`."""
+        return self._seal(seed, associated)
+
+    def _seal(self, data: bytearray | memoryview, associated: bytes) -> bytes:
         nonce = os.urandom(_NONCE_BYTES)
-        return nonce + AESGCM(self._key).encrypt(nonce, seed, associated)
+        return nonce + AESGCM(self._key).encrypt(nonce, data, associated)
 
     @contextlib.contextmanager
     def opened(self, sealed: bytes, associated: bytes) -> Iterator[bytearray]:
@@ -249,7 +292,7 @@ class MasterKey:
 
     def digest(self, seed: bytearray, associated: bytes) -> bytes:
         """16 bytes by which the same seed is known again, and which say nothing without the key."""
-        keyed = hashlib.blake2b(digest_size=16, key=self._key, person=b"pki2fad seed")
+        keyed = hashlib.blake2b(digest_size=16, key=self._digest_key, person=b"pki2fad seed")
         keyed.update(len(associated).to_bytes(4, "big") + associated)
         keyed.update(seed)
         return keyed.digest()
@@ -257,4 +300,5 @@ class MasterKey:
     def close(self) -> None:
         """Wipe it."""
         self._key.release()
+        self._digest_key.release()
         self._page.close()

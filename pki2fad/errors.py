@@ -134,6 +134,14 @@ class UnusableKey(Pki2fadError):
     """A key file is not what is needed: not PEM, not RSA, too small, protected, readable by others."""
 
 
+class ProtectedKey(UnusableKey):
+    """A private key is protected by a passphrase, and none was given."""
+
+
+class WrongPassphrase(UnusableKey):
+    """The passphrase given does not open a private key."""
+
+
 class UnusableState(Pki2fadError):
     """The state file is damaged, of a newer version, sealed to another key, or cannot be written."""
 

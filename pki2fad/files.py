@@ -74,6 +74,22 @@ def replace(path: str, data: bytes, mode: int, expected: os.stat_result | None =
         os.rename(temporary, path)
 
 
+def take_place(new: str, path: str, old: str) -> None:
+    """Rename `new` to `path`; what was there is called `old` then. Raises `UnusablePath`.
+
+    There is a file of the name `path` at every moment. Again after an interruption it does the rest.
+    """
+    try:
+        if os.path.lexists(old) and not os.path.samefile(old, path):
+            shred(old, os.lstat(old))
+        with contextlib.suppress(FileExistsError):
+            os.link(path, old, follow_symlinks=False)
+        os.rename(new, path)
+        sync_directory(os.path.dirname(os.path.abspath(path)))
+    except OSError as error:
+        raise UnusablePath(f"cannot put {new} in the place of {path}: {error.strerror}") from None
+
+
 @contextlib.contextmanager
 def _temporary(path: str, data: bytes, mode: int) -> Iterator[str]:
     """A synced temporary file beside `path`; gone afterwards, and the directory synced."""
@@ -107,12 +123,14 @@ def sync_directory(path: str) -> None:
         os.close(descriptor)
 
 
-def read(path: str) -> bytes:
-    """The content of a regular file of at most a megabyte. Raises `UnusablePath`."""
-    return read_with_status(path)[0]
+def read(path: str, limit: int = _READ_LIMIT) -> bytes:
+    """The content of a regular file of at most a megabyte, or `limit` bytes. Raises `UnusablePath`."""
+    return read_with_status(path, limit=limit)[0]
 
 
-def read_with_status(path: str, *, follow_links: bool = True) -> tuple[bytes, os.stat_result]:
+def read_with_status(
+    path: str, *, follow_links: bool = True, limit: int = _READ_LIMIT
+) -> tuple[bytes, os.stat_result]:
     """The content of a regular file, and the status of just the file that was read."""
     flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | (0 if follow_links else os.O_NOFOLLOW)
     try:
@@ -122,13 +140,14 @@ def read_with_status(path: str, *, follow_links: bool = True) -> tuple[bytes, os
             if not stat.S_ISREG(status.st_mode):
                 raise UnusablePath(f"{path} is not a regular file")
             with open(descriptor, "rb", closefd=False) as file:
-                data = file.read(_READ_LIMIT + 1)
+                data = file.read(limit + 1)
         finally:
             os.close(descriptor)
     except OSError as error:
         raise UnusablePath(f"cannot read {path}: {reason(error, path)}") from None
-    if len(data) > _READ_LIMIT:
-        raise UnusablePath(f"{path} is larger than a megabyte; it cannot be what is expected there")
+    if len(data) > limit:
+        much = "a megabyte" if limit == _READ_LIMIT else f"{limit} bytes"
+        raise UnusablePath(f"{path} is larger than {much}; it cannot be what is expected there")
     return data, status
 
 

@@ -1,37 +1,152 @@
 """Accounts in memory: parameters, sealed seeds, live watermarks, the codes of the current steps."""
 
+import re
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from pki2fad import otp
+from pki2fad.errors import BadSeal, Locked, NoSuchAccount
 from pki2fad.memory import wipe
 from pki2fad.otp import Parameters
+from pki2fad.throttle import NO_TALLY, Tally
 
-if TYPE_CHECKING:  # the service passes one in: nothing here depends on cryptography
+if TYPE_CHECKING:
+    # The service passes one in: nothing here depends on cryptography
     from pki2fad.envelope import MasterKey
+    from pki2fad.successor import Successor
+
+
+# Account names become file names, and PAM brings them from the network.
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._@-]{0,63}", re.ASCII)
+
+DRIFTS = 8  # acceptances whose drift is remembered
+
+_DECOYS = 1024  # names that are asked for and do not exist, of which the codes are kept
 
 
 class Account:
-    """One account; only its watermark and the codes kept for a step ever change."""
+    """One account, or the seed that is to succeed to it.
 
-    __slots__ = ("codes", "digest", "last_step", "name", "parameters", "sealed", "step")
+    Only its watermark, tally, drift and the codes kept for a step ever change.
+    """
+
+    __slots__ = (
+        "codes",
+        "digest",
+        "drift",
+        "last_step",
+        "name",
+        "offset",
+        "parameters",
+        "sealed",
+        "step",
+        "successor",
+        "tally",
+    )
 
     def __init__(
-        self, name: str, parameters: Parameters, sealed: bytes, digest: bytes, last_step: int
+        self,
+        name: str,
+        parameters: Parameters,
+        sealed: bytes,
+        digest: bytes,
+        last_step: int,
+        *,
+        tally: Tally = NO_TALLY,
+        offset: int = 0,
+        drift: bytes = b"",
+        successor: "Successor | None" = None,
     ) -> None:
         self.name = name
         self.parameters = parameters
         self.sealed = sealed  # under the master key
         self.digest = digest  # the same for all accounts whose codes are made by the same HMACs
         self.last_step = last_step  # the watermark: the last accepted step, -1 for none
+        self.tally = tally
+        self.offset = offset  # steps by which the prover is ahead: the middle of its window
+        self.drift = drift  # a signed byte for each of the last acceptances: steps from now
         self.step = -1  # the step in the middle of the codes that are kept
         self.codes: tuple[str, ...] = ()
+        self.successor = successor
+
+    @property
+    def seeds(self) -> "tuple[Account, ...]":
+        """The account's own seed, and its successor's if there is one."""
+        return (self,) if self.successor is None else (self, self.successor.account)
+
+    def in_force(self, wall: float) -> "tuple[Account, ...]":
+        """The seeds whose codes count at this time; those of the first are generated."""
+        if self.successor is None or not self.successor.is_due(wall):
+            return self.seeds
+        return self.seeds[1:] if self.successor.cutover else self.seeds[:1]
+
+    def settled(self, wall: float) -> "Account":
+        """What its successor's deadline leaves of it: itself, where that has not come."""
+        if self.successor is None or not self.successor.is_due(wall):
+            return self
+        return self.promoted() if self.successor.cutover else self.with_successor(None)
+
+    def promoted(self) -> "Account":
+        """Its successor in its place; who guesses gets no new budget by that."""
+        assert self.successor is not None
+        new = self.successor.account.with_successor(None)
+        new.tally = self.tally
+        return new
+
+    def with_successor(self, successor: "Successor | None") -> "Account":
+        """The same account with another successor, or none."""
+        copy = self.moved(self.offset, self.last_step)
+        copy.successor = successor
+        return copy
 
     def is_like(self, other: "Account") -> bool:
         """True if both have the same seed and parameters."""
         return self.digest == other.digest and self.parameters == other.parameters
 
+    def moved(self, offset: int, last_step: int) -> "Account":
+        """The same account with another middle of its window, and its watermark raised."""
+        return Account(
+            self.name,
+            self.parameters,
+            self.sealed,
+            self.digest,
+            max(self.last_step, last_step),
+            tally=self.tally,
+            offset=offset,
+            drift=self.drift,
+            successor=self.successor,
+        )
+
+    @property
+    def last_used(self) -> int | None:
+        """The Unix time at which the last accepted step began; None if none was."""
+        return None if self.last_step < 0 else self.last_step * self.parameters.period
+
+    @property
+    def drifts(self) -> list[int]:
+        """By how many steps the prover was ahead at its last acceptances, the latest last."""
+        return _drifts(self.drift)
+
+    def drifted(self, steps: int) -> bytes:
+        """The drift with one more acceptance, of a code so many steps ahead."""
+        return (self.drift + steps.to_bytes(1, signed=True))[-DRIFTS:]
+
     def __repr__(self) -> str:
         return f"Account({self.name!r}, {self.parameters!r}, last_step={self.last_step})"
+
+
+Sealed = dict[str, bytes]  # seeds under a master key, by the account's name
+Gone = tuple[int, int]  # the watermark and the period of a seed that is gone
+NEVER: Gone = (-1, 0)
+
+
+def reach(offset: int, drift: bytes) -> int:
+    """By how many steps the middle of the window may have been ahead of late, with another offset too."""
+    return max([offset, *(steps - otp.WINDOW for steps in _drifts(drift))])
+
+
+def _drifts(drift: bytes) -> list[int]:
+    return [int.from_bytes(drift[i : i + 1], signed=True) for i in range(len(drift))]
 
 
 class Keyring:
@@ -41,35 +156,146 @@ class Keyring:
     good (design: durability). The service fills it from the store.
     """
 
-    def __init__(self, master: "MasterKey") -> None:
-        self._master = master
+    def __init__(self, master: "MasterKey | None" = None) -> None:
+        self._unlocked = master
         self.accounts: dict[str, Account] = {}
-        self.gone: dict[bytes, int] = {}
+        self.gone: dict[bytes, Gone] = {}
         self.floors: dict[int, int] = {}
+        self._decoys: dict[str, Account] = {}
+
+    @property
+    def locked(self) -> bool:
+        """True while there is no master key, and so no code can be made."""
+        return self._unlocked is None
+
+    def unlock(self, master: "MasterKey") -> None:
+        """Use this master key. Raises `BadSeal`, with the name of the account whose seed does not open."""
+        self.lock()
+        self._unlocked = master
+        for account in self._seeds():
+            try:
+                self.check(account)
+            except BadSeal as error:
+                raise BadSeal(f"account {account.name!r}: {error}") from None
+
+    def all_resealed(self, master: "MasterKey") -> "tuple[Sealed, Sealed]":
+        """Every seed sealed under another master key: of accounts, and of their successors."""
+        accounts = list(self.accounts.values())
+        successors = [account.successor.account for account in accounts if account.successor is not None]
+        return (
+            {account.name: self.resealed(account, master) for account in accounts},
+            {account.name: self.resealed(account, master) for account in successors},
+        )
+
+    def rotate(self, master: "MasterKey", accounts: "Sealed", successors: "Sealed") -> None:
+        """Use this master key from now on, with what `all_resealed` gave for it."""
+        for name, sealed in accounts.items():
+            self.accounts[name].sealed = sealed
+        for name, sealed in successors.items():
+            successor = self.accounts[name].successor
+            assert successor is not None
+            successor.account.sealed = sealed
+        self.master.close()
+        self._unlocked = master
+        self._decoys.clear()
+
+    def lock(self) -> None:
+        """Wipe the master key, and let go of all codes."""
+        if self._unlocked is not None:
+            self._unlocked.close()
+            self._unlocked = None
+        for account in self._seeds():
+            account.codes = ()
+        self._decoys.clear()
+
+    @property
+    def master(self) -> "MasterKey":
+        """The master key. Raises `Locked`."""
+        if self._unlocked is None:
+            raise Locked("the daemon is locked; unlock it with: pki2factl unlock")
+        return self._unlocked
+
+    def account(self, name: str) -> Account:
+        """The account of that name. Raises `NoSuchAccount`."""
+        account = self.accounts.get(name)
+        if account is None:
+            raise NoSuchAccount(f"there is no account {name!r}")
+        return account
 
     def seal(self, name: str, seed: bytearray, parameters: Parameters) -> Account:
         """An account for this seed, not yet in the keyring, that takes up the seed's watermark."""
         digest = self._digest(seed, parameters)
         current = self.accounts.get(name)
-        live = current.last_step if current is not None and current.digest == digest else -1
-        last_step = max(live, self.gone.get(digest, -1))
-        sealed = self._master.seal(seed, _associated(name, parameters))
-        return Account(name, parameters, sealed, digest, last_step)
+        known = () if current is None else current.seeds
+        live = next((one for one in known if one.digest == digest), None)
+        last_step = max(live.last_step if live else -1, self.gone.get(digest, NEVER)[0])
+        sealed = self.master.seal(seed, _associated(name, parameters))
+        return Account(name, parameters, sealed, digest, last_step, offset=live.offset if live else 0)
+
+    def resealed(self, account: Account, master: "MasterKey") -> bytes:
+        """The account's seed, sealed under another master key, for `sealed_elsewhere`."""
+        associated = _associated(account.name, account.parameters)
+        with self.master.opened(account.sealed, associated) as seed:
+            return master.seal(seed, associated)
+
+    def sealed_elsewhere(
+        self, name: str, sealed: bytes, parameters: Parameters, master: "MasterKey"
+    ) -> Account:
+        """What `seal` makes of a seed that is sealed under another master key. Raises `BadSeal`."""
+        with master.opened(sealed, _associated(name, parameters)) as seed:
+            return self.seal(name, seed, parameters)
 
     def remember(self, account: Account) -> None:
-        """Keep the watermark of a seed that is taken away, for when it comes back."""
-        self.gone[account.digest] = max(account.last_step, self.gone.get(account.digest, -1))
+        """Keep the watermarks of seeds that are taken away, for when they come back."""
+        for seed in account.seeds:
+            known, _ = self.gone.get(seed.digest, NEVER)
+            self.gone[seed.digest] = max(seed.last_step, known), seed.parameters.period
+
+    def decoy(self, name: str) -> Account:
+        """What stands for an account that does not exist, so that it costs the same work."""
+        decoy = self._decoys.get(name)
+        if decoy is None:
+            decoy = self.seal("", bytearray(32), Parameters())
+            if len(self._decoys) >= _DECOYS:
+                del self._decoys[next(iter(self._decoys))]
+            self._decoys[name] = decoy
+        return decoy
 
     def check(self, account: Account) -> None:
         """Raise `BadSeal` unless the account's seed opens."""
-        with self._master.opened(account.sealed, _associated(account.name, account.parameters)):
+        with self.master.opened(account.sealed, _associated(account.name, account.parameters)):
             pass
 
     def watermark(self, account: Account) -> int:
         """The highest step that is spent: the account's own, or the floor's after a crash."""
         period = account.parameters.period
         floor = self.floors.get(period)
-        return account.last_step if floor is None else max(account.last_step, floor // period - 1)
+        if floor is None:
+            return account.last_step
+        return max(account.last_step, floor // period - 1 + account.offset)
+
+    def raise_floors(self, floors: Mapping[int, int]) -> None:
+        """Let no code be good that began before these Unix times, by period."""
+        for period, floor in floors.items():
+            self.floors[period] = max(self.floors.get(period, 0), floor)
+
+    def highest(self) -> int:
+        """The Unix time at which the last step ends that is spent anywhere."""
+        ends = [(one.last_step + 1) * one.parameters.period for one in self._seeds()]
+        ends += [(step + 1) * period for step, period in self.gone.values()]
+        return max([*ends, *self.floors.values()], default=0)
+
+    def lower(self, wall: float) -> None:
+        """Let every watermark and floor come down to the end of the window around this time."""
+        for account in self._seeds():
+            end = otp.step_at(wall, account.parameters.period) + otp.WINDOW
+            end += reach(account.offset, account.drift)
+            account.last_step = min(account.last_step, end)
+        for digest, (step, period) in self.gone.items():
+            end = otp.step_at(wall, period) + otp.WINDOW + otp.MAX_OFFSET
+            self.gone[digest] = min(step, end), period
+        for period, floor in self.floors.items():
+            self.floors[period] = min(floor, otp.window_end(wall, period))
 
     def codes(self, account: Account, step: int) -> tuple[str, ...]:
         """The codes of all steps of the window around `step`, in order.
@@ -84,9 +310,20 @@ class Keyring:
             account.step = step
         return account.codes
 
+    def current_code(self, account: Account, step: int) -> str:
+        """The code of one step. It is kept if the window is around it, as that of most accounts is."""
+        if not account.offset:
+            return self.codes(account, step)[otp.WINDOW]
+        return self.code(account, step)
+
     def code(self, account: Account, step: int) -> str:
         """The code of one step, not kept."""
         return self._make(account, range(step, step + 1))[0]
+
+    def _seeds(self) -> Iterator[Account]:
+        """Those of all accounts and their successors."""
+        for account in self.accounts.values():
+            yield from account.seeds
 
     def _digest(self, seed: bytearray, parameters: Parameters) -> bytes:
         """What the seed's steps are known by.
@@ -95,13 +332,18 @@ class Keyring:
         """
         significant = seed.rstrip(b"\0")
         try:
-            return self._master.digest(significant, f"{parameters.algorithm}\0{parameters.period}".encode())
+            return self.master.digest(significant, f"{parameters.algorithm}\0{parameters.period}".encode())
         finally:
             wipe(significant)
 
     def _make(self, account: Account, steps: range) -> tuple[str, ...]:
-        with self._master.opened(account.sealed, _associated(account.name, account.parameters)) as seed:
+        with self.master.opened(account.sealed, _associated(account.name, account.parameters)) as seed:
             return tuple(otp.make_code(seed, account.parameters, step) for step in steps)
+
+
+def is_name(text: str) -> bool:
+    """True for what may name an account."""
+    return _NAME.fullmatch(text) is not None
 
 
 def _associated(name: str, of: Parameters) -> bytes:

@@ -27,10 +27,10 @@ _LONGEST_SLEEP = 1.0
 _AFTER_MINUTE = 0.001
 
 _TIME = "%Y-%m-%d %H:%M:%S"
-
 # Also with the line ends of the old service's log, if that was once on another system.
 _CODE_LINE = re.compile(rb"^(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) - 2FA Code: \d{6,8}\r?$", re.MULTILINE)
 
+_ACCEPTED = "the clock was accepted as it is; it had been ahead"
 _STEPPED_BACK = "the clock stepped back; no code until the last one's minute is passed"
 _TAIL = 64 * 1024  # enough lines that a code is among them
 
@@ -98,12 +98,16 @@ class _AccountLog:
         self._mark = -1  # the minute of the last code
         self._said = ""  # the text of the last line, if it was not a code
         self._file: tuple[int, ...] | None = None  # the one that was read last, as `_identity` has it
+        self._accepted = 0  # how often the clock had been, at the last look
         self._trouble = ""  # why the file could not be written, as the log was told
 
     def write_due(self, reading: Reading, agent: Agent, own: Peer) -> None:
         minute = int(reading.wall // 60)
         try:
             self._look_at_file(minute)
+            if agent.clock_accepted != self._accepted:
+                self._follow_clock(reading)
+                self._accepted = agent.clock_accepted
             if minute > self._mark:
                 self._write_code(reading, agent, own)
             elif minute < self._mark:
@@ -126,6 +130,13 @@ class _AccountLog:
             self._mark = max(self._mark, mark if self._file is None else min(mark, minute))
             self._said = self._said or said
             self._file = file
+
+    def _follow_clock(self, reading: Reading) -> None:
+        """Let go of a mark of the future: an administrator said that the clock is right now."""
+        minute = int(reading.wall // 60)
+        if self._mark > minute:
+            _append(self.path, reading, _ACCEPTED)
+            self._mark, self._said = minute - 1, ""
 
     def _write_code(self, reading: Reading, agent: Agent, own: Peer) -> None:
         answer = agent.handle(Request(0, "generate", {"account": self.account}), own, reading)
@@ -185,7 +196,7 @@ def _read_tail(path: str) -> tuple[int, str]:
         tail = os.pread(descriptor, _TAIL, max(0, size - _TAIL))
     finally:
         os.close(descriptor)
-    moment = _last_code(tail)
+    moment = _last_code(tail.rpartition(_ACCEPTED.encode())[2])
     mark = -1 if moment is None else moment // 60
     last = tail.rstrip(b"\n").rpartition(b"\n")[2]
     said = "" if _CODE_LINE.match(last) else last.partition(b" - ")[2].decode("utf-8", "replace")

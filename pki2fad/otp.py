@@ -12,6 +12,9 @@ from typing import Any
 import pyotp
 
 WINDOW = 1  # steps accepted on each side of the current one: RFC 6238 section 5.2 advises at most one
+WINDOW_STEPS = 2 * WINDOW + 1  # that a code is compared with
+LONGEST_PERIOD = 120  # seconds; pyotp takes no more
+MAX_OFFSET = 10  # steps by which a prover may be off after `resync`: five minutes by the usual period
 
 _HASHES: dict[str, Callable[..., Any]] = {
     "SHA1": hashlib.sha1,
@@ -34,13 +37,18 @@ class Parameters:
             raise ValueError(f"algorithm must be one of {', '.join(_HASHES)}")
         if type(self.digits) is not int or not 6 <= self.digits <= 8:
             raise ValueError("digits must be 6, 7 or 8")
-        if type(self.period) is not int or not 1 <= self.period <= 120:
-            raise ValueError("period must be 1 to 120 seconds")
+        if type(self.period) is not int or not 1 <= self.period <= LONGEST_PERIOD:
+            raise ValueError(f"period must be 1 to {LONGEST_PERIOD} seconds")
 
 
 def step_at(wall: float, period: int) -> int:
     """The time step T of RFC 6238 section 4.2, with T0 = 0."""
     return int(wall // period)
+
+
+def window_end(wall: float, period: int) -> int:
+    """The Unix time at which the last step of the window ends."""
+    return (step_at(wall, period) + WINDOW + 1) * period
 
 
 def valid_for(wall: float, period: int) -> int:

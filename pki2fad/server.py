@@ -10,12 +10,26 @@ import socket
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pki2fad import clock, log, wire
 from pki2fad.access import Peer
-from pki2fad.agent import INVALID, Agent, Answer, Edit, Spend
+from pki2fad.agent import Agent
+from pki2fad.changes import (
+    INVALID,
+    PROMOTED,
+    REPLAYED,
+    STALE,
+    WRONG,
+    Answer,
+    Change,
+    ClockEdit,
+    Edit,
+    Failure,
+    Restore,
+    Spend,
+)
 from pki2fad.connection import Connection, credentials_of
 from pki2fad.errors import Internal, Unavailable, UnusableState
 
@@ -37,7 +51,10 @@ NOISE_PER_SECOND = 20
 
 _METHOD_LOGGED = 32  # characters of what a client calls a method; those that exist are shorter
 
-Keep = Callable[[Sequence[Spend | Edit]], list[bool]]
+# Wrong codes in one second of which the steps near the window are looked up, for the log.
+STALE_LOOKUPS_PER_SECOND = 5
+
+Keep = Callable[[Sequence[Change]], list[bool]]
 
 
 class Server:
@@ -59,6 +76,10 @@ class Server:
         self._pending: list[_Pending] = []
         self._closed = asyncio.Event()  # some connection ended
         self._noise = _Noise()
+        self._lookups = _Lookups()
+        self._last_use = (
+            clock.read().boot
+        )  # by the clock of the boot; requests that do not need the keys are none
 
     async def start(self, listening: socket.socket) -> None:
         """Accept connections on a socket that listens already."""
@@ -91,6 +112,10 @@ class Server:
         for connection in list(self._connections):
             connection.abort()
         await asyncio.sleep(0)  # for the transports to close their sockets
+
+    def idle_for(self, reading: clock.Reading) -> float:
+        """Seconds since somebody asked something else than `status`."""
+        return reading.boot - self._last_use
 
     def admit(self, connection: Connection) -> bool:
         """Count a new connection, if the caps allow it."""
@@ -148,21 +173,24 @@ class Server:
     def handle(self, connection: Connection, request: wire.Request, reading: clock.Reading) -> None:
         """Answer a request: at once, or when its change is kept."""
         peer = connection.peer
+        if request.method != "status":
+            self._last_use = reading.boot
         try:
             answer = self._agent.handle(request, peer, reading)
-            if isinstance(answer.change, Edit):
+            if isinstance(answer.change, Edit | ClockEdit | Restore):
                 self.edit(answer.change)
         except Exception as error:  # a mistake of ours must not end the connection
             answer = _failed(error)
-        if isinstance(answer.change, Spend):
+        if isinstance(answer.change, Spend | Failure):
             if not self._pending:
                 asyncio.get_running_loop().call_soon(self.commit)
-            self._pending.append(_Pending(connection, connection.hold(), request, answer.change, answer))
+            waiting = _Pending(connection, connection.hold(), request, answer.change, answer, reading)
+            self._pending.append(waiting)
             return
         connection.add(_encode(request, answer))
-        self._log_decision(request, peer, answer)
+        self._log_decision(request, peer, answer, reading)
 
-    def edit(self, edit: Edit) -> None:
+    def edit(self, edit: Edit | ClockEdit | Restore) -> None:
         """Keep what is pending, then the edit, and then make it.
 
         Raises `UnusableState`, and then nothing has changed.
@@ -177,9 +205,9 @@ class Server:
         if not pending:
             return
         try:
-            verdicts = self._keep([waiting.spend for waiting in pending])
+            verdicts = self._keep([waiting.change for waiting in pending])
             answers = [
-                waiting.answer if kept else replace(waiting.answer, result=INVALID)
+                waiting.answer if kept else replace(waiting.answer, result=INVALID, reason=REPLAYED)
                 for waiting, kept in zip(pending, verdicts, strict=True)
             ]
         except Exception as error:  # whatever it was, nothing may leave as if it had been kept
@@ -190,13 +218,15 @@ class Server:
         for connection in {waiting.connection for waiting in pending}:
             connection.release()
         for waiting, answer in zip(pending, answers, strict=True):
-            self._log_decision(waiting.request, waiting.connection.peer, answer)
+            self._log_decision(waiting.request, waiting.connection.peer, answer, waiting.reading)
 
     def violated(self, peer: Peer, reason: object) -> None:
         """A connection is ended for what its client did."""
         self._noise.warning(peer.uid, "connection_ended", pid=peer.pid, reason=reason)
 
-    def _log_decision(self, request: wire.Request, peer: Peer, answer: Answer) -> None:
+    def _log_decision(
+        self, request: wire.Request, peer: Peer, answer: Answer, reading: clock.Reading
+    ) -> None:
         """Decisions of the roles are all logged; what anybody can cause is bounded."""
         fields = {"pid": peer.pid, "account": answer.account} if answer.account else {"pid": peer.pid}
         refusal = answer.refusal
@@ -206,9 +236,30 @@ class Server:
                 peer.uid, "refused", method=method, **fields, code=refusal.code, reason=refusal
             )
         elif request.method == "verify":
-            log.info("verify", uid=peer.uid, **fields, valid=answer.result["valid"])
-        elif request.method != "status":
+            self._log_verdict(request, peer, answer, reading)
+        elif request.method != "status" and not answer.quiet:
             log.info(request.method, uid=peer.uid, **fields)
+
+    def _log_verdict(self, request: wire.Request, peer: Peer, answer: Answer, reading: clock.Reading) -> None:
+        assert answer.account is not None
+        fields = {"pid": peer.pid, "account": answer.account, "valid": answer.result["valid"]}
+        if answer.reason == REPLAYED:  # somebody may be in the middle
+            self._noise.warning(peer.uid, "verify", **fields, reason=REPLAYED)
+        elif answer.reason == WRONG:  # the answer leaves first
+            # Whatever fails there, a request does not show its code.
+            asyncio.get_running_loop().call_soon(self._log_wrong, peer.uid, fields, request, reading)
+        elif answer.reason == PROMOTED:
+            log.info("verify", uid=peer.uid, **fields, reason=PROMOTED)
+        else:
+            log.info("verify", uid=peer.uid, **fields)
+
+    def _log_wrong(
+        self, uid: int, fields: dict[str, Any], request: wire.Request, reading: clock.Reading
+    ) -> None:
+        assert request.args is not None
+        name, code = fields["account"], request.args["code"]
+        stale = self._lookups.allow() and self._agent.is_stale(name, code, reading)
+        log.info("verify", uid=uid, **fields, reason=STALE if stale else WRONG)
 
 
 class _Noise:
@@ -231,19 +282,31 @@ class _Noise:
             log.warning(event, uid=uid, **fields)
 
 
+class _Lookups:
+    """A bounded number in each second."""
+
+    def __init__(self) -> None:
+        self._second = 0
+        self._done = 0
+
+    def allow(self) -> bool:
+        second = int(time.monotonic())
+        if second != self._second:
+            self._second, self._done = second, 0
+        self._done += 1
+        return self._done <= STALE_LOOKUPS_PER_SECOND
+
+
+@dataclass(frozen=True, slots=True)
 class _Pending:
-    """An answer that waits for its Spend to be kept."""
+    """An answer that waits for its change to be kept."""
 
-    __slots__ = ("answer", "connection", "request", "slot", "spend")
-
-    def __init__(
-        self, connection: Connection, slot: int, request: wire.Request, spend: Spend, answer: Answer
-    ) -> None:
-        self.connection = connection
-        self.slot = slot
-        self.request = request
-        self.spend = spend
-        self.answer = answer
+    connection: Connection
+    slot: int
+    request: wire.Request
+    change: Spend | Failure
+    answer: Answer
+    reading: clock.Reading
 
 
 def _encode(request: wire.Request, answer: Answer) -> bytes:

@@ -6,7 +6,6 @@ import os
 import resource
 import signal
 import socket
-import stat
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -19,7 +18,7 @@ from pki2fad.errors import (
     BadSeal,
     ConfigError,
     Pki2fadError,
-    UnusableKey,
+    ProtectedKey,
     UnusablePath,
     UnusableState,
 )
@@ -31,10 +30,18 @@ from pki2fad.seedfiles import SeedFile
 from pki2fad.server import Server
 from pki2fad.store import Store
 from pki2fad.systemd import Notifier, watchdog_period
+from pki2fad.throttle import Throttle
+from pki2fad.timekeeper import Timekeeper
+from pki2fad.vault import Vault, host_key
 
 # With a new state file, files of seeds.d older than this (seconds) may be of accounts whose codes were
 # used under an old state file; younger ones were made just now, for this start.
 _SEED_FILE_IS_NEW = 120
+
+# Seconds between two looks for deadlines of successors; they count without it.
+_SETTLE_PERIOD = 60.0
+
+_LOOK_FOR_USE = 1.0  # seconds between two looks whether the daemon is idle
 
 # Descriptors that are not counted connections: the state, logs, the loop, those being accepted or refused.
 _OTHER_DESCRIPTORS = 160
@@ -112,23 +119,35 @@ class _Service:
         self._notifier = notifier
         reading = clock.read()
         access = _access(config)
-        private = _host_key(config.key)
+        try:
+            private = host_key(config.key)
+        except ProtectedKey:
+            private = None
+            log.warning("locked", reason=f"{config.key} is protected; unlock with: pki2factl unlock")
         _make_log_directories(config)
         store = Store(os.path.join(config.state_dir, paths.STATE_FILE))
         resources.callback(store.close)
-        seed_files = list(seedfiles.read_all(config.seeds_dir))
-        master = _master_key(store, private, config, seed_files, reading)
-        resources.callback(master.close)
-        if not master.locked:
-            log.warning("not_locked", reason="no memory could be locked; the master key may be swapped")
-        keyring = Keyring(master)
-        _fill(keyring, store, config)
-        keyring.floors = store.begin_boot(clock.boot_id(), reading.wall)
-        self._agent = Agent(keyring, access, lambda sealed: envelope.open_seed(private, sealed), reading)
+        self._store = store
+        self._first_seed_files = list(seedfiles.read_all(config.seeds_dir))
+        self._keyring = keyring = Keyring()
+        self._vault = Vault(
+            keyring, store, config.key, make_state=self._make_state, unlocked=self._after_unlock
+        )
+        resources.callback(self._vault.close)
+        watch = store.watch(reading)
+        self._timekeeper = Timekeeper(watch, store.keep_watch)
+        self._throttle = Throttle(store.throttle_secret(), store.throttle_slots(), reading)
+        _fill(keyring, store, self._throttle)
+        if private is not None:
+            self._vault.open(private)
+        store.begin_boot(clock.boot_id(), reading.wall)
+        keyring.floors = store.floors()
+        self._agent = Agent(keyring, access, self._throttle, watch, keys=self._vault, started=reading)
         self._agent.file_digests = store.file_digests()
+        self._set_throttling(config)
         self._server = Server(self._agent, store.keep, *_caps(config))
         self._minute_log = MinuteLog(self._agent, _own_peer(), config.minute_log.files)
-        self._apply(seed_files, reading)
+        self._apply(self._first_seed_files)
         until = self._agent.unavailable_until(reading)
         if until is not None:
             log.warning("verify_waits", until=until, reason="codes may have been used that are not on record")
@@ -138,6 +157,9 @@ class _Service:
         await self._server.start(listening)
         self._notifier.ready(self._status())
         self._minute_log.start()
+        self._timekeeper.start()
+        self._lock_if_idle()
+        self._settle()
         period = watchdog_period()
         if period is not None:
             self._ping(period)
@@ -150,6 +172,7 @@ class _Service:
         log.info("stopping")
         self._minute_log.stop()
         await self._server.stop()
+        self._timekeeper.stop()
 
     def reload(self) -> None:
         """Build the whole new configuration and swap it in, or keep the old one and say why."""
@@ -165,7 +188,7 @@ class _Service:
                 trouble = f"; reload failed, the old configuration holds: {error}"
             else:
                 self._swap(config, access)
-            self._apply(seedfiles.read_all(self._config.seeds_dir), clock.read())
+            self._apply_seed_files()
         finally:  # whatever comes, systemd must not wait for the end of the reload for ever
             self._notifier.ready(self._status() + trouble)
 
@@ -177,10 +200,63 @@ class _Service:
         self._agent.access = access
         self._server.max_connections, self._server.max_connections_per_uid = _caps(config)
         self._minute_log.use(config.minute_log.files)
+        self._set_throttling(config)
         log.info("reloaded")
 
-    def _apply(self, seed_files: Iterable[SeedFile], reading: clock.Reading) -> None:
-        """Load those that are new or have changed."""
+    def _set_throttling(self, config: Config) -> None:
+        self._throttle.enabled = config.throttle.enabled
+        if not config.throttle.enabled:
+            log.warning(
+                "not_throttled", reason="[throttle] enabled = false: whoever guesses may go on guessing"
+            )
+
+    def _make_state(self, private: PrivateKey) -> MasterKey:
+        """Let this key open the new state."""
+        reading = clock.read()
+        modified = [file.modified for file in self._first_seed_files]
+        in_use = min(modified, default=reading.wall) < reading.wall - _SEED_FILE_IS_NEW
+        master, public = MasterKey(), private.public_key()
+        self._store.add_keyslot(
+            envelope.fingerprint(public),
+            master.wrap(public),
+            [Parameters().period] if in_use else [],
+            reading.wall,
+        )
+        self._keyring.floors = self._store.floors()
+        return master
+
+    def _after_unlock(self) -> None:
+        """What waited for the keys; after the answer, since it changes the state."""
+        asyncio.get_running_loop().call_soon(self._apply_seed_files)
+        self._notifier.status(self._status())
+
+    def _lock_if_idle(self) -> None:
+        """Look every second whether nobody asked anything for as long as the configuration says."""
+        asyncio.get_running_loop().call_later(_LOOK_FOR_USE, self._lock_if_idle)
+        idle = self._config.lock.idle
+        if idle and not self._keyring.locked and self._server.idle_for(clock.read()) >= idle:
+            self._agent.lock()
+            self._notifier.status(self._status())
+            log.info("locked", reason=f"nobody asked anything for {idle} s")
+
+    def _settle(self) -> None:
+        """Make permanent what the deadlines of successors did; a failure is no harm, and told."""
+        asyncio.get_running_loop().call_later(_SETTLE_PERIOD, self._settle)
+        try:
+            for edit in self._agent.due(clock.read()):
+                self._server.edit(edit)
+                log.info("successor_due", account=edit.account)
+        except UnusableState as error:
+            log.error("state_failed", reason=error)
+
+    def _apply_seed_files(self) -> None:
+        self._apply(seedfiles.read_all(self._config.seeds_dir))
+
+    def _apply(self, seed_files: Iterable[SeedFile]) -> None:
+        """Load those that are new or have changed; while the keys are locked, none."""
+        if self._keyring.locked:
+            return
+        reading = clock.read()
         for file in seed_files:
             if file.digest == self._agent.file_digests.get(file.account):
                 continue
@@ -193,7 +269,7 @@ class _Service:
 
     def _status(self) -> str:
         count = self._agent.account_count
-        return f"{count} account{'' if count == 1 else 's'}"
+        return f"{count} account{'' if count == 1 else 's'}{', locked' if self._keyring.locked else ''}"
 
     def _ping(self, period: float) -> None:
         self._notifier.watchdog()
@@ -207,22 +283,6 @@ def _access(config: Config) -> Access:
         raise ConfigError(f"{config.file}: {error}") from None
 
 
-def _host_key(path: str) -> PrivateKey:
-    """The host's private key, from a file that only its owner can read. Raises `UnusableKey`."""
-    if not os.path.lexists(path):
-        raise UnusableKey(f"there is no key {path}; make one with: pki2factl init")
-    pem, status = files.read_with_status(path)
-    passed = paths.credential(os.path.basename(path)) == path
-    if not passed and status.st_mode & 0o077:
-        raise UnusableKey(
-            f"{path} can be read by others (mode {stat.S_IMODE(status.st_mode):04o}); mend it with:"
-            f" chmod 600 {path}"
-        )
-    if not passed and status.st_uid not in (0, os.geteuid()):
-        raise UnusableKey(f"{path} belongs to uid {status.st_uid}, neither to root nor to the daemon's user")
-    return envelope.load_private(pem, path)
-
-
 def _check_state_dir(path: str) -> None:
     if files.others_may_write(os.stat(path)):
         raise UnusablePath(
@@ -231,41 +291,10 @@ def _check_state_dir(path: str) -> None:
         )
 
 
-def _master_key(
-    store: Store,
-    private: PrivateKey,
-    config: Config,
-    seed_files: list[SeedFile],
-    reading: clock.Reading,
-) -> MasterKey:
-    """The key of the state, which is made with a new state."""
-    public = private.public_key()
-    fingerprint = envelope.fingerprint(public)
-    slots = store.keyslots()
-    if not slots:
-        master = MasterKey()
-        in_use = any(file.modified < reading.wall - _SEED_FILE_IS_NEW for file in seed_files)
-        distrusted = [Parameters().period] if in_use else []
-        store.add_keyslot(fingerprint, master.wrap(public), distrusted, reading.wall)
-        return master
-    try:
-        return MasterKey.unwrap(private, slots[fingerprint])
-    except (KeyError, UnusableKey):
-        raise UnusableState(
-            f"the state in {config.state_dir} is sealed to another key: {', '.join(slots)}; {config.key}"
-            f" is {fingerprint}. It was left as it is"
-        ) from None
-
-
-def _fill(keyring: Keyring, store: Store, config: Config) -> None:
-    """Take the accounts from the store; one that was changed from outside stops the start."""
+def _fill(keyring: Keyring, store: Store, throttle: Throttle) -> None:
+    """Take the accounts from the store."""
     for account in store.accounts():
-        try:
-            keyring.check(account)
-        except BadSeal as error:
-            raise UnusableState(
-                f"the state in {config.state_dir} is damaged: account {account.name!r}: {error}"
-            ) from None
+        account.tally = throttle.as_loaded(account.tally)
         keyring.accounts[account.name] = account
     keyring.gone = store.gone()
 

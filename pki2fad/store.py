@@ -3,8 +3,8 @@
 Every seed in it is sealed under the master key, and the master key under the host's key. How much a
 change is worth: an `Edit` and a raised lease are synced to the disk before they count (FULL); a
 `Spend` survives the death of the process (NORMAL), and its lease that of the machine: accepting step
-s is covered when (s+1)*X <= lease, and at the start of another boot the floor rises to the lease, so
-that nothing accepted before can be accepted again.
+s of a prover that is o steps ahead is covered when (s-o+1)*X <= lease, and at the start of another boot
+the floor rises to the lease, so that nothing accepted before can be accepted again.
 """
 
 import contextlib
@@ -12,14 +12,17 @@ import os
 import sqlite3
 import threading
 import urllib.parse
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from pki2fad import files, otp
-from pki2fad.agent import Edit, Spend
+from pki2fad.changes import Change, ClockEdit, Edit, Failure, Restore, Spend
+from pki2fad.clock import Reading, Watch
 from pki2fad.errors import UnusableState
-from pki2fad.keyring import Account
+from pki2fad.keyring import Account, Gone, reach
 from pki2fad.otp import Parameters
+from pki2fad.successor import Successor
+from pki2fad.throttle import Level, Tally
 
 _APPLICATION_ID = 0x70326661  # "p2fa": tells our file from any other database
 
@@ -38,6 +41,12 @@ _CHECKPOINT_CHANGES = 1000
 # A checkpoint beside writes that never pause cannot empty the log; above 64 MiB the loop waits for one.
 _LOG_LIMIT = 64 * 1024 * 1024
 
+_ACCOUNT_TYPES = [str, bytes, bytes, int, float, float, bytes, int, bytes]
+_SUCCESSOR_TYPES = [str, bytes, bytes, int, int]
+
+# Seconds between two raised leases that need no note: without use there may be as many.
+_JUMP = 600.0
+
 # Migrations in order; the schema's version is how many were applied.
 _MIGRATIONS = (
     """
@@ -55,6 +64,27 @@ _MIGRATIONS = (
         period INTEGER PRIMARY KEY, lease INTEGER NOT NULL DEFAULT 0, floor INTEGER NOT NULL DEFAULT 0
     );
     """,
+    """
+    ALTER TABLE accounts ADD COLUMN failed_units REAL NOT NULL DEFAULT 0;
+    ALTER TABLE accounts ADD COLUMN failed_at REAL NOT NULL DEFAULT 0;
+    ALTER TABLE accounts ADD COLUMN marks BLOB NOT NULL DEFAULT x'';
+    CREATE TABLE slots (slot INTEGER PRIMARY KEY, units REAL NOT NULL, at REAL NOT NULL);
+    CREATE TABLE secrets (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
+    INSERT INTO secrets VALUES ('throttle', randomblob(32));
+    """,
+    """
+    ALTER TABLE accounts ADD COLUMN offset INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE accounts ADD COLUMN drift BLOB NOT NULL DEFAULT x'';
+    CREATE TABLE stretches (start REAL NOT NULL, until REAL NOT NULL);
+    CREATE TABLE spent (since REAL NOT NULL, until REAL NOT NULL);
+    """,
+    """
+    CREATE TABLE successors (
+        name TEXT PRIMARY KEY, algorithm TEXT NOT NULL, digits INTEGER NOT NULL,
+        period INTEGER NOT NULL, sealed BLOB NOT NULL, digest BLOB NOT NULL, last_step INTEGER NOT NULL,
+        deadline INTEGER, cutover INTEGER NOT NULL
+    ) WITHOUT ROWID;
+    """,
 )
 
 
@@ -62,8 +92,9 @@ class Store:
     """The state file. Raises `UnusableState` from the constructor and from `keep`."""
 
     def __init__(self, path: str) -> None:
-        self._path = path
+        self.path = path
         self._changes = 0  # since the last checkpoint
+        self._raised_at: float | None = None  # where the wall clock was when leases were raised last
         self._checkpoint: threading.Thread | None = None
         _check(path)
         try:
@@ -77,7 +108,7 @@ class Store:
         except UnusableState:
             self._database.close()
             raise
-        self._leases: dict[int, int] = dict(self._rows("SELECT period, lease FROM periods"))
+        self._leases = self._kept_leases()
 
     def keyslots(self) -> dict[str, bytes]:
         """The master key as wrapped for each host key, by the key's fingerprint."""
@@ -97,57 +128,155 @@ class Store:
                 self._use_period(period)
                 self._raise_floor(wall, period)
 
+    def rotate(
+        self,
+        slots: Mapping[str, bytes],
+        accounts: Mapping[str, bytes],
+        successors: Mapping[str, bytes],
+        digest_key: bytes,
+    ) -> None:
+        """Put another master key's slots, and every seed sealed under it, in the place of what is there."""
+        with self._transaction(durable=True):
+            self._database.execute("DELETE FROM keyslots")
+            self._database.executemany("INSERT INTO keyslots VALUES (?, ?)", slots.items())
+            self._database.executemany("UPDATE accounts SET sealed = ?2 WHERE name = ?1", accounts.items())
+            self._database.executemany(
+                "UPDATE successors SET sealed = ?2 WHERE name = ?1", successors.items()
+            )
+            self._database.execute("INSERT OR REPLACE INTO secrets VALUES ('digest', ?)", (digest_key,))
+
+    def drop_keyslots(self, kept: str) -> None:
+        """Let no other key than this one open the master key; what others opened leaves the files."""
+        with self._transaction(durable=True):
+            self._database.execute("DELETE FROM keyslots WHERE fingerprint <> ?", (kept,))
+        self._empty_log()
+
+    def digest_key(self) -> bytes | None:
+        """What digests are keyed with, sealed under the master key; None: they are with that itself."""
+        ((sealed,),) = self._rows("SELECT (SELECT value FROM secrets WHERE name = 'digest')")
+        return sealed  # type: ignore[no-any-return]
+
     def accounts(self) -> Iterator[Account]:
         """Every account, its seed sealed. Raises `UnusableState` for a row that cannot be one."""
+        successors = {successor.account.name: successor for successor in self._successors()}
         for name, algorithm, digits, period, *rest in self._rows(
-            "SELECT name, algorithm, digits, period, sealed, digest, last_step FROM accounts"
+            "SELECT name, algorithm, digits, period,"
+            " sealed, digest, last_step, failed_units, failed_at, marks, offset, drift FROM accounts"
         ):
             try:
                 parameters = Parameters(algorithm, digits, period)
-                if [type(value) for value in (name, *rest)] != [str, bytes, bytes, int]:
+                if [type(value) for value in (name, *rest)] != _ACCOUNT_TYPES:
                     raise ValueError("a value is of the wrong type")
+                sealed, digest, last_step, units, at, marks, offset, drift = rest
+                tally = Tally(Level(units, at), marks)
             except (ValueError, TypeError) as error:
-                raise UnusableState(f"{self._path} is damaged: account {name!r}: {error}") from None
-            yield Account(name, parameters, *rest)
+                raise UnusableState(f"{self.path} is damaged: account {name!r}: {error}") from None
+            yield Account(
+                name,
+                parameters,
+                sealed,
+                digest,
+                last_step,
+                tally=tally,
+                offset=offset,
+                drift=drift,
+                successor=successors.get(name),
+            )
 
-    def gone(self) -> dict[bytes, int]:
-        """The watermarks of seeds that are gone, by the seeds' digests."""
-        return dict(self._rows("SELECT digest, last_step FROM gone"))
+    def _successors(self) -> Iterator[Successor]:
+        for name, algorithm, digits, period, *rest, deadline in self._rows(
+            "SELECT name, algorithm, digits, period,"
+            " sealed, digest, last_step, cutover, deadline FROM successors"
+        ):
+            try:
+                parameters = Parameters(algorithm, digits, period)
+                if [type(value) for value in (name, *rest)] != _SUCCESSOR_TYPES:
+                    raise ValueError("a value is of the wrong type")
+                if type(deadline) not in (int, type(None)):
+                    raise ValueError("a deadline is of the wrong type")
+                sealed, digest, last_step, cutover = rest
+            except (ValueError, TypeError) as error:
+                raise UnusableState(
+                    f"{self.path} is damaged: successor of account {name!r}: {error}"
+                ) from None
+            account = Account(name, parameters, sealed, digest, last_step)
+            yield Successor(account, deadline, bool(cutover))
+
+    def throttle_secret(self) -> bytes:
+        """The key of the hashes by which the throttle knows who failed."""
+        ((secret,),) = self._rows("SELECT value FROM secrets WHERE name = 'throttle'")
+        return bytes(secret)
+
+    def throttle_slots(self) -> Iterator[tuple[int, Level]]:
+        """The throttle's table."""
+        for slot, units, at in self._rows("SELECT slot, units, at FROM slots"):
+            yield slot, Level(units, at)
+
+    def gone(self) -> dict[bytes, Gone]:
+        """The watermarks of seeds that are gone, and their periods, by the seeds' digests."""
+        return {
+            digest: (last_step, period)
+            for digest, last_step, period in self._rows("SELECT digest, last_step, period FROM gone")
+        }
+
+    def watch(self, reading: Reading) -> Watch:
+        """What is known of the wall clock."""
+        ((mark,),) = self._rows("SELECT (SELECT value FROM meta WHERE name = 'clock_mark')")
+        stretches = self._rows("SELECT start, until FROM stretches ORDER BY rowid")
+        spent = self._rows("SELECT since, until FROM spent")
+        return Watch(None if mark is None else float(mark), stretches, spent, reading)
+
+    def keep_watch(self, watch: Watch) -> None:
+        """Keep what is known of the wall clock."""
+        with self._transaction(durable=True):
+            self._database.execute(
+                "INSERT OR REPLACE INTO meta VALUES ('clock_mark', ?)", (repr(watch.mark),)
+            )
+            self._database.execute("DELETE FROM stretches")
+            self._database.executemany("INSERT INTO stretches VALUES (?, ?)", watch.stretches)
 
     def file_digests(self) -> dict[str, bytes]:
         """The digest of the file of `seeds.d` that was last applied, by account."""
         return dict(self._rows("SELECT name, digest FROM seed_files"))
 
-    def begin_boot(self, boot_id: str | None, wall: float) -> dict[int, int]:
-        """The floors, by period. In another boot than the last one they first rise to the leases."""
+    def begin_boot(self, boot_id: str | None, wall: float) -> None:
+        """In another boot than the last one the floors rise to the leases."""
         ((known,),) = list(self._rows("SELECT (SELECT value FROM meta WHERE name = 'boot_id')"))
         if boot_id is None or boot_id != known:
             with self._transaction(durable=True):
                 self._database.execute("INSERT OR REPLACE INTO meta VALUES ('boot_id', ?)", (boot_id,))
                 for period in self._leases:
                     self._raise_floor(wall, period)
+
+    def floors(self) -> dict[int, int]:
+        """The Unix times before which codes may have been used, by period."""
         return dict(self._rows("SELECT period, floor FROM periods WHERE floor > 0"))
 
-    def keep(self, changes: Sequence[Spend | Edit]) -> list[bool]:
+    def keep(self, changes: Sequence[Change]) -> list[bool]:
         """Keep all changes in one transaction: one verdict for each.
 
         False means that a Spend was refused, since its step is spent in the state already. Raises
         `UnusableState` if nothing could be kept.
         """
         leases = self._raised_leases(changes)
-        durable = bool(leases) or any(isinstance(change, Edit) for change in changes)
+        durable = bool(leases) or any(isinstance(change, Edit | ClockEdit | Restore) for change in changes)
         with self._transaction(durable=durable):
             self._database.executemany(
                 "UPDATE periods SET lease = ? WHERE period = ?",
                 [(lease, period) for period, lease in leases.items()],
             )
-            verdicts = [
-                self._edit(change) if isinstance(change, Edit) else self._spend(change) for change in changes
-            ]
+            if leases:
+                self._note_jump(max(change.wall for change in changes if isinstance(change, Spend)))
+            verdicts = [self._keep(change) for change in changes]
         self._leases.update(leases)
+        if any(isinstance(change, ClockEdit) for change in changes):
+            self._leases = self._kept_leases()
         for change in changes:
             if isinstance(change, Edit) and change.put is not None:
-                self._leases.setdefault(change.put.parameters.period, 0)
+                for seed in change.put.seeds:
+                    self._leases.setdefault(seed.parameters.period, 0)
+            elif isinstance(change, Restore):
+                self._leases.update({period: self._leases.get(period, 0) for period in change.floors})
         with contextlib.suppress(sqlite3.Error, OSError, RuntimeError):  # kept it is, whatever comes
             self._checkpoint_if_due(len(changes))
         return verdicts
@@ -158,49 +287,134 @@ class Store:
             self._checkpoint.join()
         self._database.close()
 
+    def _keep(self, change: Change) -> bool:
+        if isinstance(change, Edit):
+            return self._edit(change)
+        if isinstance(change, ClockEdit):
+            return self._accept_clock(change)
+        if isinstance(change, Restore):
+            return self._restore(change)
+        if isinstance(change, Failure):
+            self._database.executemany(
+                "INSERT OR REPLACE INTO slots VALUES (?, ?, ?)",
+                [(slot, level.units, level.at) for slot, level in change.slots.items()],
+            )
+            verdict = True
+        else:
+            verdict = self._spend(change)
+        if verdict and change.tally is not None:
+            level, marks = change.tally.level, change.tally.marks
+            self._database.execute(
+                "UPDATE accounts SET failed_units = ?, failed_at = ?, marks = ? WHERE name = ?",
+                (level.units, level.at, marks, change.account),
+            )
+        return verdict
+
     def _spend(self, spend: Spend) -> bool:
         row = self._database.execute(
-            "UPDATE accounts SET last_step = ?1 WHERE name = ?2 AND last_step < ?1",
-            (spend.step, spend.account),
+            "UPDATE accounts SET last_step = ?1, drift = ?3 WHERE name = ?2 AND last_step < ?1",
+            (spend.step, spend.account, spend.drift),
         )
         return row.rowcount == 1
 
+    def _accept_clock(self, edit: ClockEdit) -> bool:
+        """Let what is beyond the window around the time come down to its end."""
+        for period in self._leases:
+            end = otp.window_end(edit.wall, period)
+            last = end // period - 1
+            self._database.execute(
+                "UPDATE accounts SET last_step = min(last_step, ? + reach(offset, drift)) WHERE period = ?",
+                (last, period),
+            )
+            self._database.execute(
+                "UPDATE successors SET last_step = min(last_step, ?) WHERE period = ?", (last, period)
+            )
+            self._database.execute(
+                "UPDATE gone SET last_step = min(last_step, ?) WHERE period = ?",
+                (last + otp.MAX_OFFSET, period),
+            )
+            self._database.execute(
+                "UPDATE periods SET lease = min(lease, ?1), floor = min(floor, ?1) WHERE period = ?2",
+                (end, period),
+            )
+        if edit.spent is not None:
+            self._database.execute("INSERT INTO spent VALUES (?, ?)", edit.spent)
+        self._database.execute("INSERT OR REPLACE INTO meta VALUES ('clock_mark', ?)", (repr(edit.wall),))
+        return True
+
+    def _restore(self, restore: Restore) -> bool:
+        for edit in restore.edits:
+            self._edit(edit)
+        for period, floor in restore.floors.items():
+            self._use_period(period)
+            self._database.execute(
+                "UPDATE periods SET floor = max(floor, ?) WHERE period = ?", (floor, period)
+            )
+        self._database.executemany("INSERT INTO spent VALUES (?, ?)", restore.spent)
+        return True
+
     def _edit(self, edit: Edit) -> bool:
         if edit.gone is not None:
-            period = edit.gone.parameters.period
-            self._database.execute(
+            self._database.executemany(
                 "INSERT INTO gone VALUES (?, ?, ?)"
                 " ON CONFLICT DO UPDATE SET last_step = max(last_step, excluded.last_step)",
-                (edit.gone.digest, period, edit.gone.last_step),
+                [(seed.digest, seed.parameters.period, seed.last_step) for seed in edit.gone.seeds],
             )
             self._database.execute(
                 "DELETE FROM gone WHERE (last_step + 1 + ?) * period < ?",
                 (otp.WINDOW, edit.wall - _REMEMBER_GONE),
             )
+        self._database.execute("DELETE FROM successors WHERE name = ?", (edit.account,))
         if edit.put is None:
             self._database.execute("DELETE FROM accounts WHERE name = ?", (edit.account,))
         else:
-            put, of = edit.put, edit.put.parameters
+            put, level = edit.put, edit.put.tally.level
             self._database.execute(
-                "INSERT OR REPLACE INTO accounts VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (put.name, of.algorithm, of.digits, of.period, put.sealed, put.digest, put.last_step),
+                "INSERT OR REPLACE INTO accounts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (*_row(put), level.units, level.at, put.tally.marks, put.offset, put.drift),
             )
-            self._use_period(of.period)
+            if put.successor is not None:
+                self._database.execute(
+                    "INSERT INTO successors VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                    (*_row(put.successor.account), put.successor.deadline, put.successor.cutover),
+                )
+            for seed in put.seeds:
+                self._use_period(seed.parameters.period)
         if edit.file_digest is not None:
             self._database.execute(
                 "INSERT OR REPLACE INTO seed_files VALUES (?, ?)", (edit.account, edit.file_digest)
             )
         return True
 
+    def _empty_log(self) -> None:
+        """Copy the write-ahead log into the database, and truncate it."""
+        if self._checkpoint is not None:
+            self._checkpoint.join()
+        try:
+            ((busy, _, _),) = self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        except sqlite3.Error as error:
+            raise self._unusable(error) from None
+        if busy:
+            raise self._unusable(RuntimeError("somebody reads it, so that its log cannot be emptied"))
+
+    def _note_jump(self, wall: float) -> None:
+        """Note where the clock is if it came there in one go: it may be set back before it is looked at."""
+        if self._raised_at is None or not 0 <= wall - self._raised_at < _JUMP:
+            self._database.execute("INSERT INTO stretches VALUES (?1, ?1)", (wall,))
+        self._raised_at = wall
+
+    def _kept_leases(self) -> dict[int, int]:
+        return dict(self._rows("SELECT period, lease FROM periods"))
+
     def _use_period(self, period: int) -> None:
         self._database.execute("INSERT OR IGNORE INTO periods (period) VALUES (?)", (period,))
 
-    def _raised_leases(self, changes: Sequence[Spend | Edit]) -> dict[int, int]:
+    def _raised_leases(self, changes: Sequence[Change]) -> dict[int, int]:
         """All leases, raised, if one of the changes is not covered by its own; else none."""
         spends = [change for change in changes if isinstance(change, Spend)]
         needed: dict[int, int] = {}
         for spend in spends:
-            end = (spend.step + 1) * spend.period
+            end = (spend.step - spend.offset + 1) * spend.period
             if end > max(self._leases.get(spend.period, 0), needed.get(spend.period, 0)):
                 needed[spend.period] = end
         if not needed:
@@ -252,7 +466,7 @@ class Store:
             self._database.execute(f"PRAGMA user_version={len(_MIGRATIONS)}")
 
     def _unusable(self, error: Exception) -> UnusableState:
-        return UnusableState(f"cannot use the state file {self._path}: {error}")
+        return UnusableState(f"cannot use the state file {self.path}: {error}")
 
     def _checkpoint_if_due(self, changes: int) -> None:
         self._changes += changes
@@ -260,12 +474,18 @@ class Store:
         if self._changes < _CHECKPOINT_CHANGES or running:
             return
         self._changes = 0
-        if os.path.getsize(self._path + "-wal") > _LOG_LIMIT:
+        if os.path.getsize(self.path + "-wal") > _LOG_LIMIT:
             self._database.execute("PRAGMA busy_timeout=0")  # somebody who looks on holds nothing up
             self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         else:
-            self._checkpoint = threading.Thread(target=_checkpoint, args=(self._path,), daemon=True)
+            self._checkpoint = threading.Thread(target=_checkpoint, args=(self.path,), daemon=True)
             self._checkpoint.start()
+
+
+def _row(seed: Account) -> tuple[Any, ...]:
+    """What is kept of an account's seed, and of a successor's."""
+    of = seed.parameters
+    return (seed.name, of.algorithm, of.digits, of.period, seed.sealed, seed.digest, seed.last_step)
 
 
 def _safe_time(wall: float, period: int) -> int:
@@ -278,6 +498,8 @@ def _connect(path: str) -> sqlite3.Connection:
     try:
         database.execute("PRAGMA journal_mode=WAL")
         database.execute("PRAGMA wal_autocheckpoint=0")
+        database.execute("PRAGMA secure_delete=ON")  # what is deleted is overwritten
+        database.create_function("reach", 2, reach, deterministic=True)
     except sqlite3.Error:
         database.close()
         raise

@@ -55,6 +55,10 @@ class Notifier:
         """Requests are answered."""
         self._notify("READY=1", _status(status))
 
+    def status(self, status: str) -> None:
+        """How the service is has changed."""
+        self._notify(_status(status))
+
     def reloading(self) -> None:
         """The configuration is read again; `ready` ends it."""
         self._notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")

@@ -25,7 +25,11 @@ _LENGTHS = {REQUEST: 4, RESPONSE: 4, NOTIFICATION: 3}
 # room for whatever a foreign client announces of itself, and bound what a connection can occupy.
 REQUEST_LIMIT = 64 * 1024
 
-# A response is as long as the list of accounts: about 90 bytes each, so a million fit.
+# What is longer than a request, a backup, comes in parts of at most so many bytes.
+PART_LIMIT = 48 * 1024
+
+# A response is as long as the list of accounts: about 90 bytes each, so a million fit. A backup has about
+# 210 for each, so half a million fit.
 RESPONSE_LIMIT = 128 * 1024 * 1024
 
 # Fed at most so much at a time, then drained, so that its buffer stays bounded.

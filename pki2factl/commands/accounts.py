@@ -1,7 +1,6 @@
 """`pki2factl accounts`: what accounts there are."""
 
 import argparse
-import time
 
 from pki2fad.client import Account, Client
 
@@ -24,10 +23,23 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _line(account: Account) -> str:
-    used = "never"
-    if account.last_used is not None:
-        used = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(account.last_used))
-    return (
+    used = "never" if account.last_used is None else ui.moment(account.last_used)
+    line = (
         f"{account.account}  {account.algorithm}, {account.digits} digits, {account.period} s,"
         f" last used: {used}"
     )
+    if any(account.drift):  # an authenticator whose clock is right has none
+        line += f", drift: {' '.join(format(steps, '+d') for steps in account.drift)}"
+    if account.offset:
+        line += f", offset: {account.offset:+d}"
+    return line + _successor(account)
+
+
+def _successor(account: Account) -> str:
+    of = account.successor
+    if of is None:
+        return ""
+    text = f"; successor: {of['algorithm']}, {of['digits']} digits, {of['period']} s"
+    if of["deadline"] is None:
+        return text
+    return f"{text}, {'takes over at' if of['cutover'] else 'until'} {ui.moment(of['deadline'])}"

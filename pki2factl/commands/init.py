@@ -56,7 +56,7 @@ def _make_keys(config_dir: str, sealed: str | None) -> list[str]:
     from pki2fad import envelope, files, paths
     from pki2fad.errors import UnusablePath
 
-    from ..keypair import make
+    from ..keypair import load, make
 
     private = os.path.join(config_dir, paths.PRIVATE_KEY)
     public = os.path.join(config_dir, paths.PUBLIC_KEY)
@@ -66,7 +66,7 @@ def _make_keys(config_dir: str, sealed: str | None) -> list[str]:
         make(private, public, envelope.DEFAULT_BITS, force=False)
         return [private, public]
     if not os.path.lexists(public):
-        key = envelope.load_private(files.read(private), private)
+        key = load(private)
         files.create(public, envelope.public_pem(key.public_key()), files.PUBLIC)
         return [public]
     return []
@@ -76,9 +76,11 @@ def _make_seed(config_dir: str, sealed: str, uri_out: str | None) -> str:
     """Seal a new seed to the host's key; returns its otpauth URI."""
     from pki2fad import envelope, files, memory, otp, paths
 
+    from ..keypair import load
+
     memory.forbid_dumps()
     private = os.path.join(config_dir, paths.PRIVATE_KEY)
-    key = envelope.load_private(files.read(private), private).public_key()
+    key = load(private).public_key()
     seed = envelope.new_seed()
     uri = otp.otpauth_uri(seed, otp.Parameters(), "default")
     text = envelope.sealed_to_text(envelope.seal_seed(key, seed))

@@ -16,6 +16,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--bits", type=int, default=4096, metavar="N", help="at least 3072 (default: 4096)")
     parser.add_argument(
+        "--protect", action="store_true", help="protect the private key by a passphrase, which is asked for"
+    )
+    parser.add_argument("--stdin", action="store_true", help="with --protect: read it from standard input")
+    parser.add_argument(
         "--force", action="store_true", help="overwrite; what is sealed to the old key is lost"
     )
 
@@ -25,7 +29,7 @@ def run(options: argparse.Namespace) -> int:
     from pki2fad import paths
     from pki2fad.errors import UnusablePath
 
-    from ..keypair import make
+    from .. import keypair
 
     private = options.private or os.path.join(paths.config_dir(), paths.PRIVATE_KEY)
     root, extension = os.path.splitext(private)
@@ -33,7 +37,8 @@ def run(options: argparse.Namespace) -> int:
     for path in (private, public):
         if os.path.lexists(path) and not options.force:
             raise UnusablePath(f"{path} exists already; only --force overwrites it")
-    fingerprint = make(private, public, options.bits, force=options.force)
+    passphrase = keypair.new_passphrase(from_stdin=options.stdin) if options.protect else ""
+    fingerprint = keypair.make(private, public, options.bits, force=options.force, passphrase=passphrase)
     text = f"private key: {private}\npublic key:  {public}\nfingerprint: {fingerprint}"
     data = {"private": private, "public": public, "fingerprint": fingerprint}
     ui.result(text, data, as_json=options.json)

@@ -1,6 +1,8 @@
 """`pki2factl load`: load a sealed seed into the daemon."""
 
 import argparse
+import re
+import time
 
 from pki2fad.client import Client
 from pki2fad.errors import BadRequest
@@ -20,6 +22,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--digits", type=int, default=6, metavar="N", help="6, 7 or 8 (default: 6)")
     parser.add_argument("--period", type=int, default=30, metavar="S", help="1 to 120 seconds (default: 30)")
     parser.add_argument("--replace", action="store_true", help="also if the account has another seed")
+    parser.add_argument(
+        "--successor",
+        action="store_true",
+        help="the account gets this seed when the first of its codes is accepted; until then the old one is"
+        " good too",
+    )
+    parser.add_argument(
+        "--deadline",
+        type=_moment,
+        metavar="WHEN",
+        help="until when that has to happen, else the successor is dropped: 2026-12-31, 2026-12-31T12:00:00Z"
+        " (UTC), +7d or +12h",
+    )
+    parser.add_argument(
+        "--cutover", action="store_true", help="at the deadline the old seed is dropped instead"
+    )
 
 
 def run(options: argparse.Namespace) -> int:
@@ -39,7 +57,28 @@ def run(options: argparse.Namespace) -> int:
             digits=parameters.digits,
             period=parameters.period,
             replace=options.replace,
+            successor=options.successor,
+            deadline=options.deadline,
+            cutover=options.cutover,
         )
-    text = f"loaded {options.account}" if changed else f"{options.account} has this seed already"
+    what = "successor" if options.successor else "seed"
+    loaded = f"loaded {'a successor of ' if options.successor else ''}{options.account}"
+    text = loaded if changed else f"{options.account} has this {what} already"
     ui.result(text, {"account": options.account, "changed": changed}, as_json=options.json)
     return ui.DONE
+
+
+def _moment(text: str) -> int:
+    """The Unix time of a date, of a date and time, or of so many days or hours from now."""
+    ahead = re.fullmatch(r"\+([0-9]{1,5})([dh])", text)
+    if ahead is not None:
+        return int(time.time()) + int(ahead[1]) * (86_400 if ahead[2] == "d" else 3_600)
+    from datetime import UTC, datetime
+
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is neither a date (2026-12-31), a date and time (2026-12-31T12:00:00Z), +7d nor +12h"
+        ) from None
+    return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp())

@@ -49,11 +49,11 @@ def _create(options: argparse.Namespace) -> int:
     from pki2fad import envelope, files, paths
     from pki2fad.errors import UnusableKey
 
-    from .. import git
+    from .. import git, keypair
 
     files.require_absent(options.out)
     path = options.key or os.path.join(paths.config_dir(), paths.PRIVATE_KEY)
-    key = envelope.load_private(files.read(path), path)
+    key = keypair.load(path)
     issuer = envelope.load_public(files.read(options.to), options.to)
     fingerprint = envelope.fingerprint(issuer)
     if options.to_fingerprint not in (None, fingerprint):
@@ -81,10 +81,10 @@ def _verify(options: argparse.Namespace) -> int:
     from pki2fad import envelope, files
     from pki2fad.errors import BadSeal
 
-    from .. import git
+    from .. import git, keypair
 
     text = ui.read_stdin() if options.file == "-" else files.read(options.file)
-    key = envelope.load_private(files.read(options.key), options.key)
+    key = keypair.load(options.key)
     signer = envelope.load_public(files.read(options.signer), options.signer)
     commit = options.commit
     if _FULL_HASH.fullmatch(commit) is None:  # the issuer need not have the repository

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
+from support.agents import OpenKeys, no_throttle
 from support.daemon import PATIENCE, Daemon, short_directory
 from support.peers import require_root
 from support.raw import RawPeer, Seed, connect, connect_as, pair_of
@@ -27,7 +28,15 @@ _DEPLOYER = 12346  # a uid that may have codes of the account `deploy`, and noth
 _OVERFLOW = 65534  # what the kernel shows where a uid cannot be told
 
 _RULE = Rule("generate", (_DEPLOYER,), ("deploy",))
-_RULE_TOML = f'[[access]]\nrole = "generate"\nwho = [{_DEPLOYER}]\naccounts = ["deploy"]\n'
+_CONFIG = f"""
+[[access]]
+role = "generate"
+who = [{_DEPLOYER}]
+accounts = ["deploy"]
+
+[throttle]
+enabled = false
+"""
 
 
 class Endpoint(Protocol):
@@ -58,12 +67,15 @@ class _Local:
         keyring = Keyring(self._master)
         keyring.accounts = {account.name: account for account in store.accounts()}
         keyring.gone = store.gone()
-        keyring.floors = store.begin_boot(boot_id, reading.wall)
+        store.begin_boot(boot_id, reading.wall)
+        keyring.floors = store.floors()
         agent = Agent(
             keyring,
             Access([_RULE], os.geteuid()),
-            lambda sealed: envelope.open_seed(self._key, sealed),
-            reading,
+            no_throttle(),
+            store.watch(reading),
+            keys=OpenKeys(keyring, lambda sealed: envelope.open_seed(self._key, sealed)),
+            started=reading,
         )
         return Server(agent, store.keep, 1000, 1000), store
 
@@ -194,7 +206,7 @@ class Installed:
         directory.chmod(0o755)  # for other users
         self._daemon = Daemon(directory)
         self._daemon.install_key(envelope.private_pem(key))
-        self._daemon.configure(_RULE_TOML)
+        self._daemon.configure(_CONFIG)
 
     @property
     def pid(self) -> int:

@@ -57,6 +57,8 @@ UNKNOWN = [
     ("load", {"sealed": b"", "seed": "00"}),
     ("remove", {"force": True}),
     ("accounts", {"account": "default"}),
+    ("backup", {"to": b"", "account": "default"}),
+    ("restore", {"upload": "0" * 32, "offset": 0, "part": b"", "account": "default"}),
     ("status", {"account": "default"}),
     ("status", {"": None}),
 ]
@@ -103,6 +105,15 @@ WRONG_TYPES = [
     ("load", {"sealed": b"", "replace": 1}),
     ("load", {"sealed": b"", "replace": None}),
     ("remove", {"account": 0}),
+    ("backup", {}),
+    ("backup", {"to": "-----BEGIN PUBLIC KEY-----"}),
+    ("restore", {"upload": "0" * 32, "offset": 0}),
+    ("restore", {"upload": "0" * 32, "offset": 0, "part": "text"}),
+    ("restore", {"upload": b"0" * 32, "offset": 0, "part": b""}),
+    ("restore", {"upload": "0" * 32, "offset": False, "part": b""}),
+    ("restore", {"upload": "0" * 32, "offset": -1, "part": b""}),
+    ("restore", {"upload": "0" * 32, "offset": 1, "part": b""}),
+    ("restore", {"upload": "0" * 32, "offset": 0, "part": b"", "last": 1}),
 ]
 
 

@@ -6,21 +6,23 @@ import hmac
 import logging
 import os
 import subprocess
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from pki2fad import envelope
 from pki2fad.access import Access, Peer, Rule
-from pki2fad.agent import INVALID, Agent, Edit
-from pki2fad.clock import Reading
+from pki2fad.agent import Agent
+from pki2fad.changes import INVALID, Edit
+from pki2fad.clock import Reading, Watch
 from pki2fad.envelope import MasterKey
 from pki2fad.errors import BadSeal
 from pki2fad.keyring import Keyring
 from pki2fad.minutelog import MinuteLog
 from pki2fad.otp import Parameters
 from pki2fad.store import Store
+from pki2fad.throttle import Throttle
 from pki2fad.wire import Request
 from support.peers import missing, require, require_root
 
@@ -104,9 +106,46 @@ def make_keyring(
     return keyring
 
 
-def make_agent(keyring: Keyring, rules: Iterable[Rule] = (), own_uid: int = 0) -> Agent:
-    """An agent over this keyring that loads what `sealed` made."""
-    return Agent(keyring, Access(rules, own_uid), open_plain, STARTED)
+def make_agent(
+    keyring: Keyring,
+    rules: Iterable[Rule] = (),
+    own_uid: int = 0,
+    *,
+    throttle: Throttle | None = None,
+    open_sealed: Callable[[bytes], bytearray] = open_plain,
+    watch: Watch | None = None,
+) -> Agent:
+    """An agent over this keyring that loads what `sealed` made; it throttles only if that is tested."""
+    throttle = throttle or no_throttle()
+    access = Access(rules, own_uid)
+    keys = OpenKeys(keyring, open_sealed)
+    return Agent(keyring, access, throttle, watch or no_watch(), keys=keys, started=STARTED)
+
+
+class OpenKeys:
+    """Keys that need no file: `close` locks the keyring, and `unlock` gives it another master key."""
+
+    def __init__(self, keyring: Keyring, open_sealed: Callable[[bytes], bytearray]) -> None:
+        self._keyring = keyring
+        self.open_sealed = open_sealed
+
+    def unlock(self, _passphrase: str | None) -> None:
+        self._keyring.unlock(MasterKey())
+
+    def close(self) -> None:
+        self._keyring.lock()
+
+
+def no_watch() -> Watch:
+    """A watch that believes no time yet: for tests that go to and fro in time."""
+    return Watch(0.0, (), (), Reading(0.0, STARTED.boot))
+
+
+def no_throttle() -> Throttle:
+    """For tests of something else that need many wrong codes."""
+    throttle = Throttle(b"secret", (), STARTED)
+    throttle.enabled = False
+    return throttle
 
 
 def call(
@@ -139,7 +178,8 @@ def boot(store: Store, master: MasterKey, reading: Reading, boot_id: str | None)
     keyring = Keyring(master)
     keyring.accounts = {account.name: account for account in store.accounts()}
     keyring.gone = store.gone()
-    keyring.floors = store.begin_boot(boot_id, reading.wall)
+    store.begin_boot(boot_id, reading.wall)
+    keyring.floors = store.floors()
     agent = make_agent(keyring)
     agent.file_digests = store.file_digests()
     return agent

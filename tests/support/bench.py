@@ -10,7 +10,8 @@ from typing import Any
 
 import msgpack
 
-from pki2fad.agent import Agent, Edit, Spend
+from pki2fad.agent import Agent
+from pki2fad.changes import Edit, Spend
 from pki2fad.connection import Connection
 from pki2fad.server import Server
 from support import agents
@@ -64,7 +65,16 @@ class Bench:
 def agent(kind: type[Agent] = Agent, **seeds: Seed) -> Agent:
     """An agent with these accounts, that loads seeds in hex digits."""
     keyring = agents.make_keyring({name: bytes.fromhex(seed.hex) for name, seed in seeds.items()})
-    return kind(keyring, agents.Access([], os.geteuid()), agents.open_plain, agents.STARTED)
+    access = agents.Access([], os.geteuid())
+    throttle, watch = agents.no_throttle(), agents.no_watch()
+    return kind(
+        keyring,
+        access,
+        throttle,
+        watch,
+        keys=agents.OpenKeys(keyring, agents.open_plain),
+        started=agents.STARTED,
+    )
 
 
 @contextlib.asynccontextmanager

@@ -137,7 +137,16 @@ def test_what_is_no_answer_is_passed_over(path: Path) -> None:
 
 def test_a_long_list_of_accounts_arrives_whole(path: Path) -> None:
     rows = [
-        {"account": f"user{number}", "algorithm": "SHA1", "digits": 6, "period": 30, "last_used": number}
+        {
+            "account": f"user{number}",
+            "algorithm": "SHA1",
+            "digits": 6,
+            "period": 30,
+            "last_used": number,
+            "offset": 0,
+            "drift": [],
+            "successor": None,
+        }
         for number in range(20_000)
     ]
     with Listener(path, answering(None, rows)), Client(str(path)) as client:

@@ -151,8 +151,26 @@ def test_accounts_are_listed_by_name_with_their_parameters(several: Daemon) -> N
         "default  SHA1, 6 digits, 30 s, last used: never\ndeploy  SHA256, 8 digits, 60 s, last used: never\n"
     )
     assert json.loads(several.ctl("accounts", "--json").stdout) == [
-        {"account": "default", "algorithm": "SHA1", "digits": 6, "period": 30, "last_used": None},
-        {"account": "deploy", "algorithm": "SHA256", "digits": 8, "period": 60, "last_used": None},
+        {
+            "account": "default",
+            "algorithm": "SHA1",
+            "digits": 6,
+            "period": 30,
+            "last_used": None,
+            "offset": 0,
+            "drift": [],
+            "successor": None,
+        },
+        {
+            "account": "deploy",
+            "algorithm": "SHA256",
+            "digits": 8,
+            "period": 60,
+            "last_used": None,
+            "offset": 0,
+            "drift": [],
+            "successor": None,
+        },
     ]
 
 

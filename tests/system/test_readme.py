@@ -78,7 +78,7 @@ trap 'kill $(sed -n "s/^pki2fad: pid //p" started)' EXIT
 {block("example: proof")}"""
     shown = run(script, home, command=command).splitlines()
     assert "made " in (home / "started").read_text()
-    code, verdict, account, _version, accounts, *program = shown
+    code, verdict, account, _version, accounts, _clock, *program = shown
     assert re.fullmatch(r"\d{6}", code)
     assert verdict == "invalid" or code == "000000"
     assert account.startswith("default  SHA1, 6 digits, 30 s")
@@ -108,6 +108,14 @@ def test_seeds_are_sealed_and_loaded_as_shown(shell: Path) -> None:
     assert printed[3:] == ["removed deploy"]
 
 
+def test_an_account_gets_a_new_seed_as_shown(shell: Path) -> None:
+    (shell / "host.pub.pem").write_bytes((shell / "config" / "host.pub.pem").read_bytes())
+    script = block("example: successor").replace("--account deploy ", "")
+    printed = run(script, shell, shell / "socket").splitlines()
+    assert "loaded a successor of default" in printed
+    assert "; successor: SHA1, 6 digits, 30 s, until " in printed[-1]
+
+
 def test_a_seed_is_requested_and_loaded_as_shown(shell: Path) -> None:
     key = envelope.load_private((shell / "config" / "host.pem").read_bytes(), "host.pem")
     sealed = base64.b64encode(Seed().sealed(key)).decode()
@@ -133,6 +141,24 @@ def test_the_old_service_is_taken_over_as_shown(shell: Path) -> None:
     assert minute_log.read_text().startswith("2026-01-31 12:34:00 - 2FA Code: 123456\n")
     assert printed[-2:] == [f"destroyed {log}", f"destroyed {seed}"]
     assert not seed.exists()
+
+
+def test_a_backup_is_made_and_restored_as_shown(shell: Path) -> None:
+    public = f"{shell}/config/host.pub.pem"
+    script = block("example: backup").replace(" --protect", "")  # there is no terminal to ask
+    run(script.replace("~/.config/pki2fad/host.pub.pem", public), shell, shell / "socket")
+    run("pki2factl remove default", shell, shell / "socket")
+    script = block("example: restore").rstrip() + f" --public-key {public}"
+    printed = run(script, shell, shell / "socket").splitlines()
+    assert printed == [
+        "1 account in the backup, 1 changed",
+        "restored default",
+        "1 account in the backup, 0 changed",
+    ]
+
+
+def test_the_daemon_is_locked_and_unlocked_as_shown(shell: Path) -> None:
+    assert run(block("example: lock"), shell, shell / "socket").splitlines() == ["locked", "unlocked"]
 
 
 def test_the_configuration_shown_is_valid(daemon: Daemon) -> None:

@@ -78,13 +78,6 @@ def test_literal_line_ends_are_named(daemon: Daemon, key: Path) -> None:
     assert str(key) in error
 
 
-def test_a_protected_key_is_refused_as_protected(daemon: Daemon, key: Path) -> None:
-    options = ["-aes256", "-pass", "pass:secret", "-pkeyopt", "rsa_keygen_bits:3072"]
-    openssl("genpkey", "-algorithm", "RSA", *options, "-out", key)
-    error = refused_and_untouched(daemon)
-    assert f"{key} is protected by a passphrase" in error
-
-
 @pytest.mark.parametrize(
     ("content", "reason"),
     [(b"", "not a PEM file"), (b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n", "damaged")],

@@ -198,3 +198,21 @@ def test_an_end_of_file_at_the_prompt_is_wrong_usage(running: Daemon) -> None:
         status, shown = opened.finish()
     assert status == 2
     assert "Traceback" not in shown
+
+
+def test_the_passphrase_of_the_key_that_opens_a_backup_is_asked_for(
+    running: Daemon, host_key: PrivateKey, other_key: PrivateKey
+) -> None:
+    home, socket = running.root, ("--socket", str(running.socket))
+    (home / "offline.pem").write_bytes(envelope.private_pem(other_key, b"open, please"))
+    for name, key in (("offline", other_key), ("host", host_key)):
+        (home / f"{name}.pub.pem").write_bytes(envelope.public_pem(key.public_key()))
+    assert running.ctl("backup", "--to=offline.pub.pem", "all.backup").returncode == 0
+    key = ("--key=offline.pem", "--public-key=host.pub.pem")
+    for passphrase, expected in (("wrong", 6), ("open, please", 0)):
+        with terminal(home, *socket, "restore", "all.backup", *key) as opened:
+            opened.wait_for("Passphrase of offline.pem: ")
+            opened.type(f"{passphrase}\n")
+            status, shown = opened.finish()
+        assert status == expected, shown
+        assert passphrase not in shown

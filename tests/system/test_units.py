@@ -13,7 +13,7 @@ from support.daemon import PKI2FAD, environment
 
 from pki2fad import config
 from pki2fad.access import DEFAULT_GROUPS, Rule
-from pki2fad.config import Config, ServerConfig
+from pki2fad.config import Config, LockConfig, ServerConfig, ThrottleConfig
 from pki2fad.systemd import SOCKET_NAME
 
 UNITS = Path(__file__).parents[2] / "systemd"
@@ -134,6 +134,8 @@ def test_every_setting_is_shipped() -> None:
     assert set(settings["server"]) == {field.name for field in dataclasses.fields(ServerConfig)}
     assert set(settings["access"][0]) == {field.name for field in dataclasses.fields(Rule)}
     assert set(settings["minute_log"]) == {"accounts", "path"}
+    assert set(settings["lock"]) == {field.name for field in dataclasses.fields(LockConfig)}
+    assert set(settings["throttle"]) == {field.name for field in dataclasses.fields(ThrottleConfig)}
 
 
 def test_the_commented_values_are_the_defaults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -208,9 +208,25 @@ def test_accounts_are_listed_by_name_with_their_parameters_and_last_use(agent: A
     assert is_valid(agent, reference_code(OTHER_SEED, STEP - 1), NOW, account="a")
     usual = {"algorithm": "SHA1", "digits": 6, "period": 30}
     assert call(agent, "accounts", ROOT, NOW) == [
-        {"account": "a", **usual, "last_used": (STEP - 1) * 30},
-        {"account": "b", "algorithm": "SHA512", "digits": 8, "period": 60, "last_used": None},
-        {"account": "default", **usual, "last_used": None},
+        {
+            "account": "a",
+            **usual,
+            "last_used": (STEP - 1) * 30,
+            "offset": 0,
+            "drift": [-1],
+            "successor": None,
+        },
+        {
+            "account": "b",
+            "algorithm": "SHA512",
+            "digits": 8,
+            "period": 60,
+            "last_used": None,
+            "offset": 0,
+            "drift": [],
+            "successor": None,
+        },
+        {"account": "default", **usual, "last_used": None, "offset": 0, "drift": [], "successor": None},
     ]
 
 
@@ -221,6 +237,10 @@ def test_the_status_tells_numbers_and_no_names() -> None:
         "version": __version__,
         "pid": os.getpid(),
         "uptime": 61,
+        "throttling": False,
+        "locked": False,
+        "clock": "unknown",
+        "clock_behind": 0,
         "ready": True,
         "accounts": 2,
         "unavailable_until": None,

@@ -21,7 +21,8 @@ from support.agents import (
     shared_step,
 )
 
-from pki2fad.agent import Agent, Spend
+from pki2fad.agent import Agent
+from pki2fad.changes import Spend
 from pki2fad.errors import BadRequest, NoSuchAccount, Unavailable
 from pki2fad.otp import Parameters
 from pki2fad.wire import Request
@@ -182,7 +183,7 @@ def test_with_the_shared_code_both_of_its_steps_are_spent(agent: Agent) -> None:
 def test_an_acceptance_moves_memory_at_once_and_asks_to_be_kept(agent: Agent) -> None:
     request = Request(1, "verify", {"code": CODE})
     first = agent.handle(request, ROOT, NOW)
-    assert first.change == Spend("default", STEP, USUAL.period, NOW.wall)
+    assert first.change == Spend("default", STEP, USUAL.period, NOW.wall, drift=b"\0")
     assert not is_valid(agent, CODE, NOW)  # though the first was never kept
     assert call(agent, "accounts", ROOT, NOW)[0]["last_used"] == STEP * USUAL.period
 

@@ -7,7 +7,6 @@ from support.agents import (
     OTHER_SEED,
     ROOT,
     SEED,
-    STARTED,
     at,
     at_step,
     call,
@@ -21,8 +20,8 @@ from support.agents import (
 )
 
 from pki2fad import envelope
-from pki2fad.access import Access
-from pki2fad.agent import Agent, Edit
+from pki2fad.agent import Agent
+from pki2fad.changes import Edit
 from pki2fad.envelope import PrivateKey
 from pki2fad.errors import AccountExists, BadRequest, BadSeal, NoSuchAccount
 from pki2fad.otp import Parameters
@@ -74,7 +73,9 @@ def test_a_load_without_parameters_has_the_usual_ones(agent: Agent) -> None:
 def test_a_load_takes_algorithm_digits_and_period(agent: Agent, parameters: Parameters) -> None:
     of = {"algorithm": parameters.algorithm, "digits": parameters.digits, "period": parameters.period}
     load(agent, **of)
-    assert listed(agent) == [{"account": "default", **of, "last_used": None}]
+    assert listed(agent) == [
+        {"account": "default", **of, "last_used": None, "offset": 0, "drift": [], "successor": None}
+    ]
     assert call(agent, "generate", ROOT, NOW)["code"] == oathtool_code(SEED, NOW.wall, parameters)
 
 
@@ -183,7 +184,7 @@ def test_replace_is_no_error_where_there_is_nothing_to_replace(agent: Agent) -> 
 )
 def test_what_opens_to_no_seed_is_a_bad_seal_and_leaves_the_account(host_key: PrivateKey, text: str) -> None:
     keyring = make_keyring({"default": SEED})
-    agent = Agent(keyring, Access([], 0), lambda sealed: envelope.open_seed(host_key, sealed), STARTED)
+    agent = make_agent(keyring, open_sealed=lambda sealed: envelope.open_seed(host_key, sealed))
     encrypted = host_key.public_key().encrypt(text.encode(), envelope._oaep(None))
     for name in ("default", "new"):
         with pytest.raises(BadSeal) as caught:
@@ -194,7 +195,7 @@ def test_what_opens_to_no_seed_is_a_bad_seal_and_leaves_the_account(host_key: Pr
 
 
 def test_every_failure_to_open_has_one_text(host_key: PrivateKey, other_key: PrivateKey) -> None:
-    agent = Agent(make_keyring(), Access([], 0), lambda sealed: envelope.open_seed(host_key, sealed), STARTED)
+    agent = make_agent(make_keyring(), open_sealed=lambda sealed: envelope.open_seed(host_key, sealed))
     good = envelope.seal_seed(host_key.public_key(), bytearray(SEED))
     texts = set()
     for bad in (
@@ -222,7 +223,7 @@ def test_the_opened_seed_is_wiped_whatever_becomes_of_the_load(replace: bool) ->
         opened.append(bytearray(OTHER_SEED))
         return opened[-1]
 
-    agent = Agent(make_keyring({"default": SEED}), Access([], 0), open_sealed, STARTED)
+    agent = make_agent(make_keyring({"default": SEED}), open_sealed=open_sealed)
     answer = agent.handle(Request(1, "load", {"sealed": b"", "replace": replace}), ROOT, NOW)
     assert (answer.refusal is None) is replace
     assert opened == [bytes(len(OTHER_SEED))]

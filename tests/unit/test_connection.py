@@ -11,7 +11,8 @@ from support.peers import require_root
 from support.raw import NOTIFICATION, REQUEST, pair_of
 
 from pki2fad.access import Peer
-from pki2fad.agent import Agent, Answer
+from pki2fad.agent import Agent
+from pki2fad.changes import Answer
 from pki2fad.clock import Reading
 from pki2fad.connection import peer_of
 from pki2fad.wire import Request

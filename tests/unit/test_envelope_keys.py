@@ -9,7 +9,7 @@ from support import peers
 
 from pki2fad import envelope
 from pki2fad.envelope import PrivateKey
-from pki2fad.errors import UnusableKey
+from pki2fad.errors import ProtectedKey, UnusableKey, WrongPassphrase
 
 PATH = "/etc/pki2fad/host.pem"
 
@@ -129,19 +129,30 @@ def test_a_private_key_where_a_public_one_belongs_is_called_that(host_key: Priva
     ],
     ids=["PKCS#8", "older form"],
 )
-def test_a_key_with_a_passphrase_is_called_that_with_what_removes_it(
-    host_key: PrivateKey, tmp_path: Path, command: tuple[str, ...]
-) -> None:
+def test_a_key_with_a_passphrase_opens_with_it_alone(host_key: PrivateKey, command: tuple[str, ...]) -> None:
     pem = openssl(*command, data=envelope.private_pem(host_key))
     assert b"ENCRYPTED" in pem
-    message = private_refusal(pem)
-    assert "passphrase" in message
-    # The command in the message does remove it, once it is told the passphrase.
-    (tmp_path / "host.pem").write_bytes(pem)
-    advice = message.partition("with: openssl ")[2].replace(PATH, str(tmp_path / "host.pem"))
-    openssl(*advice.replace("NEW.pem", str(tmp_path / "new.pem")).split(), "-passin", "pass:horse")
-    unprotected = (tmp_path / "new.pem").read_bytes()
-    assert envelope.load_private(unprotected, PATH).private_numbers() == host_key.private_numbers()
+    with pytest.raises(ProtectedKey, match=f"{PATH} is protected by a passphrase"):
+        envelope.load_private(pem, PATH)
+    for wrong in (b"", b"Horse", b"horse\n"):
+        with pytest.raises(WrongPassphrase, match=PATH) as caught:
+            envelope.load_private(pem, PATH, wrong)
+        assert "Horse" not in str(caught.value)
+    assert envelope.load_private(pem, PATH, b"horse").private_numbers() == host_key.private_numbers()
+
+
+def test_openssl_opens_a_key_that_was_protected_here(host_key: PrivateKey, tmp_path: Path) -> None:
+    path = tmp_path / "protected.pem"
+    path.write_bytes(envelope.private_pem(host_key, b"horse"))
+    plain = openssl("pkey", "-in", str(path), "-passin", "pass:horse")
+    assert envelope.load_private(plain, PATH).private_numbers() == host_key.private_numbers()
+    with pytest.raises(subprocess.CalledProcessError):
+        openssl("pkey", "-in", str(path), "-passin", "pass:cow")
+
+
+def test_a_passphrase_for_a_key_that_needs_none_is_left_alone(host_key: PrivateKey) -> None:
+    loaded = envelope.load_private(envelope.private_pem(host_key), PATH, b"horse")
+    assert loaded.private_numbers() == host_key.private_numbers()
 
 
 def test_a_key_that_is_not_rsa_is_called_that(curve_key: bytes) -> None:

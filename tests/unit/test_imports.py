@@ -50,11 +50,14 @@ USERS = {
 # Each module imports only from lines above its own (design section 4).
 LAYERS = (
     "errors clock memory log streams systemd",
-    "paths files wire otp envelope access",
+    "paths files wire otp envelope access throttle",
     "calls keyring process",
-    "asyncclient agent",
+    "changes backup successor",
+    "verifier restore",
+    "admin",
+    "asyncclient agent timekeeper",
     "client config seedfiles minutelog store connection",
-    "server listener",
+    "server listener vault",
     "service",
     "__main__",
 )
@@ -62,7 +65,7 @@ LAYER_OF = {name: place for place, names in enumerate(LAYERS) for name in names.
 
 # What pki2factl takes from pki2fad: anywhere, and inside a command that does such work itself.
 ANYWHERE = {"__version__", "client", "errors", "paths", "streams"}
-INSIDE_COMMANDS = {"envelope", "files", "memory", "minutelog", "otp"}
+INSIDE_COMMANDS = {"backup", "envelope", "files", "memory", "otp"}
 
 
 def folder(package: ModuleType) -> Path:
@@ -176,7 +179,23 @@ def test_the_agent_knows_neither_the_store_nor_keys() -> None:
     assert not {"store", "envelope"} & of_pki2fad(imports(FAD["agent"]))
 
 
-@pytest.mark.parametrize("name", ["access", "agent", "keyring", "otp", "wire"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "access",
+        "admin",
+        "agent",
+        "backup",
+        "changes",
+        "keyring",
+        "otp",
+        "restore",
+        "successor",
+        "throttle",
+        "verifier",
+        "wire",
+    ],
+)
 def test_below_the_server_nothing_reads_a_clock_or_a_socket(name: str) -> None:
     reading = {"asyncio", "datetime", "random", "secrets", "select", "socket", "threading", "time"}
     assert not reading & {imported.partition(".")[0] for imported in imports(FAD[name])}

@@ -64,7 +64,8 @@ def used(path: Path, master: MasterKey) -> Path:
 def floors(path: Path, boot_id: str | None, reading: Reading) -> dict[int, int]:
     """The floors of a start."""
     with contextlib.closing(Store(str(path))) as store:
-        return store.begin_boot(boot_id, reading.wall)
+        store.begin_boot(boot_id, reading.wall)
+        return store.floors()
 
 
 # Which start raises the floors

@@ -12,7 +12,8 @@ from support.raw import REQUEST, Seed, connect
 
 from pki2fad import clock
 from pki2fad.access import Peer
-from pki2fad.agent import Agent, Answer, Edit, Spend
+from pki2fad.agent import Agent
+from pki2fad.changes import Answer, Edit, Spend
 from pki2fad.clock import Reading
 from pki2fad.errors import UnusableState
 from pki2fad.server import Server

@@ -18,7 +18,7 @@ from support.agents import (
     sealed,
 )
 
-from pki2fad.agent import Edit, Spend
+from pki2fad.changes import Edit, Spend
 from pki2fad.envelope import MasterKey
 from pki2fad.errors import UnusableState
 from pki2fad.keyring import Account
@@ -192,7 +192,7 @@ def test_the_highest_watermark_of_a_gone_seed_is_remembered(store: Store) -> Non
         account.last_step = last_step
         store.keep([Edit("default", NOW.wall, put=None, gone=account)])
         remembered.append(store.gone()[account.digest])
-    assert remembered == [STEP, STEP, STEP + 1]
+    assert remembered == [(STEP, 30), (STEP, 30), (STEP + 1, 30)]
 
 
 @pytest.mark.parametrize(("days", "kept"), [(0.9, True), (1.1, False)])

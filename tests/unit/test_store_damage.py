@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from support.agents import SEED, at_step, make_keyring, open_below
 
-from pki2fad.agent import Edit, Spend
+from pki2fad.changes import Edit, Spend
 from pki2fad.errors import UnusableState
 from pki2fad.otp import Parameters
 from pki2fad.store import Store

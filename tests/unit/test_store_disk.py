@@ -26,7 +26,8 @@ from support.agents import (
     small_disk,
 )
 
-from pki2fad.agent import Agent, Edit, Spend
+from pki2fad.agent import Agent
+from pki2fad.changes import Edit, Spend
 from pki2fad.envelope import MasterKey
 from pki2fad.errors import UnusableState
 from pki2fad.keyring import Account

@@ -1,0 +1,38 @@
+"""`pki2factl backup`: all accounts in one file, that only the named keys can open."""
+
+import argparse
+
+from pki2fad.client import Client
+
+from .. import ui
+
+HELP = "write all accounts to a file that only the owners of the named keys can open"
+
+_TIMEOUT = 120.0  # seconds: hundreds of thousands of accounts take some
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """For whom, and where to."""
+    parser.add_argument(
+        "--to",
+        action="append",
+        required=True,
+        metavar="PUBLIC.pem",
+        help="a public key whose owner can open it; may be given again",
+    )
+    parser.add_argument("file", metavar="FILE", help="the backup; it must not exist yet")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Ask the daemon, and write it."""
+    from pki2fad import envelope, files
+
+    files.require_absent(options.file)
+    keys = [envelope.load_public(files.read(path), path) for path in options.to]
+    with Client(options.socket, _TIMEOUT) as client:
+        data = client.backup(b"".join(envelope.public_pem(key) for key in keys))
+    files.create(options.file, data, files.PRIVATE)
+    fingerprints = [envelope.fingerprint(key) for key in keys]
+    lines = [f"made {options.file}", *(f"can be opened by {fingerprint}" for fingerprint in fingerprints)]
+    ui.result("\n".join(lines), {"file": options.file, "to": fingerprints}, as_json=options.json)
+    return ui.DONE

@@ -1,0 +1,28 @@
+"""`pki2factl clock accept`: say that the host's clock is right as it is."""
+
+import argparse
+
+from pki2fad.client import Client
+
+from .. import ui
+
+HELP = "say that the clock is right now, after it was set back or had been ahead"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """One word, so that nobody does it by accident."""
+    parser.add_argument("action", choices=["accept"], help="believe the clock as it is now")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Ask the daemon."""
+    with Client(options.socket) as client:
+        accepted = client.clock_accept()
+    lines = [f"accepted {ui.moment(accepted['time'])}"]
+    if accepted["spent_until"] is not None:
+        lines.append(
+            f"codes from {ui.moment(accepted['spent_from'])} to {ui.moment(accepted['spent_until'])} stay"
+            " spent: the clock was there when it was ahead"
+        )
+    ui.result("\n".join(lines), accepted, as_json=options.json)
+    return ui.DONE

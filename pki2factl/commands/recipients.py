@@ -1,0 +1,23 @@
+"""`pki2factl recipients list`: which host keys open the daemon's state."""
+
+import argparse
+
+from pki2fad.client import Client
+
+from .. import ui
+
+HELP = "list the host keys that open the daemon's state"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What to do with them."""
+    parser.add_argument("action", choices=["list"], help="show their fingerprints")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Ask the daemon."""
+    with Client(options.socket) as client:
+        recipients = client.recipients()
+    lines = [f"{slot['fingerprint']}{'  in use' if slot['current'] else ''}" for slot in recipients]
+    ui.result("\n".join(lines), recipients, as_json=options.json)
+    return ui.DONE

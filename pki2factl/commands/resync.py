@@ -1,0 +1,41 @@
+"""`pki2factl resync`: follow a prover whose clock is off."""
+
+import argparse
+import sys
+
+from pki2fad.client import Client
+
+from .. import ui
+
+HELP = "follow an authenticator whose clock is off, by two codes that it shows one after the other"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The account; the codes come from a prompt or standard input."""
+    parser.add_argument("account", metavar="ACCOUNT")
+    parser.add_argument("--stdin", action="store_true", help="read both codes from standard input")
+    parser.set_defaults(usage_error=parser.error)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Ask the daemon."""
+    first, second = _read(options)
+    with Client(options.socket) as client:
+        offset = client.resync(first, second, options.account)
+    text = f"{options.account}: the authenticator is {offset:+d} steps from now"
+    ui.result(text, {"account": options.account, "offset": offset}, as_json=options.json)
+    return ui.DONE
+
+
+def _read(options: argparse.Namespace) -> list[str]:
+    if options.stdin:
+        codes = ui.read_stdin().decode("ascii", "replace").split()
+    elif sys.stdin.isatty():
+        import getpass
+
+        codes = [getpass.getpass("Code: "), getpass.getpass("The next code: ")]
+    else:
+        options.usage_error("--stdin is needed where there is no terminal")
+    if len(codes) != 2:
+        options.usage_error("two codes are needed")
+    return codes

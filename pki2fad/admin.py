@@ -1,0 +1,282 @@
+"""What administrators do: load and remove accounts, bring provers and the clock back into step.
+
+Each method is one of the protocol. It changes nothing itself: the `Edit` of its answer does, once it is
+kept and applied.
+"""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Protocol
+
+from pki2fad import backup, otp, restore
+from pki2fad.access import Peer
+from pki2fad.backup import Content, Record
+from pki2fad.changes import Answer, ClockEdit, Edit
+from pki2fad.clock import Reading, Watch
+from pki2fad.errors import AccountExists, BadRequest
+from pki2fad.keyring import Account, Keyring
+from pki2fad.memory import wipe
+from pki2fad.otp import Parameters
+from pki2fad.restore import Upload
+from pki2fad.successor import Successor
+from pki2fad.verifier import Verifier
+
+if TYPE_CHECKING:
+    from pki2fad.envelope import MasterKey
+
+Arguments = dict[str, Any]
+
+# A code that is accepted may be of so many steps before the one that the clock shows: the window, a step
+# before it with the same code, and a prover that is behind.
+_STEPS_BEFORE = otp.WINDOW + 1 + otp.MAX_OFFSET
+
+_LAST_DEADLINE = 253_402_300_799  # the last second of the year 9999: what comes after has no date
+
+
+class Keys(Protocol):
+    """What opens and locks; the service has the real ones."""
+
+    def open_sealed(self, sealed: bytes) -> bytearray:
+        """The seed in a sealed seed. Raises `BadSeal`."""
+
+    def unlock(self, passphrase: str | None) -> None:
+        """Take the keys into memory. Raises a `Refusal`."""
+
+    def close(self) -> None:
+        """Let no key stay in memory."""
+
+    def rotate(self, pem: bytes) -> str:
+        """Take up another host key; returns its fingerprint."""
+
+    def finish_rotation(self) -> list[str]:
+        """Let the new host key alone open the state; returns the fingerprints of the others."""
+
+    def recipients(self) -> list[str]:
+        """The fingerprints of the host keys that open the state, that in use first."""
+
+    def master_for(self, recipients: bytes) -> "tuple[MasterKey, dict[str, bytes]]":
+        """A new master key for a backup, and its slots for the public keys in a PEM text."""
+
+    def open_backup(self, data: bytes) -> "MasterKey":
+        """The master key of a backup. Raises `BadSeal`."""
+
+
+class Admin:
+    """The administrator's methods."""
+
+    def __init__(
+        self,
+        keyring: Keyring,
+        verifier: Verifier,
+        watch: Watch,
+        keys: Keys,
+    ) -> None:
+        self._keyring = keyring
+        self._verifier = verifier
+        self._watch = watch
+        self._keys = keys
+        self._upload = Upload()
+
+    def load(self, args: Arguments, _peer: Peer, reading: Reading) -> Answer:
+        """An account for a sealed seed."""
+        name = args["account"]
+        try:
+            parameters = Parameters(
+                **{key: args[key] for key in ("algorithm", "digits", "period") if key in args}
+            )
+        except ValueError as error:
+            raise BadRequest(str(error)) from None
+        deadline, cutover = args.get("deadline"), args.get("cutover", False)
+        if args.get("successor", False):
+            if cutover and deadline is None:
+                raise BadRequest("a cutover needs a deadline")
+            if deadline is not None and not reading.wall < deadline <= _LAST_DEADLINE:
+                raise BadRequest("the deadline has to be a Unix time after now and before the year 10000")
+        elif cutover or deadline is not None:
+            raise BadRequest("a deadline and a cutover are for a successor alone")
+        account = self._sealed_account(name, args["sealed"], parameters)
+        if args.get("successor", False):
+            successor = Successor(account, deadline, cutover)
+            return self._load_successor(successor, args.get("replace", False), reading)
+        current = self._keyring.accounts.get(name)
+        if current is not None and current.in_force(reading.wall)[0].is_like(account):
+            return Answer({"account": name, "changed": False})
+        if current is not None and not args.get("replace", False):
+            raise AccountExists(f"account {name!r} has another seed or other parameters")
+        return Answer({"account": name, "changed": True}, change=self._put(account, reading))
+
+    def _load_successor(self, successor: Successor, replace: bool, reading: Reading) -> Answer:
+        """A seed that the account gets later."""
+        current = self._keyring.account(successor.account.name)
+        settled = current.settled(reading.wall)
+        if settled.digest == successor.account.digest:
+            raise BadRequest("the account has this seed already; a successor needs another one")
+        known = settled.successor
+        if known is not None and known.is_like(successor):
+            return Answer({"account": current.name, "changed": False})
+        if known is not None and not replace:
+            raise AccountExists(f"account {current.name!r} has a successor already")
+        gone = None if current.successor is None else current
+        put = settled.with_successor(successor)
+        edit = Edit(current.name, self._watch.believed(reading.wall), put, gone)
+        return Answer({"account": current.name, "changed": True}, change=edit)
+
+    def due(self, reading: Reading) -> list[Edit]:
+        """The edits that make permanent what deadlines did.
+
+        Only once the time is believed: what was the wrong time takes no seed away for good.
+        """
+        wall = self._watch.believed(reading.wall)
+        settled = [(account, account.settled(wall)) for account in self._keyring.accounts.values()]
+        return [Edit(one.name, wall, put, gone=one) for one, put in settled if put is not one]
+
+    def provision(self, name: str, sealed: bytes, file_digest: bytes, reading: Reading) -> Edit:
+        """The edit that a file of `seeds.d` asks for. Raises `BadSeal`."""
+        return self._put(self._sealed_account(name, sealed, Parameters()), reading, file_digest)
+
+    def remove(self, args: Arguments, _peer: Peer, reading: Reading) -> Answer:
+        """Take an account away; its codes stay spent."""
+        account = self._keyring.account(args["account"])
+        gone = self._leaving(account)
+        edit = Edit(account.name, self._watch.believed(reading.wall), put=None, gone=gone)
+        return Answer({"account": account.name}, change=edit)
+
+    def resync(self, args: Arguments, _peer: Peer, reading: Reading) -> Answer:
+        """Follow a prover whose clock is off (RFC 6238 section 6): two of its codes say by how much."""
+        current = self._keyring.account(args["account"])
+        account = current.settled(reading.wall)
+        if not (otp.is_code(args["first"]) and otp.is_code(args["second"])):
+            raise BadRequest("a code is 6 to 8 ASCII digits, as a string")
+        offset, last_step = self._verifier.resync(account, args["first"], args["second"], reading)
+        put, gone = account.moved(offset, last_step), None if account is current else current
+        edit = Edit(account.name, self._watch.believed(reading.wall), put, gone)
+        return Answer({"account": account.name, "offset": offset}, change=edit)
+
+    def clock_accept(self, _args: Arguments, _peer: Peer, reading: Reading) -> Answer:
+        """The wall clock is right now: what was spent while it was ahead comes down to its window."""
+        wall, ends = reading.wall, self._beyond(reading.wall)
+        spent = None
+        if ends:
+            slack, ahead = _STEPS_BEFORE * self._longest_period(), self._watch.first_ahead(wall)
+            until, since = max(ends), wall - slack if ahead is None else ahead - slack
+            # Without a record of when the clock was there, it may have been at any time.
+            spent = (since if since < until else wall - slack, float(until))
+        data = {
+            "time": int(wall),
+            "spent_from": spent and int(max(wall, spent[0])),
+            "spent_until": spent and int(spent[1]),
+        }
+        return Answer(data, change=ClockEdit(wall, spent))
+
+    def backup(self, args: Arguments, _peer: Peer, reading: Reading) -> Answer:
+        """All accounts as they are now, for whoever has one of these keys."""
+        master, slots = self._keys.master_for(args["to"])
+        try:
+            records = [self._record(account, master) for account in self._keyring.accounts.values()]
+            content = Content(int(reading.wall), records, self._keyring.floors, self._watch.spent)
+            data = backup.pack(content, slots, master)
+        finally:
+            master.close()
+        if len(data) > backup.MADE_LIMIT:
+            raise BadRequest(f"there are too many accounts for a backup: {len(records)}")
+        return Answer({"backup": data, "accounts": len(records)})
+
+    def restore(self, args: Arguments, _peer: Peer, reading: Reading) -> Answer:
+        """Take a part of a backup; with the last one, take its accounts."""
+        received = self._upload.add(args["upload"], args["offset"], args["part"])
+        if not args.get("last", False):
+            return Answer({"received": received}, quiet=True)
+        data = self._upload.take()
+        master = self._keys.open_backup(data)
+        try:
+            content = backup.unpack(data, master)
+            change = restore.plan(
+                content, master, self._keyring, self._watch, reading, replace=args.get("replace", False)
+            )
+        finally:
+            master.close()
+        changed = [edit.account for edit in change.edits]
+        return Answer({"accounts": len(content.records), "changed": changed}, change=change)
+
+    def close(self) -> None:
+        """Let no key and no code stay in memory."""
+        self._upload.drop()
+        self._keys.close()
+
+    def lock(self, _args: Arguments, _peer: Peer, _reading: Reading) -> Answer:
+        """Let no key and no code stay in memory."""
+        self.close()
+        return Answer({"locked": True})
+
+    def unlock(self, args: Arguments, _peer: Peer, _reading: Reading) -> Answer:
+        """Take the keys into memory again."""
+        if self._keyring.locked:
+            self._keys.unlock(args.get("passphrase"))
+        return Answer({"locked": False})
+
+    def rotate(self, args: Arguments, _peer: Peer, _reading: Reading) -> Answer:
+        """Take up another host key beside the one in use, with a new master key."""
+        return Answer({"fingerprint": self._keys.rotate(args["private"])})
+
+    def rotate_finish(self, _args: Arguments, _peer: Peer, _reading: Reading) -> Answer:
+        """Let the host key that was taken up last alone open the state."""
+        return Answer({"dropped": self._keys.finish_rotation()})
+
+    def recipients(self, _args: Arguments, _peer: Peer, _reading: Reading) -> Answer:
+        """Who can open the state."""
+        first, *others = self._keys.recipients()
+        slots = [{"fingerprint": first, "current": True}]
+        return Answer([*slots, *({"fingerprint": other, "current": False} for other in others)])
+
+    def _record(self, account: Account, master: "MasterKey") -> Record:
+        return Record(
+            account.name,
+            account.parameters,
+            self._keyring.resealed(account, master),
+            account.last_step,
+            account.offset,
+            account.drift,
+        )
+
+    def _sealed_account(self, name: str, sealed: bytes, parameters: Parameters) -> Account:
+        seed = self._keys.open_sealed(sealed)
+        try:
+            return self._keyring.seal(name, seed, parameters)
+        finally:
+            wipe(seed)
+
+    def _put(self, account: Account, reading: Reading, file_digest: bytes | None = None) -> Edit:
+        current = self._keyring.accounts.get(account.name)
+        settled = current and current.settled(reading.wall)
+        if settled is not None and settled.is_like(account):
+            account = settled  # the same seed: the live account stays, and nothing is taken away
+        elif current is not None:
+            account.tally = current.tally  # another seed gives who guesses no new budget
+        gone = None if current is None or account is current else self._leaving(current)
+        return Edit(account.name, self._watch.believed(reading.wall), account, gone, file_digest)
+
+    def _leaving(self, account: Account) -> Account:
+        """The account as it is remembered: with all that is spent, also where a floor alone says so."""
+        return account.moved(account.offset, self._keyring.watermark(account))
+
+    def _beyond(self, wall: float) -> list[float]:
+        """The ends of what is spent beyond this time's window, and so would come down to its end."""
+        keyring = self._keyring
+        ends = [self._watch.forgotten]
+        ends += [floor for period, floor in keyring.floors.items() if floor > otp.window_end(wall, period)]
+        for seed in self._seeds():
+            step, period = keyring.watermark(seed), seed.parameters.period
+            if step > otp.step_at(wall, period) + otp.WINDOW + seed.offset:
+                ends.append((step + 1 - min(seed.offset, 0)) * period)  # the code of one behind comes late
+        for step, period in keyring.gone.values():
+            if period and step > otp.step_at(wall, period) + otp.WINDOW + otp.MAX_OFFSET:
+                ends.append((step + 1) * period)
+        return [end for end in ends if end > wall]
+
+    def _longest_period(self) -> int:
+        periods = [seed.parameters.period for seed in self._seeds()]
+        periods += [period for _, period in self._keyring.gone.values()]
+        return max([*periods, *self._keyring.floors], default=otp.LONGEST_PERIOD)
+
+    def _seeds(self) -> Iterator[Account]:
+        for account in self._keyring.accounts.values():
+            yield from account.seeds

@@ -1,0 +1,99 @@
+"""Answers, and the changes that have to be kept by the store before an answer may leave."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from pki2fad.clock import Interval
+from pki2fad.errors import Refusal
+from pki2fad.keyring import Account
+from pki2fad.throttle import Slots, Tally
+
+INVALID: dict[str, Any] = {"valid": False}
+
+# Why a code was not valid; only the log says it.
+WRONG = "wrong"
+REPLAYED = "replayed"  # it was spent already
+STALE = "stale"  # it is of a step near the window
+
+# Why an account has another seed now; only the log says it too.
+PROMOTED = "promoted"
+
+
+@dataclass(frozen=True, slots=True)
+class Spend:
+    """A code was accepted: the watermark has already moved in memory, and only grows."""
+
+    account: str
+    step: int  # the new watermark
+    period: int
+    wall: float  # when
+    offset: int = 0  # the account's
+    drift: bytes = b""  # the account's new one
+    tally: Tally | None = None  # the account's new one, if the success changed it
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A failure was counted, in memory already: like a Spend it is kept with others of its turn."""
+
+    account: str
+    tally: Tally | None  # the account's new one; None where there is no such account
+    slots: Slots
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """Accounts change, once this is kept: memory has not moved, `Agent.apply` moves it.
+
+    `put` replaces or adds an account with its successor, None removes both. `gone` is what was there:
+    the digests and the watermarks of its seeds are remembered. `file_digest` records the file of
+    `seeds.d` that this came from.
+    """
+
+    account: str
+    wall: float
+    put: Account | None
+    gone: Account | None
+    file_digest: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ClockEdit:
+    """The wall clock is right as it is: what is spent beyond its window comes down, once this is kept.
+
+    Codes of the interval `spent` stay so: the clock may have been there.
+    """
+
+    wall: float
+    spent: Interval | None
+
+
+@dataclass(frozen=True, slots=True)
+class Restore:
+    """Accounts come from a backup, all or none, once this is kept.
+
+    `floors` are Unix times by period: no code that began before them is good, since it may have been used
+    where the backup is from. `spent` is as in `ClockEdit`, of that clock.
+    """
+
+    edits: tuple[Edit, ...]
+    floors: dict[int, int]
+    spent: tuple[Interval, ...]
+
+
+Change = Spend | Failure | Edit | ClockEdit | Restore
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A result or a refusal, and the change that has to be kept before it may leave."""
+
+    result: Any = None
+    refusal: Refusal | None = None
+    change: Change | None = None
+    account: str | None = None  # that it is about, for the log
+    reason: str | None = None  # why a code is not valid, or what else it did, for the log
+    quiet: bool = False  # nothing was decided that belongs into the log
+
+    def __repr__(self) -> str:
+        return f"Answer(refusal={self.refusal!r}, change={self.change!r})"  # results may be codes

@@ -1,0 +1,197 @@
+"""The keys, while they are unlocked: the host's private key here, the master key in the keyring."""
+
+import contextlib
+import os
+import stat
+from collections.abc import Callable
+
+from pki2fad import backup, envelope, files, log, paths
+from pki2fad.envelope import MasterKey, PrivateKey
+from pki2fad.errors import (
+    BadRequest,
+    BadSeal,
+    Locked,
+    Pki2fadError,
+    ProtectedKey,
+    Unavailable,
+    UnusableKey,
+    UnusableState,
+    WrongPassphrase,
+)
+from pki2fad.keyring import Keyring
+from pki2fad.store import Store
+
+
+class Vault:
+    """Opens the state with the host's key, and closes it again.
+
+    `path` is the private key's file. `make_state` is called with a key that is to open a state that has
+    none yet, and returns the new state's master key; `unlocked` is called after `unlock`.
+    """
+
+    def __init__(
+        self,
+        keyring: Keyring,
+        store: Store,
+        path: str,
+        *,
+        make_state: Callable[[PrivateKey], MasterKey],
+        unlocked: Callable[[], None],
+    ) -> None:
+        self._keyring = keyring
+        self._store = store
+        self._path = path
+        self._make_state = make_state
+        self._unlocked = unlocked
+        self._privates: list[PrivateKey] = []  # the host's; two while it is rotated, the new one first
+
+    def open(self, private: PrivateKey) -> None:
+        """Open the state with the host's key. Raises `UnusableState`."""
+        master = self._master_key(private)
+        try:
+            self._keyring.unlock(master)
+        except BadSeal as error:
+            self._keyring.lock()
+            raise UnusableState(f"the state file {self._store.path} is damaged: {error}") from None
+        self._privates = [private]
+        if not master.locked:
+            log.warning("not_locked", reason="no memory could be locked; the master key may be swapped")
+
+    def close(self) -> None:
+        """Lock: no key and no code stays in memory."""
+        self._privates = []
+        self._keyring.lock()
+
+    def unlock(self, passphrase: str | None) -> None:
+        """Read the host's key and open the state, for a peer: what goes wrong is a `Refusal`."""
+        secret = None if passphrase is None else passphrase.encode("utf-8", "surrogateescape")
+        try:
+            self.open(host_key(self._path, secret))
+        except ProtectedKey:
+            raise Locked("the host's key is protected: its passphrase is needed") from None
+        except WrongPassphrase:
+            raise BadRequest("the passphrase does not open the host's key") from None
+        except Pki2fadError as error:
+            raise Unavailable(f"the daemon stays locked: {error}") from None
+        self._unlocked()
+
+    def open_sealed(self, sealed: bytes) -> bytearray:
+        """The seed in a sealed seed. Raises `BadSeal`, and `Locked`."""
+        if not self._privates:
+            raise Locked("the daemon is locked")
+        for private in self._privates[1:]:
+            with contextlib.suppress(BadSeal):
+                return envelope.open_seed(private, sealed)
+        return envelope.open_seed(self._privates[0], sealed)
+
+    def rotate(self, pem: bytes) -> str:
+        """Take up another host key with a new master key; returns the key's fingerprint.
+
+        The key that was in use goes on opening the state until `finish_rotation`: whichever of both
+        is in the key's file at a start will do. Raises `BadRequest` for what is no such key.
+        """
+        try:
+            private = envelope.load_private(pem, "the new key")
+        except UnusableKey as error:
+            raise BadRequest(str(error)) from None
+        old, new = self._privates[-1].public_key(), private.public_key()
+        fingerprint = envelope.fingerprint(new)
+        if fingerprint == envelope.fingerprint(old):
+            raise BadRequest("this is the key that is in use already")
+        master = MasterKey()
+        master.adopt_digests(self._keyring.master)
+        accounts, successors = self._keyring.all_resealed(master)
+        slots = {envelope.fingerprint(key): master.wrap(key) for key in (old, new)}
+        self._store.rotate(slots, accounts, successors, master.sealed_digest_key())
+        self._keyring.rotate(master, accounts, successors)
+        self._privates = [private, self._privates[-1]]
+        self._prove(private, fingerprint)
+        return fingerprint
+
+    def finish_rotation(self) -> list[str]:
+        """Let the host key of the last `rotate` alone open the state; returns whose slots were dropped."""
+        private = self._privates[0]
+        fingerprint = envelope.fingerprint(private.public_key())
+        self._prove(private, fingerprint)
+        dropped = [slot for slot in self._store.keyslots() if slot != fingerprint]
+        self._store.drop_keyslots(fingerprint)
+        self._privates = [private]
+        return dropped
+
+    def recipients(self) -> list[str]:
+        """The fingerprints of the host keys that open the state, that in use first."""
+        current = envelope.fingerprint(self._privates[0].public_key())
+        return sorted(self._store.keyslots(), key=lambda slot: (slot != current, slot))
+
+    def _prove(self, private: PrivateKey, fingerprint: str) -> None:
+        """Read a slot back and open it. Raises `UnusableState` unless it holds the master key."""
+        try:
+            proven = MasterKey.unwrap(private, self._store.keyslots()[fingerprint])
+        except (KeyError, UnusableKey):
+            raise UnusableState(f"the slot of {fingerprint} in {self._store.path} does not open") from None
+        try:
+            if not proven.is_same(self._keyring.master):
+                raise UnusableState(
+                    f"the slot of {fingerprint} in {self._store.path} is of another master key"
+                )
+        finally:
+            proven.close()
+
+    def master_for(self, recipients: bytes) -> tuple[MasterKey, dict[str, bytes]]:
+        """A new master key for a backup, and its slots for the public keys in a PEM text."""
+        try:
+            keys = envelope.load_publics(recipients, "the argument 'to'")
+        except UnusableKey as error:
+            raise BadRequest(str(error)) from None
+        master = MasterKey()
+        try:
+            return master, {envelope.fingerprint(key): master.wrap(key) for key in keys}
+        except ValueError as error:  # OpenSSL uses no key that is so large
+            master.close()
+            raise BadRequest(f"a key cannot be used: {error}") from None
+
+    def open_backup(self, data: bytes) -> MasterKey:
+        """The master key of a backup. Raises `BadSeal`, and `Locked`."""
+        if not self._privates:
+            raise Locked("the daemon is locked")
+        private = self._privates[0]
+        wrapped = backup.slot(data, envelope.fingerprint(private.public_key()))
+        try:
+            return MasterKey.unwrap(private, wrapped)
+        except UnusableKey:
+            raise BadSeal(backup.DAMAGED) from None
+
+    def _master_key(self, private: PrivateKey) -> MasterKey:
+        slots = self._store.keyslots()
+        if not slots:
+            return self._make_state(private)
+        fingerprint = envelope.fingerprint(private.public_key())
+        with contextlib.suppress(KeyError, UnusableKey):
+            master = MasterKey.unwrap(private, slots[fingerprint])
+            digest_key = self._store.digest_key()
+            if digest_key is not None:
+                master.open_digest_key(digest_key)
+            return master
+        raise UnusableState(
+            f"the state file {self._store.path} is sealed to another key: {', '.join(slots)}; {self._path} is"
+            f" {fingerprint}. It was left as it is"
+        )
+
+
+def host_key(path: str, passphrase: bytes | None = None) -> PrivateKey:
+    """The host's private key, from a file that only its owner can read.
+
+    Raises `UnusableKey`, and `ProtectedKey` and `WrongPassphrase`, which are of its kind.
+    """
+    if not os.path.lexists(path):
+        raise UnusableKey(f"there is no key {path}; make one with: pki2factl init")
+    pem, status = files.read_with_status(path)
+    passed = paths.credential(os.path.basename(path)) == path
+    if not passed and status.st_mode & 0o077:
+        raise UnusableKey(
+            f"{path} can be read by others (mode {stat.S_IMODE(status.st_mode):04o}); mend it with:"
+            f" chmod 600 {path}"
+        )
+    if not passed and status.st_uid not in (0, os.geteuid()):
+        raise UnusableKey(f"{path} belongs to uid {status.st_uid}, neither to root nor to the daemon's user")
+    return envelope.load_private(pem, path, passphrase)

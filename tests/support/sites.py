@@ -1,0 +1,61 @@
+"""A host with a key of its own and the real vault, whose accounts can be backed up and restored."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from pki2fad import envelope, wire
+from pki2fad.access import Access
+from pki2fad.agent import Agent
+from pki2fad.envelope import MasterKey, PrivateKey
+from pki2fad.otp import Parameters
+from pki2fad.vault import Vault
+from support.agents import SEED, STARTED, USUAL, no_throttle
+from support.host import Host
+
+
+class Site(Host):
+    """A `Host` whose state is sealed to a host's key."""
+
+    def __init__(self, path: Path, key: PrivateKey) -> None:
+        super().__init__(path, None, STARTED.wall)
+        self._key = key
+
+    def start(self) -> None:
+        super().start()
+        vault = Vault(
+            self.keyring, self.store, "host.pem", make_state=self._new_master, unlocked=lambda: None
+        )
+        vault.open(self._key)
+        self.keyring.floors = self.store.floors()
+        self.agent = Agent(
+            self.keyring, Access((), 0), no_throttle(), self.watch, keys=vault, started=STARTED
+        )
+
+    def _new_master(self, key: PrivateKey) -> MasterKey:
+        master = MasterKey()
+        self.store.add_keyslot(envelope.fingerprint(key.public_key()), master.wrap(key.public_key()))
+        return master
+
+    def load(self, account: str = "default", seed: bytes = SEED, of: Parameters = USUAL) -> None:
+        sealed = envelope.seal_seed(self._key.public_key(), bytearray(seed))
+        parameters = {"algorithm": of.algorithm, "digits": of.digits, "period": of.period}
+        self.call("load", account=account, sealed=sealed, replace=True, **parameters)
+
+    def backup(self, *keys: PrivateKey) -> bytes:
+        """A backup for these keys, or its own."""
+        pem = b"".join(envelope.public_pem(key.public_key()) for key in keys or (self._key,))
+        return self.call("backup", to=pem)["backup"]
+
+    def restore(self, data: bytes, **more: Any) -> Any:
+        """Upload it as the clients do; the last part's result."""
+        upload = os.urandom(16).hex()
+        for offset in range(0, max(1, len(data)), wire.PART_LIMIT):
+            part = data[offset : offset + wire.PART_LIMIT]
+            last = offset + len(part) == len(data)
+            result = self.call("restore", upload=upload, offset=offset, part=part, last=last, **more)
+        return result
+
+    def rows(self) -> list[Any]:
+        """All of the state file."""
+        return list(self.store._database.iterdump())

@@ -1,0 +1,210 @@
+"""`pki2factl rotate-key`: another host key and another master key, under a daemon that goes on."""
+
+import json
+import os
+import sqlite3
+import subprocess
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support import memory
+from support.daemon import Daemon, as_user, ctl
+from support.raw import Seed
+
+from pki2fad import envelope
+from pki2fad.envelope import PrivateKey
+from pki2fad.errors import BadRequest, Locked
+
+BITS = "--bits=3072"
+
+
+class Rotated:
+    """A daemon with two accounts, and what is known of them."""
+
+    def __init__(self, daemon: Daemon, key: PrivateKey) -> None:
+        self.daemon = daemon
+        self.private = daemon.config_dir / "host.pem"
+        self.public = daemon.config_dir / "host.pub.pem"
+        self.public.write_bytes(envelope.public_pem(key.public_key()))
+        self.seeds = {"default": Seed(), "gone": Seed()}
+        self.used: dict[str, str] = {}
+        daemon.start()
+        with daemon.client() as client:
+            for name, seed in self.seeds.items():
+                client.load(seed.sealed(key), name)
+                self.used[name] = seed.code()
+                assert client.verify(self.used[name], name)
+            client.remove("gone")
+
+    def rotate(self, *more: str, **options: Any) -> "subprocess.CompletedProcess[str]":
+        return self.daemon.ctl("rotate-key", f"--private={self.private}", BITS, *more, **options)
+
+    def key(self) -> PrivateKey:
+        """The key in the file."""
+        return envelope.load_private(self.private.read_bytes(), "")
+
+    def check(self) -> None:
+        """Codes are made, and none that was used is good again, of the removed account neither."""
+        with self.daemon.client() as client:
+            code = client.generate()
+            assert code.code == self.seeds["default"].code(code.step)
+            client.load(self.seeds["gone"].sealed(self.key()), "gone", replace=True)
+            for name, used in self.used.items():
+                assert not client.verify(used, name)
+            client.remove("gone")
+
+    def files(self) -> set[str]:
+        return {path.name for path in self.daemon.config_dir.iterdir()}
+
+
+@pytest.fixture
+def rotated(daemon: Daemon, host_key: PrivateKey) -> Rotated:
+    return Rotated(daemon, host_key)
+
+
+def test_the_new_key_opens_everything_and_the_old_one_nothing(rotated: Rotated, host_key: PrivateKey) -> None:
+    daemon = rotated.daemon
+    before = memory.master_key(daemon.state_file, host_key)
+    with closing(sqlite3.connect(daemon.state_file)) as database:
+        ((wrapped, sealed),) = database.execute("SELECT wrapped, sealed FROM keyslots, accounts")
+    pid = daemon.pid
+    done = rotated.rotate()
+    assert done.returncode == 0, done.stderr
+    assert envelope.fingerprint(rotated.key().public_key()) in done.stdout
+    assert f"dropped:     {envelope.fingerprint(host_key.public_key())}" in done.stdout
+    assert "leaked" in done.stderr
+    assert rotated.public.read_bytes() == envelope.public_pem(rotated.key().public_key())
+    assert (rotated.private.stat().st_mode & 0o777, daemon.pid) == (0o600, pid)
+    assert rotated.files() == {"host.pem", "host.pub.pem"}
+    after = memory.master_key(daemon.state_file, rotated.key())
+    assert after != before
+    content = b"".join(path.read_bytes() for path in daemon.state_dir.iterdir())
+    assert wrapped not in content  # freed pages and the log too
+    assert sealed not in content
+    rotated.check()
+    daemon.kill()
+    daemon.start()
+    rotated.check()
+
+
+def test_the_old_master_key_and_the_new_one_are_nowhere_in_memory(
+    rotated: Rotated, host_key: PrivateKey
+) -> None:
+    before = memory.master_key(rotated.daemon.state_file, host_key)
+    assert rotated.rotate().returncode == 0
+    rotated.check()
+    after = memory.master_key(rotated.daemon.state_file, rotated.key())
+    found = memory.hits(rotated.daemon.pid, {"old": before, "new": after})
+    # Digests stay keyed with the first one, in the same page.
+    secret = "/secretmem" in Path(f"/proc/{rotated.daemon.pid}/maps").read_text()
+    assert found == ({} if secret else {"old": 1, "new": 1})
+
+
+def test_it_can_be_done_again_and_again(rotated: Rotated) -> None:
+    for _ in range(3):
+        assert rotated.rotate().returncode == 0
+        rotated.check()
+    rows = json.loads(rotated.daemon.ctl("recipients", "list", "--json").stdout)
+    assert rows == [{"fingerprint": envelope.fingerprint(rotated.key().public_key()), "current": True}]
+
+
+def test_the_new_key_can_be_protected(rotated: Rotated) -> None:
+    done = rotated.rotate("--protect", "--stdin", input="horse\n")
+    assert done.returncode == 0, done.stderr
+    assert envelope.load_private(rotated.private.read_bytes(), "", b"horse").key_size == 3072
+    with rotated.daemon.client() as client:
+        client.lock()
+        with pytest.raises(Locked):
+            client.unlock()
+        client.unlock("horse")
+        assert client.generate().code
+    assert "horse" not in rotated.daemon.log()
+
+
+@pytest.mark.parametrize("stage", ["made", "handed over", "in place", "published"])
+@pytest.mark.parametrize("restart", [False, True], ids=["the daemon goes on", "the daemon is killed too"])
+def test_whenever_it_is_interrupted_the_daemon_starts_and_another_run_does_the_rest(
+    rotated: Rotated, stage: str, restart: bool
+) -> None:
+    daemon = rotated.daemon
+    old = rotated.private.read_bytes()
+    interrupt(rotated, stage)
+    assert (rotated.private.read_bytes() == old) is (stage in ("made", "handed over"))
+    if restart:
+        daemon.kill()
+        daemon.start()
+    with daemon.client() as client:
+        assert client.generate().code
+        assert not client.verify(rotated.used["default"])
+    done = rotated.rotate()
+    assert done.returncode == 0, done.stderr
+    assert rotated.private.read_bytes() != old
+    assert rotated.files() == {"host.pem", "host.pub.pem"}
+    assert len(json.loads(daemon.ctl("recipients", "list", "--json").stdout)) == 1
+    rotated.check()
+    daemon.kill()
+    daemon.start()
+    rotated.check()
+
+
+def interrupt(rotated: Rotated, stage: str) -> None:
+    """Do what the command does up to a stage, by its own parts, and then no more."""
+    coming = rotated.private.with_name("host.next.pem")
+    key = envelope.generate_key(3072)
+    coming.touch(mode=0o600)
+    coming.write_bytes(envelope.private_pem(key))
+    if stage == "made":
+        return
+    with rotated.daemon.client() as client:
+        client.rotate(envelope.private_pem(key))
+        if stage == "handed over":
+            return
+        os.link(rotated.private, rotated.private.with_name("host.old.pem"))
+        coming.rename(rotated.private)
+        if stage == "published":
+            rotated.public.write_bytes(envelope.public_pem(key.public_key()))
+
+
+def test_while_both_keys_open_the_state_seeds_for_both_are_loaded(
+    rotated: Rotated, host_key: PrivateKey
+) -> None:
+    key = envelope.generate_key(3072)
+    with rotated.daemon.client() as client:
+        client.rotate(envelope.private_pem(key))
+        assert [slot["current"] for slot in client.recipients()] == [True, False]
+        for name, private in (("old", host_key), ("new", key)):
+            seed = Seed()
+            client.load(seed.sealed(private), name)
+            code = client.generate(name)
+            assert code.code == seed.code(code.step)
+
+
+def test_a_key_that_is_not_the_daemons_is_refused_before_anything_is_made(
+    rotated: Rotated, other_key: PrivateKey, tmp_path: Path
+) -> None:
+    private = tmp_path / "other.pem"
+    private.write_bytes(envelope.private_pem(other_key))
+    (tmp_path / "other.pub.pem").write_bytes(envelope.public_pem(other_key.public_key()))
+    done = rotated.daemon.ctl("rotate-key", f"--private={private}", BITS)
+    assert (done.returncode, done.stdout) == (6, "")
+    assert "the daemon uses" in done.stderr
+    assert {path.name for path in tmp_path.iterdir()} == {"other.pem", "other.pub.pem"}
+    rotated.check()
+
+
+def test_what_is_no_key_or_the_same_key_is_refused(rotated: Rotated, host_key: PrivateKey) -> None:
+    with rotated.daemon.client() as client:
+        for bad in (b"", b"-----BEGIN PRIVATE KEY-----\n", envelope.private_pem(host_key)):
+            with pytest.raises(BadRequest):
+                client.rotate(bad)
+    rotated.check()
+
+
+def test_who_may_not_administer_may_not_rotate(rotated: Rotated) -> None:
+    user = as_user(4711)
+    rotated.daemon.root.chmod(0o755)
+    for command in (["recipients", "list"], ["rotate-key", f"--private={rotated.private}"]):
+        done = ctl(rotated.daemon.root, "--socket", str(rotated.daemon.socket), *command, command=user)
+        assert (done.returncode, done.stdout) == (4, "")

@@ -1,0 +1,73 @@
+"""A backup arrives in parts, one upload at a time, and bounded."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support.sites import Site
+
+from pki2fad import backup, wire
+from pki2fad.envelope import PrivateKey
+from pki2fad.errors import BadRequest, BadSeal, Locked
+
+
+@pytest.fixture
+def site(tmp_path: Path, host_key: PrivateKey) -> Iterator[Site]:
+    """Where parts are sent to."""
+    with Site(tmp_path / "state.db", host_key) as site:
+        yield site
+
+
+UPLOAD, ANOTHER = "0" * 32, "f" * 32
+
+
+def part(site: Site, offset: int, data: bytes, upload: str = UPLOAD, **more: object) -> object:
+    return site.call("restore", upload=upload, offset=offset, part=data, **more)
+
+
+def test_parts_come_in_order_and_begin_at_the_start(site: Site) -> None:
+    assert part(site, 0, b"abc") == {"received": 3}
+    with pytest.raises(BadRequest, match="next part"):
+        part(site, 4, b"d")
+    with pytest.raises(BadRequest, match="begin again"):
+        part(site, 3, b"d")
+    assert part(site, 0, b"ab") == {"received": 2}
+    assert part(site, 2, b"c") == {"received": 3}
+    with pytest.raises(BadSeal, match="not a backup"):
+        part(site, 3, b"", last=True)
+    with pytest.raises(BadRequest):  # it is gone
+        part(site, 3, b"", last=True)
+
+
+def test_another_upload_takes_the_place_of_one_that_has_begun(site: Site) -> None:
+    part(site, 0, b"abc")
+    with pytest.raises(BadRequest):
+        part(site, 3, b"d", ANOTHER)
+    assert part(site, 3, b"d") == {"received": 4}  # a stray part of somebody else takes nothing away
+    assert part(site, 0, b"x", ANOTHER) == {"received": 1}
+    with pytest.raises(BadRequest):
+        part(site, 4, b"e")
+
+
+@pytest.mark.parametrize("name", ["", "0" * 31, "0" * 33, "G" * 32, "A" * 32, "0" * 31 + "\n"])
+def test_an_upload_has_a_name_of_32_hex_digits(site: Site, name: str) -> None:
+    with pytest.raises(BadRequest, match="32 hex digits"):
+        part(site, 0, b"", name)
+
+
+def test_a_part_and_the_whole_are_bounded(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(BadRequest, match="at most"):
+        part(site, 0, bytes(wire.PART_LIMIT + 1))
+    monkeypatch.setattr(backup, "LIMIT", 2 * wire.PART_LIMIT)
+    part(site, 0, bytes(wire.PART_LIMIT))
+    part(site, wire.PART_LIMIT, bytes(wire.PART_LIMIT))
+    with pytest.raises(BadRequest, match="too large"):
+        part(site, 2 * wire.PART_LIMIT, b"x")
+
+
+def test_a_lock_drops_what_was_uploaded(site: Site) -> None:
+    part(site, 0, b"abc")
+    site.agent.lock()
+    with pytest.raises(Locked):
+        part(site, 3, b"d")
+    assert site.agent._admin._upload.take() == b""

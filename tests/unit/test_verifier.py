@@ -1,0 +1,173 @@
+"""What a peer with only the role `verify` can tell from a verdict, what it costs, what the log is told."""
+
+import contextlib
+import itertools
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from support.agents import SEED, at, call, reference_code
+from support.callers import (
+    ADMIN,
+    CODE,
+    GENERATOR,
+    NOW,
+    OTHER_VERIFIER,
+    RELAY,
+    STEP,
+    VERIFIER,
+    WRONG_CODES,
+    ask,
+    at_step,
+    fresh_agent,
+    is_throttled,
+    peer,
+    seen,
+    tire,
+)
+
+from pki2fad import otp
+from pki2fad.access import Rule
+from pki2fad.agent import Agent
+from pki2fad.changes import WRONG, Failure
+from pki2fad.envelope import MasterKey
+from pki2fad.errors import NoSuchAccount, Throttled
+
+
+@pytest.fixture
+def agent() -> Agent:
+    return fresh_agent()
+
+
+class Work:
+    """Counts the codes that are made and the seals that are opened."""
+
+    def __init__(self) -> None:
+        self.codes = self.opened = 0
+
+    def during(self, action: Callable[[], object]) -> tuple[int, int]:
+        codes, opened = self.codes, self.opened
+        action()
+        return self.codes - codes, self.opened - opened
+
+
+@pytest.fixture
+def work(monkeypatch: pytest.MonkeyPatch) -> Work:
+    work, make_code, open_seal = Work(), otp.make_code, MasterKey.opened
+
+    def counted_code(*arguments: Any) -> str:
+        work.codes += 1
+        return make_code(*arguments)
+
+    def counted_opened(*arguments: Any) -> contextlib.AbstractContextManager[bytearray]:
+        work.opened += 1
+        return open_seal(*arguments)
+
+    monkeypatch.setattr(otp, "make_code", counted_code)
+    monkeypatch.setattr(MasterKey, "opened", counted_opened)
+    return work
+
+
+# What a peer with only the role `verify` can tell
+
+
+def test_a_wrong_code_one_of_another_length_and_an_unknown_account_are_answered_alike(agent: Agent) -> None:
+    answers = [
+        ask(agent, account, code, uid)
+        for account in ("default", "missing")
+        for uid, code in zip((VERIFIER, OTHER_VERIFIER, RELAY), WRONG_CODES, strict=True)
+    ]
+    assert {str(seen(answer)) for answer in answers} == {str(({"valid": False}, None))}
+    assert {(type(answer.change), answer.reason) for answer in answers} == {(Failure, WRONG)}
+
+
+def transcript(account: str) -> Iterator[tuple[Any, ...]]:
+    """Everything that four uids see who try for two days, four times an hour."""
+    agent, codes = fresh_agent(), itertools.cycle(WRONG_CODES)
+    for number in range(2 * 24 * 4):
+        for uid in (VERIFIER, OTHER_VERIFIER, RELAY, 5999):
+            yield seen(ask(agent, account, next(codes), uid, at(NOW.wall + number * 900)))
+
+
+def test_an_account_that_there_is_not_is_throttled_as_one_is() -> None:
+    known, unknown = list(transcript("default")), list(transcript("missing"))
+    assert known == unknown
+    assert len({str(answer) for answer in known}) > 50  # there were many waits, and they were compared
+
+
+def lots_of_work(account: str, code: str, work: Work) -> list[tuple[int, int]]:
+    """The work of a first request, of one right after it, in the next steps and much later."""
+    agent = fresh_agent()
+    return [
+        work.during(lambda step=step: ask(agent, account, code, reading=at_step(step)))  # type: ignore[misc]
+        for step in (STEP, STEP, STEP + 1, STEP + 9)
+    ]
+
+
+@pytest.mark.parametrize("code", WRONG_CODES)
+def test_an_account_that_there_is_not_is_as_much_work_as_one_that_is(work: Work, code: str) -> None:
+    known, unknown = lots_of_work("default", code, work), lots_of_work("missing", code, work)
+    assert known == unknown == lots_of_work("default", WRONG_CODES[0], work)
+    assert known[0] == (3, 1)
+
+
+def test_to_look_for_a_stale_code_is_as_much_work_for_an_account_that_there_is_not(
+    agent: Agent, work: Work
+) -> None:
+    known = work.during(lambda: agent.is_stale("default", "000000", NOW))
+    assert work.during(lambda: agent.is_stale("missing", "000000", NOW)) == known
+    assert known[0] == 20
+
+
+@pytest.mark.parametrize("account", ["default", "missing"])
+def test_a_throttled_request_makes_no_code(agent: Agent, work: Work, account: str) -> None:
+    tire(agent, account)
+    later = at_step(STEP + 1)  # when codes would have to be made
+    for code in (*WRONG_CODES, CODE):
+        assert work.during(lambda code=code: ask(agent, account, code, reading=later)) == (0, 0)  # type: ignore[misc]
+        assert is_throttled(ask(agent, account, code, reading=later))
+
+
+@pytest.mark.parametrize("later", [0.0, 0.25, 10.5, 59.5])
+def test_who_is_throttled_may_try_when_they_were_told_to_and_not_before(agent: Agent, later: float) -> None:
+    tire(agent)
+    now = NOW.wall + later
+    for _ in range(10):  # which is not counted
+        with pytest.raises(Throttled) as caught:
+            call(agent, "verify", peer(VERIFIER), at(now), code="000000")
+    wait = caught.value.retry_after
+    assert wait is not None
+    with pytest.raises(Throttled):
+        call(agent, "verify", peer(VERIFIER), at(now + wait - 1), code="000000")
+    assert call(agent, "verify", peer(VERIFIER), at(now + wait), code="000000") == {"valid": False}
+
+
+@pytest.mark.parametrize("uid", [GENERATOR, ADMIN])
+def test_who_may_generate_or_administer_is_told_that_there_is_no_account_for_nothing(
+    agent: Agent, work: Work, uid: int
+) -> None:
+    for _ in range(20):
+        with pytest.raises(NoSuchAccount):
+            call(agent, "verify", peer(uid), NOW, account="missing", code="000000")
+    assert (work.codes, work.opened) == (0, 0)
+
+
+@pytest.mark.parametrize("role", ["generate", "admin"])
+def test_who_may_generate_or_administer_another_account_is_not_told(role: str) -> None:
+    agent = fresh_agent(rules=(Rule("verify", (VERIFIER,)), Rule(role, (VERIFIER,), ("other", "elsewhere"))))
+    assert call(agent, "verify", peer(VERIFIER), NOW, account="missing", code="000000") == {"valid": False}
+    with pytest.raises(NoSuchAccount):
+        call(agent, "verify", peer(VERIFIER), NOW, account="elsewhere", code="000000")
+
+
+# For the log
+
+
+@pytest.mark.parametrize("distance", range(-12, 13))
+def test_a_code_is_stale_up_to_ten_steps_outside_the_window(agent: Agent, distance: int) -> None:
+    code = reference_code(SEED, STEP + distance)
+    assert (ask(agent, "default", code).result == {"valid": True}) is (abs(distance) <= 1)
+    if abs(distance) > 1:
+        assert agent.is_stale("default", code, NOW) is (abs(distance) <= 11)
+    assert not agent.is_stale("missing", code, NOW)
+    assert not agent.is_stale("other", code, NOW)
