@@ -80,6 +80,7 @@ def take_place(new: str, path: str, old: str) -> None:
     There is a file of the name `path` at every moment. Again after an interruption it does the rest.
     """
     try:
+        os.lstat(new)  # first: without it nothing may happen to the others
         if os.path.lexists(old) and not os.path.samefile(old, path):
             shred(old, os.lstat(old))
         with contextlib.suppress(FileExistsError):

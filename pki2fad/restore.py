@@ -66,6 +66,10 @@ def plan(
     for record in content.records:
         account = keyring.sealed_elsewhere(record.name, record.sealed, record.parameters, master)
         account.last_step = max(account.last_step, record.last_step)
+        if record.offset > 0:  # its prover's codes are beyond what the floors cover
+            period = record.parameters.period
+            end = otp.window_end(max(reading.wall, content.created), period) // period - 1
+            account.last_step = max(account.last_step, end + record.offset)
         current = keyring.accounts.get(record.name)
         if current is None or not current.is_like(account):
             account.offset, account.drift = record.offset, record.drift

@@ -173,10 +173,10 @@ class Server:
     def handle(self, connection: Connection, request: wire.Request, reading: clock.Reading) -> None:
         """Answer a request: at once, or when its change is kept."""
         peer = connection.peer
-        if request.method != "status":
-            self._last_use = reading.boot
         try:
             answer = self._agent.handle(request, peer, reading)
+            if request.method != "status" and answer.refusal is None:
+                self._last_use = reading.boot  # who is refused keeps nothing unlocked
             if isinstance(answer.change, Edit | ClockEdit | Restore):
                 self.edit(answer.change)
         except Exception as error:  # a mistake of ours must not end the connection

@@ -146,10 +146,9 @@ class Store:
             self._database.execute("INSERT OR REPLACE INTO secrets VALUES ('digest', ?)", (digest_key,))
 
     def drop_keyslots(self, kept: str) -> None:
-        """Let no other key than this one open the master key; what others opened leaves the files."""
+        """Let no other key than this one open the master key."""
         with self._transaction(durable=True):
             self._database.execute("DELETE FROM keyslots WHERE fingerprint <> ?", (kept,))
-        self._empty_log()
 
     def digest_key(self) -> bytes | None:
         """What digests are keyed with, sealed under the master key; None: they are with that itself."""
@@ -386,8 +385,8 @@ class Store:
             )
         return True
 
-    def _empty_log(self) -> None:
-        """Copy the write-ahead log into the database, and truncate it."""
+    def empty_log(self) -> None:
+        """Copy the write-ahead log into the database, and truncate it: what was replaced leaves the files."""
         if self._checkpoint is not None:
             self._checkpoint.join()
         try:

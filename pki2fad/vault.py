@@ -115,7 +115,8 @@ class Vault:
         self._prove(private, fingerprint)
         dropped = [slot for slot in self._store.keyslots() if slot != fingerprint]
         self._store.drop_keyslots(fingerprint)
-        self._privates = [private]
+        self._privates = [private]  # also if what follows fails
+        self._store.empty_log()
         return dropped
 
     def recipients(self) -> list[str]:

@@ -51,7 +51,7 @@ def run(options: argparse.Namespace) -> int:
         _require(client, private, pem, in_use=True)
         files.replace(public, pem, files.PUBLIC)
         dropped = client.rotate_finish()
-    if os.path.lexists(going):
+    if os.path.lexists(going) and not os.path.samefile(going, private):
         files.shred(going, os.lstat(going))
     fingerprint = envelope.fingerprint(key.public_key())
     data = {"private": private, "public": public, "fingerprint": fingerprint, "dropped": dropped}

@@ -47,8 +47,30 @@ def test_an_account_comes_back_with_all_that_is_known_of_it(
     assert site.call("resync", account="deploy", first=codes[0], second=codes[1])["offset"] == 6
     result = other.restore(site.backup(other_key))
     assert result == {"accounts": 2, "changed": ["default", "deploy"]}
-    assert other.call("accounts") == site.call("accounts")
+    restored, known = other.call("accounts"), site.call("accounts")
+    assert restored[1].pop("last_used") == (site.step(60) + 1 + 6) * 60  # what may have been used since
+    assert known[1].pop("last_used") == (site.step(60) + 6) * 60
+    assert restored == known
     assert other.call("generate") == site.call("generate")
+
+
+def test_what_a_prover_ahead_used_after_the_backup_is_not_good_again(
+    site: Site, other: Site, other_key: PrivateKey
+) -> None:
+    site.load("default", SEED)
+    other.load("default", SEED)
+    codes = [reference_code(SEED, site.step() + 4 + i) for i in range(2)]
+    assert site.call("resync", first=codes[0], second=codes[1])["offset"] == 5
+    site.wait(60)
+    data = site.backup(other_key)
+    used = site.step() + 6
+    assert site.verify(used)
+    other.wait(60)
+    other.restore(data)
+    other.wait(120)
+    for _ in range(12):
+        other.wait(30)
+        assert not other.verify(used)
 
 
 def test_what_was_accepted_before_or_after_the_backup_is_not_good_again(
