@@ -10,15 +10,25 @@ from pki2fad.errors import BadRequest, ProtectedKey, UnusablePath
 from . import ui
 
 
-def load(path: str, passphrase: str = "") -> PrivateKey:
-    """The private key in a file; a terminal is asked for its passphrase if that is not known."""
+def load(path: str, passphrase: str = "", *, from_stdin: bool = False) -> PrivateKey:
+    """The private key in a file. If its passphrase is not known, a terminal or standard input is asked."""
     pem = files.read(path)
     try:
         return envelope.load_private(pem, path, passphrase.encode() or None)
     except ProtectedKey:
-        if not sys.stdin.isatty():
+        if not (from_stdin or sys.stdin.isatty()):
             raise
-        return envelope.load_private(pem, path, ui.passphrase(f"Passphrase of {path}: ").encode())
+        passphrase = ui.passphrase(f"Passphrase of {path}: ", from_stdin=from_stdin)
+        return envelope.load_private(pem, path, passphrase.encode())
+
+
+def is_protected(path: str) -> bool:
+    """True if the private key in a file has a passphrase."""
+    try:
+        envelope.load_private(files.read(path), path)
+    except ProtectedKey:
+        return True
+    return False
 
 
 def new_passphrase(*, from_stdin: bool) -> str:
@@ -34,10 +44,10 @@ def new_passphrase(*, from_stdin: bool) -> str:
     return passphrase
 
 
-def make_private(path: str, bits: int, passphrase: str) -> None:
-    """Make a private key's file, which must not be there yet."""
+def make_private(path: str, bits: int, passphrase: str, *, like: str) -> None:
+    """Make a private key's file, which must not be there yet, with the owner of the file `like`."""
     key = ui.with_spinner(f"making an RSA-{bits} key", lambda: envelope.generate_key(bits))
-    files.create(path, envelope.private_pem(key, passphrase.encode()), files.PRIVATE)
+    files.create(path, envelope.private_pem(key, passphrase.encode()), files.PRIVATE, like=os.stat(like))
 
 
 def make(private: str, public: str, bits: int, *, force: bool, passphrase: str = "") -> str:

@@ -54,9 +54,12 @@ def require_absent(*files_to_be: str | None) -> None:
             raise UnusablePath(f"{path} exists already; it is never overwritten")
 
 
-def create(path: str, data: bytes, mode: int) -> None:
-    """Write a file that must not exist yet. Raises `UnusablePath`, also when it does."""
-    with _temporary(path, data, mode) as temporary:
+def create(path: str, data: bytes, mode: int, like: os.stat_result | None = None) -> None:
+    """Write a file that must not exist yet. Raises `UnusablePath`, also when it does.
+
+    It gets the owner of `like`, which for another user than root has to be that user.
+    """
+    with _temporary(path, data, mode, like) as temporary:
         try:
             os.link(temporary, path, follow_symlinks=False)
         except FileExistsError:
@@ -92,7 +95,7 @@ def take_place(new: str, path: str, old: str) -> None:
 
 
 @contextlib.contextmanager
-def _temporary(path: str, data: bytes, mode: int) -> Iterator[str]:
+def _temporary(path: str, data: bytes, mode: int, like: os.stat_result | None = None) -> Iterator[str]:
     """A synced temporary file beside `path`; gone afterwards, and the directory synced."""
     directory = os.path.dirname(os.path.abspath(path))
     temporary = f"{path}.{os.getpid()}.tmp"
@@ -103,6 +106,8 @@ def _temporary(path: str, data: bytes, mode: int) -> Iterator[str]:
         try:
             with open(descriptor, "wb") as file:
                 os.fchmod(descriptor, mode)
+                if like is not None:
+                    os.fchown(descriptor, like.st_uid, like.st_gid)
                 file.write(data)
                 file.flush()
                 os.fsync(descriptor)
@@ -113,6 +118,26 @@ def _temporary(path: str, data: bytes, mode: int) -> Iterator[str]:
         sync_directory(directory)
     except OSError as error:
         raise UnusablePath(f"cannot write {path}: {error.strerror}") from None
+
+
+@contextlib.contextmanager
+def one_at_a_time(directory: str, doing: str) -> Iterator[None]:
+    """Raise `AlreadyRunning` while another process is in this context for the same directory.
+
+    `doing` says for the message what that one does. Nothing is left in the directory. Raises
+    `UnusablePath`.
+    """
+    try:
+        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise UnusablePath(f"cannot open the directory {directory}: {error.strerror}") from None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError:
+        raise AlreadyRunning(f"another process {doing} in {directory}") from None
+    finally:
+        os.close(descriptor)
 
 
 def sync_directory(path: str) -> None:

@@ -162,6 +162,7 @@ class Keyring:
         self.gone: dict[bytes, Gone] = {}
         self.floors: dict[int, int] = {}
         self._decoys: dict[str, Account] = {}
+        self._decoy_sealed: bytes | None = None  # what all of them share
 
     @property
     def locked(self) -> bool:
@@ -197,7 +198,7 @@ class Keyring:
             successor.account.sealed = sealed
         self.master.close()
         self._unlocked = master
-        self._decoys.clear()
+        self._forget_decoys()
 
     def lock(self) -> None:
         """Wipe the master key, and let go of all codes."""
@@ -206,7 +207,7 @@ class Keyring:
             self._unlocked = None
         for account in self._seeds():
             account.codes = ()
-        self._decoys.clear()
+        self._forget_decoys()
 
     @property
     def master(self) -> "MasterKey":
@@ -255,11 +256,21 @@ class Keyring:
         """What stands for an account that does not exist, so that it costs the same work."""
         decoy = self._decoys.get(name)
         if decoy is None:
-            decoy = self.seal("", bytearray(32), Parameters())
+            decoy = self._new_decoy()
             if len(self._decoys) >= _DECOYS:
                 del self._decoys[next(iter(self._decoys))]
             self._decoys[name] = decoy
         return decoy
+
+    def _forget_decoys(self) -> None:
+        self._decoys.clear()
+        self._decoy_sealed = None
+
+    def _new_decoy(self) -> Account:
+        parameters = Parameters()
+        if self._decoy_sealed is None:
+            self._decoy_sealed = self.master.seal(bytearray(32), _associated("", parameters))
+        return Account("", parameters, self._decoy_sealed, b"", -1)
 
     def check(self, account: Account) -> None:
         """Raise `BadSeal` unless the account's seed opens."""

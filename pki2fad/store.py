@@ -47,6 +47,8 @@ _SUCCESSOR_TYPES = [str, bytes, bytes, int, int]
 # Seconds between two raised leases that need no note: without use there may be as many.
 _JUMP = 600.0
 
+_BUSY_TIMEOUT = 5  # seconds to wait for somebody else who has the file open
+
 # Migrations in order; the schema's version is how many were applied.
 _MIGRATIONS = (
     """
@@ -475,7 +477,10 @@ class Store:
         self._changes = 0
         if os.path.getsize(self.path + "-wal") > _LOG_LIMIT:
             self._database.execute("PRAGMA busy_timeout=0")  # somebody who looks on holds nothing up
-            self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            try:
+                self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            finally:
+                self._database.execute(f"PRAGMA busy_timeout={_BUSY_TIMEOUT * 1000}")
         else:
             self._checkpoint = threading.Thread(target=_checkpoint, args=(self.path,), daemon=True)
             self._checkpoint.start()
@@ -493,7 +498,7 @@ def _safe_time(wall: float, period: int) -> int:
 
 
 def _connect(path: str) -> sqlite3.Connection:
-    database = sqlite3.connect(path, isolation_level=None, timeout=5)
+    database = sqlite3.connect(path, isolation_level=None, timeout=_BUSY_TIMEOUT)
     try:
         database.execute("PRAGMA journal_mode=WAL")
         database.execute("PRAGMA wal_autocheckpoint=0")

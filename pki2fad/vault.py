@@ -21,6 +21,8 @@ from pki2fad.errors import (
 from pki2fad.keyring import Keyring
 from pki2fad.store import Store
 
+_RENEWED_AT_START = "; the key is a copy of systemd's, which is renewed at a restart"
+
 
 class Vault:
     """Opens the state with the host's key, and closes it again.
@@ -99,10 +101,14 @@ class Vault:
         if fingerprint == envelope.fingerprint(old):
             raise BadRequest("this is the key that is in use already")
         master = MasterKey()
-        master.adopt_digests(self._keyring.master)
-        accounts, successors = self._keyring.all_resealed(master)
-        slots = {envelope.fingerprint(key): master.wrap(key) for key in (old, new)}
-        self._store.rotate(slots, accounts, successors, master.sealed_digest_key())
+        try:
+            master.adopt_digests(self._keyring.master)
+            accounts, successors = self._keyring.all_resealed(master)
+            slots = {envelope.fingerprint(key): master.wrap(key) for key in (old, new)}
+            self._store.rotate(slots, accounts, successors, master.sealed_digest_key())
+        except BaseException:
+            master.close()
+            raise
         self._keyring.rotate(master, accounts, successors)
         self._privates = [private, self._privates[-1]]
         self._prove(private, fingerprint)
@@ -176,6 +182,7 @@ class Vault:
         raise UnusableState(
             f"the state file {self._store.path} is sealed to another key: {', '.join(slots)}; {self._path} is"
             f" {fingerprint}. It was left as it is"
+            f"{_RENEWED_AT_START if _is_credential(self._path) else ''}"
         )
 
 
@@ -187,7 +194,7 @@ def host_key(path: str, passphrase: bytes | None = None) -> PrivateKey:
     if not os.path.lexists(path):
         raise UnusableKey(f"there is no key {path}; make one with: pki2factl init")
     pem, status = files.read_with_status(path)
-    passed = paths.credential(os.path.basename(path)) == path
+    passed = _is_credential(path)
     if not passed and status.st_mode & 0o077:
         raise UnusableKey(
             f"{path} can be read by others (mode {stat.S_IMODE(status.st_mode):04o}); mend it with:"
@@ -196,3 +203,8 @@ def host_key(path: str, passphrase: bytes | None = None) -> PrivateKey:
     if not passed and status.st_uid not in (0, os.geteuid()):
         raise UnusableKey(f"{path} belongs to uid {status.st_uid}, neither to root nor to the daemon's user")
     return envelope.load_private(pem, path, passphrase)
+
+
+def _is_credential(path: str) -> bool:
+    """True for a file that systemd passed to the service."""
+    return paths.credential(os.path.basename(path)) == path

@@ -4,8 +4,13 @@ import argparse
 import os
 
 from pki2fad.client import Client
+from pki2fad.errors import UnusableKey
 
 from .. import ui
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pki2fad.envelope import PublicKey
 
 HELP = "make a new host key and let the running daemon take it up, with a new master key"
 
@@ -20,37 +25,52 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--private", metavar="FILE", help="default: host.pem in the config directory")
     parser.add_argument("--bits", type=int, default=4096, metavar="N", help="at least 3072 (default: 4096)")
     parser.add_argument(
-        "--protect", action="store_true", help="protect the new key by a passphrase, which is asked for"
+        "--protect",
+        action=argparse.BooleanOptionalAction,
+        help="protect the new key by a passphrase, which is asked for (default: as the old key is)",
     )
-    parser.add_argument("--stdin", action="store_true", help="with --protect: read it from standard input")
+    parser.add_argument("--stdin", action="store_true", help="read the passphrase from standard input")
 
 
 def run(options: argparse.Namespace) -> int:
     """Make it, hand it over, put it in place, and let go of the old one; again after what was interrupted."""
-    from pki2fad import envelope, files, memory, paths
+    from pki2fad import files, memory, paths
+
+    memory.forbid_dumps()
+    private: str = options.private or os.path.join(paths.config_dir(), paths.PRIVATE_KEY)
+    with Client(options.socket) as client:
+        client.recipients()  # who may not is told so before anything else
+        with files.one_at_a_time(os.path.dirname(os.path.abspath(private)), "rotates a key"):
+            _rotate(client, private, options)
+    return ui.DONE
+
+
+def _rotate(client: Client, private: str, options: argparse.Namespace) -> None:
+    from pki2fad import envelope, files
 
     from .. import keypair
 
-    memory.forbid_dumps()
-    private = options.private or os.path.join(paths.config_dir(), paths.PRIVATE_KEY)
     root, extension = os.path.splitext(private)
     public, coming, going = f"{root}.pub{extension}", f"{root}.next{extension}", f"{root}.old{extension}"
-    with Client(options.socket) as client:
-        if os.path.lexists(coming) or len(client.recipients()) == 1:
-            _require(client, public, files.read(public), in_use=False)
-            passphrase = ""
-            if not os.path.lexists(coming):
-                passphrase = keypair.new_passphrase(from_stdin=options.stdin) if options.protect else ""
-                keypair.make_private(coming, options.bits, passphrase)
-            key = keypair.load(coming, passphrase)
+    if os.path.lexists(coming) or len(client.recipients()) == 1:
+        _require(client, envelope.load_public(files.read(public), public), public)
+        passphrase = ""
+        if not os.path.lexists(coming):
+            protect = keypair.is_protected(private) if options.protect is None else options.protect
+            passphrase = keypair.new_passphrase(from_stdin=options.stdin) if protect else ""
+            keypair.make_private(coming, options.bits, passphrase, like=private)
+        key = keypair.load(coming, passphrase, from_stdin=options.stdin)
+        client.rotate(envelope.private_pem(key))
+        files.take_place(coming, private, going)
+    else:  # it was interrupted when the new key was in its place already
+        key = keypair.load(private, from_stdin=options.stdin)
+        _require(client, key.public_key(), private)
+        if not _is_current(client, key.public_key()):  # the daemon was started again with the old key
             client.rotate(envelope.private_pem(key))
-            files.take_place(coming, private, going)
-        else:  # it was interrupted when the new key was in its place already
-            key = keypair.load(private)
-        pem = envelope.public_pem(key.public_key())
-        _require(client, private, pem, in_use=True)
-        files.replace(public, pem, files.PUBLIC)
-        dropped = client.rotate_finish()
+    if not _is_current(client, key.public_key()):
+        raise UnusableKey("the daemon has gone back to the old key, by a restart say; run this again")
+    files.replace(public, envelope.public_pem(key.public_key()), files.PUBLIC)
+    dropped = client.rotate_finish()
     if os.path.lexists(going) and not os.path.samefile(going, private):
         files.shred(going, os.lstat(going))
     fingerprint = envelope.fingerprint(key.public_key())
@@ -58,20 +78,23 @@ def run(options: argparse.Namespace) -> int:
     text = f"private key: {private}\npublic key:  {public}\nfingerprint: {fingerprint}"
     ui.result("\n".join([text, *(f"dropped:     {old}" for old in dropped)]), data, as_json=options.json)
     ui.hint(_STILL_OPEN)
-    return ui.DONE
 
 
-def _require(client: Client, path: str, pem: bytes, *, in_use: bool) -> None:
-    """Raise `UnusableKey` unless the daemon's state opens with the key of this public one.
-
-    With `in_use` it has to be that with which the daemon itself opened it last.
-    """
+def _require(client: Client, key: "PublicKey", path: str) -> None:
+    """Raise `UnusableKey` unless the daemon's state opens with this key."""
     from pki2fad import envelope
-    from pki2fad.errors import UnusableKey
 
-    fingerprint = envelope.fingerprint(envelope.load_public(pem, path))
-    slots = [slot["fingerprint"] for slot in client.recipients() if slot["current"] or not in_use]
+    fingerprint = envelope.fingerprint(key)
+    slots = [slot["fingerprint"] for slot in client.recipients()]
     if fingerprint not in slots:
         raise UnusableKey(
             f"{path} is {fingerprint}, and the daemon uses {', '.join(slots)}; name its key with --private"
         )
+
+
+def _is_current(client: Client, key: "PublicKey") -> bool:
+    """True if it is the key with which the daemon itself opened its state last."""
+    from pki2fad import envelope
+
+    slot = {"fingerprint": envelope.fingerprint(key), "current": True}
+    return slot in client.recipients()

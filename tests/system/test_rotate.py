@@ -13,7 +13,7 @@ from support import memory
 from support.daemon import Daemon, as_user, ctl
 from support.raw import Seed
 
-from pki2fad import envelope
+from pki2fad import envelope, files
 from pki2fad.envelope import PrivateKey
 from pki2fad.errors import BadRequest, Locked
 
@@ -123,6 +123,69 @@ def test_the_new_key_can_be_protected(rotated: Rotated) -> None:
     assert "horse" not in rotated.daemon.log()
 
 
+def protected(rotated: Rotated) -> Rotated:
+    assert rotated.rotate("--protect", "--stdin", input="horse\n").returncode == 0
+    return rotated
+
+
+def test_a_protected_key_is_followed_by_a_protected_one(rotated: Rotated) -> None:
+    protected(rotated)
+    before = rotated.private.read_bytes()
+    asked = rotated.rotate()
+    assert (asked.returncode, rotated.private.read_bytes()) == (6, before)  # there is no terminal to ask at
+    assert "passphrase" in asked.stderr
+    assert rotated.files() == {"host.pem", "host.pub.pem"}
+    assert rotated.rotate("--stdin", input="battery\n").returncode == 0
+    assert envelope.load_private(rotated.private.read_bytes(), "", b"battery").key_size == 3072
+
+
+def test_a_protected_key_is_followed_by_an_unprotected_one_only_by_word(rotated: Rotated) -> None:
+    done = protected(rotated).rotate("--no-protect")
+    assert done.returncode == 0, done.stderr
+    rotated.check()
+
+
+@pytest.mark.parametrize("stage", ["made", "handed over", "in place", "published"])
+def test_a_protected_key_that_was_interrupted_is_finished_without_a_terminal(
+    rotated: Rotated, stage: str
+) -> None:
+    interrupt(rotated, stage, passphrase=b"horse")
+    done = rotated.rotate("--protect", "--stdin", input="horse\n")
+    assert done.returncode == 0, done.stderr
+    assert envelope.load_private(rotated.private.read_bytes(), "", b"horse").key_size == 3072
+    assert len(json.loads(rotated.daemon.ctl("recipients", "list", "--json").stdout)) == 1
+
+
+def test_a_daemon_that_went_back_to_the_old_key_is_handed_the_new_one_again(rotated: Rotated) -> None:
+    interrupt(rotated, "handed over")
+    rotated.daemon.kill()
+    rotated.daemon.start()
+    coming = rotated.private.with_name("host.next.pem")
+    os.link(rotated.private, rotated.private.with_name("host.old.pem"))
+    coming.rename(rotated.private)
+    done = rotated.rotate()
+    assert done.returncode == 0, done.stderr
+    assert rotated.files() == {"host.pem", "host.pub.pem"}
+    rotated.check()
+
+
+def test_of_two_at_once_one_is_refused_and_changes_nothing(rotated: Rotated) -> None:
+    before = rotated.private.read_bytes()
+    with files.one_at_a_time(str(rotated.daemon.config_dir), "is a test"):
+        done = rotated.rotate()
+    assert done.returncode != 0
+    assert "another process rotates a key" in done.stderr
+    assert (rotated.private.read_bytes(), rotated.files()) == (before, {"host.pem", "host.pub.pem"})
+    assert rotated.rotate().returncode == 0
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="gives files to other users")
+def test_the_new_key_belongs_to_the_owner_of_the_old_one(rotated: Rotated) -> None:
+    os.chown(rotated.private, 0, 4711)
+    assert rotated.rotate().returncode == 0
+    assert (rotated.private.stat().st_uid, rotated.private.stat().st_gid) == (0, 4711)
+
+
 @pytest.mark.parametrize("stage", ["made", "handed over", "in place", "published"])
 @pytest.mark.parametrize("restart", [False, True], ids=["the daemon goes on", "the daemon is killed too"])
 def test_whenever_it_is_interrupted_the_daemon_starts_and_another_run_does_the_rest(
@@ -149,12 +212,12 @@ def test_whenever_it_is_interrupted_the_daemon_starts_and_another_run_does_the_r
     rotated.check()
 
 
-def interrupt(rotated: Rotated, stage: str) -> None:
+def interrupt(rotated: Rotated, stage: str, passphrase: bytes = b"") -> None:
     """Do what the command does up to a stage, by its own parts, and then no more."""
     coming = rotated.private.with_name("host.next.pem")
     key = envelope.generate_key(3072)
     coming.touch(mode=0o600)
-    coming.write_bytes(envelope.private_pem(key))
+    coming.write_bytes(envelope.private_pem(key, passphrase))
     if stage == "made":
         return
     with rotated.daemon.client() as client:
