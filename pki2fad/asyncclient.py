@@ -60,9 +60,13 @@ class AsyncClient:
         """The current code of an account."""
         return await self._call(calls.generate(account))
 
-    async def verify(self, code: str, account: str = "default") -> bool:
-        """Whether a code is good; it is spent then, and not good again (RFC 6238 section 5.2)."""
-        return await self._call(calls.verify(code, account))
+    async def verify(self, code: str, account: str = "default", *, origin: str | None = None) -> bool:
+        """Whether a code is good; it is spent then, and not good again (RFC 6238 section 5.2).
+
+        `origin` is for whom a peer with the role `relay` asks, the address of a login say: failures are
+        counted for each of them.
+        """
+        return await self._call(calls.verify(code, account, origin))
 
     async def load(
         self,

@@ -76,9 +76,12 @@ def generate(account: str) -> "Call[Code]":
     )
 
 
-def verify(code: str, account: str) -> "Call[bool]":
+def verify(code: str, account: str, origin: str | None) -> "Call[bool]":
     """Whether a code is good."""
-    return ("verify", {"account": account, "code": code}, lambda result: result["valid"] is True)
+    args = {"account": account, "code": code}
+    if origin is not None:  # it needs a role of its own
+        args["origin"] = origin
+    return ("verify", args, lambda result: result["valid"] is True)
 
 
 def load(

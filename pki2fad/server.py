@@ -7,7 +7,6 @@ change is kept; those of one turn are kept together.
 import asyncio
 import contextlib
 import socket
-import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -16,21 +15,9 @@ from typing import Any
 from pki2fad import clock, log, wire
 from pki2fad.access import Peer
 from pki2fad.agent import Agent
-from pki2fad.changes import (
-    INVALID,
-    PROMOTED,
-    REPLAYED,
-    STALE,
-    WRONG,
-    Answer,
-    Change,
-    ClockEdit,
-    Edit,
-    Failure,
-    Restore,
-    Spend,
-)
+from pki2fad.changes import INVALID, REPLAYED, Answer, Change, ClockEdit, Edit, Failure, Restore, Spend
 from pki2fad.connection import Connection, credentials_of
+from pki2fad.decisions import DecisionLog
 from pki2fad.errors import Internal, Unavailable, UnusableState
 
 # Connections beyond the caps that root may still make, to look at what is going on.
@@ -44,15 +31,6 @@ ACCEPTS_PER_TURN = 64
 
 # Seconds without accepting, when there are no descriptors left.
 ACCEPT_PAUSE = 1.0
-
-# Log lines in one second about what one uid did wrong. Others would be hidden among more, and a disk
-# that is full of them keeps no watermark.
-NOISE_PER_SECOND = 20
-
-_METHOD_LOGGED = 32  # characters of what a client calls a method; those that exist are shorter
-
-# Wrong codes in one second of which the steps near the window are looked up, for the log.
-STALE_LOOKUPS_PER_SECOND = 5
 
 Keep = Callable[[Sequence[Change]], list[bool]]
 
@@ -75,11 +53,8 @@ class Server:
         self._by_uid: Counter[int] = Counter()
         self._pending: list[_Pending] = []
         self._closed = asyncio.Event()  # some connection ended
-        self._noise = _Noise()
-        self._lookups = _Lookups()
-        self._last_use = (
-            clock.read().boot
-        )  # by the clock of the boot; requests that do not need the keys are none
+        self._decisions = DecisionLog(agent.is_stale)
+        self._last_use = clock.read().boot  # `status` is none
 
     async def start(self, listening: socket.socket) -> None:
         """Accept connections on a socket that listens already."""
@@ -133,7 +108,7 @@ class Server:
             and self._by_uid[uid] < self.max_connections_per_uid + reserve
         ):
             return True
-        self._noise.warning(uid, "connection_refused", reason="too many connections")
+        self._decisions.warning(uid, "connection_refused", reason="too many connections")
         return False
 
     def _resume_accepting(self) -> None:
@@ -188,7 +163,7 @@ class Server:
             self._pending.append(waiting)
             return
         connection.add(_encode(request, answer))
-        self._log_decision(request, peer, answer, reading)
+        self._decisions.add(request, peer, answer, reading)
 
     def edit(self, edit: Edit | ClockEdit | Restore) -> None:
         """Keep what is pending, then the edit, and then make it.
@@ -218,83 +193,11 @@ class Server:
         for connection in {waiting.connection for waiting in pending}:
             connection.release()
         for waiting, answer in zip(pending, answers, strict=True):
-            self._log_decision(waiting.request, waiting.connection.peer, answer, waiting.reading)
+            self._decisions.add(waiting.request, waiting.connection.peer, answer, waiting.reading)
 
     def violated(self, peer: Peer, reason: object) -> None:
         """A connection is ended for what its client did."""
-        self._noise.warning(peer.uid, "connection_ended", pid=peer.pid, reason=reason)
-
-    def _log_decision(
-        self, request: wire.Request, peer: Peer, answer: Answer, reading: clock.Reading
-    ) -> None:
-        """Decisions of the roles are all logged; what anybody can cause is bounded."""
-        fields = {"pid": peer.pid, "account": answer.account} if answer.account else {"pid": peer.pid}
-        refusal = answer.refusal
-        if refusal is not None:
-            method = request.method[:_METHOD_LOGGED]
-            self._noise.warning(
-                peer.uid, "refused", method=method, **fields, code=refusal.code, reason=refusal
-            )
-        elif request.method == "verify":
-            self._log_verdict(request, peer, answer, reading)
-        elif request.method != "status" and not answer.quiet:
-            log.info(request.method, uid=peer.uid, **fields)
-
-    def _log_verdict(self, request: wire.Request, peer: Peer, answer: Answer, reading: clock.Reading) -> None:
-        assert answer.account is not None
-        fields = {"pid": peer.pid, "account": answer.account, "valid": answer.result["valid"]}
-        if answer.reason == REPLAYED:  # somebody may be in the middle
-            self._noise.warning(peer.uid, "verify", **fields, reason=REPLAYED)
-        elif answer.reason == WRONG:  # the answer leaves first
-            # Whatever fails there, a request does not show its code.
-            asyncio.get_running_loop().call_soon(self._log_wrong, peer.uid, fields, request, reading)
-        elif answer.reason == PROMOTED:
-            log.info("verify", uid=peer.uid, **fields, reason=PROMOTED)
-        else:
-            log.info("verify", uid=peer.uid, **fields)
-
-    def _log_wrong(
-        self, uid: int, fields: dict[str, Any], request: wire.Request, reading: clock.Reading
-    ) -> None:
-        assert request.args is not None
-        name, code = fields["account"], request.args["code"]
-        stale = self._lookups.allow() and self._agent.is_stale(name, code, reading)
-        log.info("verify", uid=uid, **fields, reason=STALE if stale else WRONG)
-
-
-class _Noise:
-    """Warnings about single uids, a bounded number in each second."""
-
-    def __init__(self) -> None:
-        self._second = 0
-        self._written: Counter[int] = Counter()  # in this second, by uid
-
-    def warning(self, uid: int, event: str, **fields: object) -> None:
-        second = int(time.monotonic())
-        if second != self._second:
-            for silenced, written in self._written.items():
-                if written > NOISE_PER_SECOND:
-                    log.warning("not_logged", uid=silenced, warnings=written - NOISE_PER_SECOND)
-            self._second = second
-            self._written.clear()
-        self._written[uid] += 1
-        if self._written[uid] <= NOISE_PER_SECOND:
-            log.warning(event, uid=uid, **fields)
-
-
-class _Lookups:
-    """A bounded number in each second."""
-
-    def __init__(self) -> None:
-        self._second = 0
-        self._done = 0
-
-    def allow(self) -> bool:
-        second = int(time.monotonic())
-        if second != self._second:
-            self._second, self._done = second, 0
-        self._done += 1
-        return self._done <= STALE_LOOKUPS_PER_SECOND
+        self._decisions.warning(peer.uid, "connection_ended", pid=peer.pid, reason=reason)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("code", nargs="?", metavar="CODE", help="without it, a terminal is asked for it")
     parser.add_argument("--stdin", action="store_true", help="read the code from standard input")
     parser.add_argument("--account", default="default", metavar="NAME")
+    parser.add_argument("--origin", help="for whom you ask, an address say (needs the role relay)")
     parser.set_defaults(usage_error=parser.error)
 
 
@@ -28,7 +29,7 @@ def run(options: argparse.Namespace) -> int:
         options.usage_error("a CODE or --stdin is needed")
         raise AssertionError  # a usage error ends the command
     with Client(options.socket) as client:
-        valid = client.verify(code, options.account)
+        valid = client.verify(code, options.account, origin=options.origin)
     ui.result("valid" if valid else "invalid", {"valid": valid}, as_json=options.json)
     return ui.DONE if valid else ui.INVALID
 

@@ -1,5 +1,6 @@
 """Throttling by a real daemon: who has to wait, what survives, what the log says, and old state files."""
 
+import asyncio
 import contextlib
 import grp
 import os
@@ -14,6 +15,7 @@ from support.daemon import Daemon, as_user, code_of, wait_until
 from support.peers import require_root
 from support.raw import REQUEST, RawPeer, connect, connect_as
 
+from pki2fad.client import AsyncClient
 from pki2fad.store import _APPLICATION_ID, _MIGRATIONS
 
 A = b"seed A of the throttling tests.."
@@ -153,6 +155,22 @@ def test_a_relay_has_a_budget_for_each_origin(served: Daemon) -> None:
         assert verify(peer, origin="192.0.2.2") == INVALID
         assert verify(peer) == INVALID
         assert is_throttled(verify(peer, origin="192.0.2.1"))
+
+
+def test_the_clients_and_the_command_name_an_origin_and_the_log_shows_it(served: Daemon) -> None:
+    served.start()
+    with served.client() as client:
+        assert not client.verify(NEVER, origin="192.0.2.1")
+    assert served.ctl("verify", NEVER, "--origin", "2001:db8::1\n").stdout == "invalid\n"
+
+    async def ask() -> bool:
+        async with AsyncClient(str(served.socket)) as client:
+            return await client.verify(NEVER, origin="192.0.2.3")
+
+    assert not asyncio.run(ask())
+    lines = verdicts(served, 3)
+    for line, origin in zip(lines, ("192.0.2.1", r'"2001:db8::1\n"', "192.0.2.3"), strict=True):
+        assert f" origin={origin} valid=False reason=wrong" in line
 
 
 def test_who_is_no_relay_names_no_origin(served: Daemon) -> None:

@@ -56,7 +56,7 @@ LAYERS = (
     "verifier restore",
     "admin",
     "asyncclient agent timekeeper",
-    "client config seedfiles minutelog store connection",
+    "client config seedfiles minutelog store connection decisions",
     "server listener vault",
     "service",
     "__main__",
