@@ -1,4 +1,4 @@
-"""Accounts on disk: one SQLite file, written by one process.
+"""Accounts on disk, and what else of them has to outlive the process.
 
 Every seed in it is sealed under the master key, and the master key under the host's key. How much a
 change is worth: an `Edit` and a raised lease are synced to the disk before they count (FULL); a
@@ -8,23 +8,19 @@ the floor rises to the lease, so that nothing accepted before can be accepted ag
 """
 
 import contextlib
-import os
 import sqlite3
-import threading
-import urllib.parse
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from pki2fad import files, otp
+from pki2fad import otp
 from pki2fad.changes import Change, ClockEdit, Edit, Failure, Restore, Spend
 from pki2fad.clock import Reading, Watch
 from pki2fad.errors import UnusableState
 from pki2fad.keyring import Account, Gone, reach
 from pki2fad.otp import Parameters
+from pki2fad.statefile import StateFile
 from pki2fad.successor import Successor
 from pki2fad.throttle import Level, Tally
-
-_APPLICATION_ID = 0x70326661  # "p2fa": tells our file from any other database
 
 # Steps beyond the current one that a lease covers: a prover one step ahead, and one more for the
 # step in which the lease is raised.
@@ -34,60 +30,11 @@ _LEASE_STEPS = 2
 # code could have been accepted: a day, should the clock be set back meanwhile.
 _REMEMBER_GONE = 86_400
 
-# After so many changes, of about a page of 4 KiB each, the write-ahead log is copied into the database,
-# off the serving loop: a start reads what is in the log.
-_CHECKPOINT_CHANGES = 1000
-
-# A checkpoint beside writes that never pause cannot empty the log; above 64 MiB the loop waits for one.
-_LOG_LIMIT = 64 * 1024 * 1024
-
 _ACCOUNT_TYPES = [str, bytes, bytes, int, float, float, bytes, int, bytes]
 _SUCCESSOR_TYPES = [str, bytes, bytes, int, int]
 
 # Seconds between two raised leases that need no note: without use there may be as many.
 _JUMP = 600.0
-
-_BUSY_TIMEOUT = 5  # seconds to wait for somebody else who has the file open
-
-# Migrations in order; the schema's version is how many were applied.
-_MIGRATIONS = (
-    """
-    CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;
-    CREATE TABLE keyslots (fingerprint TEXT PRIMARY KEY, wrapped BLOB NOT NULL) WITHOUT ROWID;
-    CREATE TABLE accounts (
-        name TEXT PRIMARY KEY, algorithm TEXT NOT NULL, digits INTEGER NOT NULL,
-        period INTEGER NOT NULL, sealed BLOB NOT NULL, digest BLOB NOT NULL, last_step INTEGER NOT NULL
-    ) WITHOUT ROWID;
-    CREATE TABLE gone (
-        digest BLOB PRIMARY KEY, period INTEGER NOT NULL, last_step INTEGER NOT NULL
-    ) WITHOUT ROWID;
-    CREATE TABLE seed_files (name TEXT PRIMARY KEY, digest BLOB NOT NULL) WITHOUT ROWID;
-    CREATE TABLE periods (
-        period INTEGER PRIMARY KEY, lease INTEGER NOT NULL DEFAULT 0, floor INTEGER NOT NULL DEFAULT 0
-    );
-    """,
-    """
-    ALTER TABLE accounts ADD COLUMN failed_units REAL NOT NULL DEFAULT 0;
-    ALTER TABLE accounts ADD COLUMN failed_at REAL NOT NULL DEFAULT 0;
-    ALTER TABLE accounts ADD COLUMN marks BLOB NOT NULL DEFAULT x'';
-    CREATE TABLE slots (slot INTEGER PRIMARY KEY, units REAL NOT NULL, at REAL NOT NULL);
-    CREATE TABLE secrets (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
-    INSERT INTO secrets VALUES ('throttle', randomblob(32));
-    """,
-    """
-    ALTER TABLE accounts ADD COLUMN offset INTEGER NOT NULL DEFAULT 0;
-    ALTER TABLE accounts ADD COLUMN drift BLOB NOT NULL DEFAULT x'';
-    CREATE TABLE stretches (start REAL NOT NULL, until REAL NOT NULL);
-    CREATE TABLE spent (since REAL NOT NULL, until REAL NOT NULL);
-    """,
-    """
-    CREATE TABLE successors (
-        name TEXT PRIMARY KEY, algorithm TEXT NOT NULL, digits INTEGER NOT NULL,
-        period INTEGER NOT NULL, sealed BLOB NOT NULL, digest BLOB NOT NULL, last_step INTEGER NOT NULL,
-        deadline INTEGER, cutover INTEGER NOT NULL
-    ) WITHOUT ROWID;
-    """,
-)
 
 
 class Store:
@@ -95,26 +42,15 @@ class Store:
 
     def __init__(self, path: str) -> None:
         self.path = path
-        self._changes = 0  # since the last checkpoint
         self._raised_at: float | None = None  # where the wall clock was when leases were raised last
-        self._checkpoint: threading.Thread | None = None
-        _check(path)
-        try:
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, files.PRIVATE))
-            files.sync_directory(os.path.dirname(path))
-            self._database = _connect(path)
-        except (sqlite3.Error, OSError) as error:
-            raise self._unusable(error) from None
-        try:
-            self._migrate()
-        except UnusableState:
-            self._database.close()
-            raise
+        self._file = StateFile(path)
+        self._database = self._file.database
+        self._database.create_function("reach", 2, reach, deterministic=True)
         self._leases = self._kept_leases()
 
     def keyslots(self) -> dict[str, bytes]:
         """The master key as wrapped for each host key, by the key's fingerprint."""
-        return dict(self._rows("SELECT fingerprint, wrapped FROM keyslots"))
+        return dict(self._file.rows("SELECT fingerprint, wrapped FROM keyslots"))
 
     def add_keyslot(
         self, fingerprint: str, wrapped: bytes, distrusted: Iterable[int] = (), wall: float = 0
@@ -124,7 +60,7 @@ class Store:
         In the same transaction the floors of the `distrusted` periods rise as after a crash: for
         accounts that may have been in use before this state file was made.
         """
-        with self._transaction(durable=True):
+        with self._file.transaction(durable=True):
             self._database.execute("INSERT INTO keyslots VALUES (?, ?)", (fingerprint, wrapped))
             for period in distrusted:
                 self._use_period(period)
@@ -138,7 +74,7 @@ class Store:
         digest_key: bytes,
     ) -> None:
         """Put another master key's slots, and every seed sealed under it, in the place of what is there."""
-        with self._transaction(durable=True):
+        with self._file.transaction(durable=True):
             self._database.execute("DELETE FROM keyslots")
             self._database.executemany("INSERT INTO keyslots VALUES (?, ?)", slots.items())
             self._database.executemany("UPDATE accounts SET sealed = ?2 WHERE name = ?1", accounts.items())
@@ -149,18 +85,18 @@ class Store:
 
     def drop_keyslots(self, kept: str) -> None:
         """Let no other key than this one open the master key."""
-        with self._transaction(durable=True):
+        with self._file.transaction(durable=True):
             self._database.execute("DELETE FROM keyslots WHERE fingerprint <> ?", (kept,))
 
     def digest_key(self) -> bytes | None:
         """What digests are keyed with, sealed under the master key; None: they are with that itself."""
-        ((sealed,),) = self._rows("SELECT (SELECT value FROM secrets WHERE name = 'digest')")
+        ((sealed,),) = self._file.rows("SELECT (SELECT value FROM secrets WHERE name = 'digest')")
         return sealed  # type: ignore[no-any-return]
 
     def accounts(self) -> Iterator[Account]:
         """Every account, its seed sealed. Raises `UnusableState` for a row that cannot be one."""
         successors = {successor.account.name: successor for successor in self._successors()}
-        for name, algorithm, digits, period, *rest in self._rows(
+        for name, algorithm, digits, period, *rest in self._file.rows(
             "SELECT name, algorithm, digits, period,"
             " sealed, digest, last_step, failed_units, failed_at, marks, offset, drift FROM accounts"
         ):
@@ -185,7 +121,7 @@ class Store:
             )
 
     def _successors(self) -> Iterator[Successor]:
-        for name, algorithm, digits, period, *rest, deadline in self._rows(
+        for name, algorithm, digits, period, *rest, deadline in self._file.rows(
             "SELECT name, algorithm, digits, period,"
             " sealed, digest, last_step, cutover, deadline FROM successors"
         ):
@@ -205,31 +141,31 @@ class Store:
 
     def throttle_secret(self) -> bytes:
         """The key of the hashes by which the throttle knows who failed."""
-        ((secret,),) = self._rows("SELECT value FROM secrets WHERE name = 'throttle'")
+        ((secret,),) = self._file.rows("SELECT value FROM secrets WHERE name = 'throttle'")
         return bytes(secret)
 
     def throttle_slots(self) -> Iterator[tuple[int, Level]]:
         """The throttle's table."""
-        for slot, units, at in self._rows("SELECT slot, units, at FROM slots"):
+        for slot, units, at in self._file.rows("SELECT slot, units, at FROM slots"):
             yield slot, Level(units, at)
 
     def gone(self) -> dict[bytes, Gone]:
         """The watermarks of seeds that are gone, and their periods, by the seeds' digests."""
         return {
             digest: (last_step, period)
-            for digest, last_step, period in self._rows("SELECT digest, last_step, period FROM gone")
+            for digest, last_step, period in self._file.rows("SELECT digest, last_step, period FROM gone")
         }
 
     def watch(self, reading: Reading) -> Watch:
         """What is known of the wall clock."""
-        ((mark,),) = self._rows("SELECT (SELECT value FROM meta WHERE name = 'clock_mark')")
-        stretches = self._rows("SELECT start, until FROM stretches ORDER BY rowid")
-        spent = self._rows("SELECT since, until FROM spent")
+        ((mark,),) = self._file.rows("SELECT (SELECT value FROM meta WHERE name = 'clock_mark')")
+        stretches = self._file.rows("SELECT start, until FROM stretches ORDER BY rowid")
+        spent = self._file.rows("SELECT since, until FROM spent")
         return Watch(None if mark is None else float(mark), stretches, spent, reading)
 
     def keep_watch(self, watch: Watch) -> None:
         """Keep what is known of the wall clock."""
-        with self._transaction(durable=True):
+        with self._file.transaction(durable=True):
             self._database.execute(
                 "INSERT OR REPLACE INTO meta VALUES ('clock_mark', ?)", (repr(watch.mark),)
             )
@@ -238,20 +174,20 @@ class Store:
 
     def file_digests(self) -> dict[str, bytes]:
         """The digest of the file of `seeds.d` that was last applied, by account."""
-        return dict(self._rows("SELECT name, digest FROM seed_files"))
+        return dict(self._file.rows("SELECT name, digest FROM seed_files"))
 
     def begin_boot(self, boot_id: str | None, wall: float) -> None:
         """In another boot than the last one the floors rise to the leases."""
-        ((known,),) = list(self._rows("SELECT (SELECT value FROM meta WHERE name = 'boot_id')"))
+        ((known,),) = list(self._file.rows("SELECT (SELECT value FROM meta WHERE name = 'boot_id')"))
         if boot_id is None or boot_id != known:
-            with self._transaction(durable=True):
+            with self._file.transaction(durable=True):
                 self._database.execute("INSERT OR REPLACE INTO meta VALUES ('boot_id', ?)", (boot_id,))
                 for period in self._leases:
                     self._raise_floor(wall, period)
 
     def floors(self) -> dict[int, int]:
         """The Unix times before which codes may have been used, by period."""
-        return dict(self._rows("SELECT period, floor FROM periods WHERE floor > 0"))
+        return dict(self._file.rows("SELECT period, floor FROM periods WHERE floor > 0"))
 
     def keep(self, changes: Sequence[Change]) -> list[bool]:
         """Keep all changes in one transaction: one verdict for each.
@@ -261,7 +197,7 @@ class Store:
         """
         leases = self._raised_leases(changes)
         durable = bool(leases) or any(isinstance(change, Edit | ClockEdit | Restore) for change in changes)
-        with self._transaction(durable=durable):
+        with self._file.transaction(durable=durable):
             self._database.executemany(
                 "UPDATE periods SET lease = ? WHERE period = ?",
                 [(lease, period) for period, lease in leases.items()],
@@ -279,14 +215,16 @@ class Store:
             elif isinstance(change, Restore):
                 self._leases.update({period: self._leases.get(period, 0) for period in change.floors})
         with contextlib.suppress(sqlite3.Error, OSError, RuntimeError):  # kept it is, whatever comes
-            self._checkpoint_if_due(len(changes))
+            self._file.checkpoint_if_due(len(changes))
         return verdicts
 
+    def empty_log(self) -> None:
+        """Let what was replaced leave the files."""
+        self._file.empty_log()
+
     def close(self) -> None:
-        """Copy the write-ahead log into the database and close it."""
-        if self._checkpoint is not None:
-            self._checkpoint.join()
-        self._database.close()
+        """Close the file."""
+        self._file.close()
 
     def _keep(self, change: Change) -> bool:
         if isinstance(change, Edit):
@@ -387,17 +325,6 @@ class Store:
             )
         return True
 
-    def empty_log(self) -> None:
-        """Copy the write-ahead log into the database, and truncate it: what was replaced leaves the files."""
-        if self._checkpoint is not None:
-            self._checkpoint.join()
-        try:
-            ((busy, _, _),) = self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        except sqlite3.Error as error:
-            raise self._unusable(error) from None
-        if busy:
-            raise self._unusable(RuntimeError("somebody reads it, so that its log cannot be emptied"))
-
     def _note_jump(self, wall: float) -> None:
         """Note where the clock is if it came there in one go: it may be set back before it is looked at."""
         if self._raised_at is None or not 0 <= wall - self._raised_at < _JUMP:
@@ -405,7 +332,7 @@ class Store:
         self._raised_at = wall
 
     def _kept_leases(self) -> dict[int, int]:
-        return dict(self._rows("SELECT period, lease FROM periods"))
+        return dict(self._file.rows("SELECT period, lease FROM periods"))
 
     def _use_period(self, period: int) -> None:
         self._database.execute("INSERT OR IGNORE INTO periods (period) VALUES (?)", (period,))
@@ -432,59 +359,6 @@ class Store:
             (_safe_time(wall, period), period),
         )
 
-    @contextlib.contextmanager
-    def _transaction(self, *, durable: bool) -> Iterator[None]:
-        """All or nothing; with `durable`, on the disk when it ends."""
-        try:
-            # `PRAGMA synchronous` is ignored inside a transaction.
-            self._database.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
-            self._database.execute("BEGIN IMMEDIATE")
-            try:
-                yield
-                self._database.execute("COMMIT")
-            except BaseException:
-                if self._database.in_transaction:
-                    self._database.execute("ROLLBACK")
-                raise
-        except sqlite3.Error as error:
-            raise self._unusable(error) from None
-
-    def _rows(self, query: str) -> Iterator[Any]:
-        try:
-            yield from self._database.execute(query)
-        except sqlite3.Error as error:
-            raise self._unusable(error) from None
-
-    def _migrate(self) -> None:
-        ((version,),) = self._rows("PRAGMA user_version")
-        if version == len(_MIGRATIONS):
-            return
-        with self._transaction(durable=True):
-            for migration in _MIGRATIONS[version:]:
-                for statement in migration.split(";"):
-                    self._database.execute(statement)
-            self._database.execute(f"PRAGMA application_id={_APPLICATION_ID}")
-            self._database.execute(f"PRAGMA user_version={len(_MIGRATIONS)}")
-
-    def _unusable(self, error: Exception) -> UnusableState:
-        return UnusableState(f"cannot use the state file {self.path}: {error}")
-
-    def _checkpoint_if_due(self, changes: int) -> None:
-        self._changes += changes
-        running = self._checkpoint is not None and self._checkpoint.is_alive()
-        if self._changes < _CHECKPOINT_CHANGES or running:
-            return
-        self._changes = 0
-        if os.path.getsize(self.path + "-wal") > _LOG_LIMIT:
-            self._database.execute("PRAGMA busy_timeout=0")  # somebody who looks on holds nothing up
-            try:
-                self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-            finally:
-                self._database.execute(f"PRAGMA busy_timeout={_BUSY_TIMEOUT * 1000}")
-        else:
-            self._checkpoint = threading.Thread(target=_checkpoint, args=(self.path,), daemon=True)
-            self._checkpoint.start()
-
 
 def _row(seed: Account) -> tuple[Any, ...]:
     """What is kept of an account's seed, and of a successor's."""
@@ -495,55 +369,3 @@ def _row(seed: Account) -> tuple[Any, ...]:
 def _safe_time(wall: float, period: int) -> int:
     """The end of the last step that can be accepted now, and one period more."""
     return (otp.step_at(wall, period) + _LEASE_STEPS) * period
-
-
-def _connect(path: str) -> sqlite3.Connection:
-    database = sqlite3.connect(path, isolation_level=None, timeout=_BUSY_TIMEOUT)
-    try:
-        database.execute("PRAGMA journal_mode=WAL")
-        database.execute("PRAGMA wal_autocheckpoint=0")
-        database.execute("PRAGMA secure_delete=ON")  # what is deleted is overwritten
-        database.create_function("reach", 2, reach, deterministic=True)
-    except sqlite3.Error:
-        database.close()
-        raise
-    return database
-
-
-def _checkpoint(path: str) -> None:
-    """Copy the write-ahead log into the database, beside the connection that goes on writing."""
-    with contextlib.suppress(sqlite3.Error), contextlib.closing(_connect(path)) as database:
-        database.execute("PRAGMA synchronous=NORMAL")
-        database.execute("PRAGMA wal_checkpoint(PASSIVE)")
-
-
-def _check(path: str) -> None:
-    """Refuse a file that is damaged, newer or not ours, and leave it untouched: only read it."""
-    if not os.path.exists(path) or os.path.getsize(path) == 0:
-        return
-    try:
-        with contextlib.closing(_connect_to_look(path)) as database:
-            ((application,),) = database.execute("PRAGMA application_id")
-            ((version,),) = database.execute("PRAGMA user_version")
-            ((tables,),) = database.execute("SELECT count(*) FROM sqlite_schema")
-            ((check,),) = database.execute("PRAGMA quick_check(1)")
-    except sqlite3.OperationalError as error:
-        raise UnusableState(f"cannot use the state file {path}: {error}") from None
-    except sqlite3.DatabaseError as error:
-        raise UnusableState(f"the state file {path} is damaged ({error}); it was left as it is") from None
-    if check != "ok":
-        damage = " ".join(check.split())
-        raise UnusableState(f"the state file {path} is damaged ({damage}); it was left as it is")
-    if application != _APPLICATION_ID and tables:  # without tables: we were killed while making it
-        raise UnusableState(f"{path} is not a state file of pki2fad; it was left as it is")
-    if version > len(_MIGRATIONS):
-        raise UnusableState(
-            f"the state file {path} is of a newer version of pki2fad (schema {version}, this one knows"
-            f" {len(_MIGRATIONS)}); it was left as it is"
-        )
-
-
-def _connect_to_look(path: str) -> sqlite3.Connection:
-    """Read-only, but where we were killed while making the file, which SQLite has to take back first."""
-    mode = "rw" if os.path.exists(path + "-journal") else "ro"
-    return sqlite3.connect(f"file:{urllib.parse.quote(os.fsencode(path))}?mode={mode}", uri=True)

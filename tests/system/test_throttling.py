@@ -16,7 +16,7 @@ from support.peers import require_root
 from support.raw import REQUEST, RawPeer, connect, connect_as
 
 from pki2fad.client import AsyncClient
-from pki2fad.store import _APPLICATION_ID, _MIGRATIONS
+from pki2fad.statefile import APPLICATION_ID, MIGRATIONS
 
 A = b"seed A of the throttling tests.."
 B = b"seed B of the throttling tests.."
@@ -320,12 +320,12 @@ def make_first_version(daemon: Daemon) -> None:
     new = daemon.state_file.with_name("new.db")
     daemon.state_file.rename(new)
     with contextlib.closing(sqlite3.connect(daemon.state_file, isolation_level=None)) as database:
-        database.executescript(_MIGRATIONS[0])
+        database.executescript(MIGRATIONS[0])
         database.execute("ATTACH ? AS new", (str(new),))
         for table, columns in COLUMNS.items():
             kept = " WHERE name = 'boot_id'" if table == "meta" else ""
             database.execute(f"INSERT INTO {table} SELECT {columns} FROM new.{table}{kept}")
-        database.execute(f"PRAGMA application_id={_APPLICATION_ID}")
+        database.execute(f"PRAGMA application_id={APPLICATION_ID}")
         database.execute("PRAGMA user_version=1")
     new.unlink()
     daemon.state_file.chmod(0o600)

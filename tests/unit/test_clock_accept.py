@@ -9,7 +9,7 @@ import pytest
 from support.agents import ROOT, SEED, USUAL, code_line, make_keyring, stamp
 from support.host import Host
 
-from pki2fad import clock, store
+from pki2fad import clock, statefile
 from pki2fad.access import ADMIN, GENERATE, VERIFY, Peer, Rule
 from pki2fad.envelope import MasterKey
 from pki2fad.errors import Forbidden
@@ -162,9 +162,9 @@ def old_state(tmp_path: Path, master: MasterKey) -> Path:
     path = tmp_path / "old.db"
     account = make_keyring({"default": SEED}, master=master).accounts["default"]
     with contextlib.closing(sqlite3.connect(path)) as database:
-        for migration in store._MIGRATIONS[:2]:
+        for migration in statefile.MIGRATIONS[:2]:
             database.executescript(migration)
-        database.execute(f"PRAGMA application_id={store._APPLICATION_ID}")
+        database.execute(f"PRAGMA application_id={statefile.APPLICATION_ID}")
         database.execute("PRAGMA user_version=2")
         database.execute("INSERT INTO meta VALUES ('boot_id', 'boot 0')")
         step = int(START // 30) + 120  # its clock was an hour ahead
@@ -186,7 +186,7 @@ def test_an_older_state_is_brought_up_to_date_and_loses_nothing(old_state: Path,
         assert host.watch.mark == START
         assert not host.verify(host.step())
     with contextlib.closing(sqlite3.connect(old_state)) as database:
-        assert database.execute("PRAGMA user_version").fetchone() == (len(store._MIGRATIONS),)
+        assert database.execute("PRAGMA user_version").fetchone() == (len(statefile.MIGRATIONS),)
 
 
 def test_codes_that_an_older_version_accepted_ahead_stay_spent(old_state: Path, master: MasterKey) -> None:

@@ -52,7 +52,7 @@ LAYERS = (
     "errors clock memory log streams systemd",
     "paths files wire otp envelope access throttle",
     "calls keyring process",
-    "changes backup successor",
+    "changes backup successor statefile",
     "verifier restore",
     "admin",
     "asyncclient agent timekeeper",

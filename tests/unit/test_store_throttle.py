@@ -27,7 +27,8 @@ from pki2fad.changes import Edit, Failure, Spend
 from pki2fad.envelope import MasterKey
 from pki2fad.errors import Throttled, UnusableState
 from pki2fad.keyring import Account, Keyring
-from pki2fad.store import _APPLICATION_ID, _MIGRATIONS, Store
+from pki2fad.statefile import APPLICATION_ID, MIGRATIONS
+from pki2fad.store import Store
 from pki2fad.throttle import Level, Tally, Throttle
 
 STEP = int(STARTED.wall) // 30 + 2
@@ -190,13 +191,13 @@ def test_a_failure_for_an_account_that_went_meanwhile_is_kept_for_who_failed(pat
 def make_first_version(path: Path, accounts: list[Account]) -> None:
     """A state file as it was before anything was throttled."""
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as database:
-        database.executescript(_MIGRATIONS[0])
+        database.executescript(MIGRATIONS[0])
         database.executemany(
             "INSERT INTO accounts VALUES (?, ?, ?, ?, ?, ?, ?)",
             [(each.name, "SHA1", 6, 30, each.sealed, each.digest, each.last_step) for each in accounts],
         )
         database.execute("INSERT INTO periods VALUES (30, 0, 0)")
-        database.execute(f"PRAGMA application_id={_APPLICATION_ID}")
+        database.execute(f"PRAGMA application_id={APPLICATION_ID}")
         database.execute("PRAGMA user_version=1")
 
 
