@@ -6,6 +6,7 @@ import sys
 
 from pki2fad import __version__, streams
 from pki2fad.errors import (
+    AccountExists,
     ConnectionLost,
     Forbidden,
     Internal,
@@ -98,7 +99,9 @@ def _explain(error: Exception) -> None:
     code = f"{error.code}: " if isinstance(error, Refusal) else ""
     ui.error(f"{code}{error}")
     if isinstance(error, Refusal) and error.retry_after is not None:
-        ui.hint(f"try again in {error.retry_after} s")
+        ui.hint(f"try again in {ui.span(error.retry_after)}")
+    elif isinstance(error, AccountExists):
+        ui.hint("--replace puts it in the place of what is there")
     elif isinstance(error, NotReachable):
         ui.hint("start it with 'pki2fad', or name its socket with --socket")
 
@@ -119,6 +122,9 @@ def _parser(arguments: "Sequence[str]") -> argparse.ArgumentParser:
         module = importlib.import_module(f"pki2factl.commands.{name.replace('-', '_')}")
         text: str = module.HELP
         command = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
+        command.add_argument(
+            "--socket", metavar="PATH", default=argparse.SUPPRESS, help="the daemon's socket"
+        )
         command.add_argument("--json", action="store_true", help="print the result as JSON")
         module.add_arguments(command)
         command.set_defaults(run=module.run)

@@ -27,6 +27,8 @@ TRY_LATER = 5
 REFUSED = 6
 FAILED = 7
 
+PATIENCE = 120.0  # seconds for what concerns all accounts: hundreds of thousands take some
+
 
 def result(text: str, data: "Any", *, as_json: bool) -> None:
     """Print a result: `text`, or `data` as JSON."""
@@ -63,6 +65,14 @@ def moment(seconds: float) -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(seconds))
 
 
+def span(seconds: int) -> str:
+    """A time to wait, for people."""
+    for unit, length in (("days", 86_400), ("hours", 3_600), ("minutes", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds} s ({-(-seconds // length)} {unit})"
+    return f"{seconds} s"
+
+
 def read_stdin() -> bytes:
     """All of standard input, up to a megabyte."""
     return sys.stdin.buffer.read(1024 * 1024)
@@ -78,13 +88,21 @@ def passphrase(prompt: str = "Passphrase: ", *, from_stdin: bool = False) -> str
     if from_stdin:
         return read_stdin().decode("utf-8", "surrogateescape").removesuffix("\n").removesuffix("\r")
     if not sys.stdin.isatty():
-        raise BadRequest("a passphrase is needed, and there is no terminal to ask for it")
+        raise BadRequest("a passphrase is needed, and there is no terminal to ask for it; see --stdin")
+    typed = ask(prompt)
+    if typed is None:
+        raise BadRequest("no passphrase was given")
+    return typed
+
+
+def ask(prompt: str) -> str | None:
+    """What is typed at the terminal, unseen; None at its end (Ctrl-D)."""
     import getpass
 
     try:
         return getpass.getpass(prompt)
     except EOFError:
-        raise BadRequest("no passphrase was given") from None
+        return None
 
 
 def with_spinner(message: str, work: "Callable[[], T]") -> "T":

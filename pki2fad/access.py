@@ -97,7 +97,7 @@ class Access:
         )
 
     def payer(self, uid: int) -> int:
-        """The uid whose budget pays for this uid's failures.
+        """The uid whose budget pays for this uid's failures and connections.
 
         Uids that the system has no user for share one: whoever has a user namespace has thousands.
         """

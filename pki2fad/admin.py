@@ -1,10 +1,9 @@
 """What administrators do: load and remove accounts, bring provers and the clock back into step.
 
-Each method is one of the protocol. It changes nothing itself: the `Edit` of its answer does, once it is
-kept and applied.
+Each method is one of the protocol. It changes no account itself: the `Edit` of its answer does, once it
+is kept and applied. What opens and locks is done by `Keys`, at once.
 """
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pki2fad import backup, otp, restore
@@ -47,8 +46,11 @@ class Keys(Protocol):
     def rotate(self, pem: bytes) -> str:
         """Take up another host key; returns its fingerprint."""
 
-    def finish_rotation(self) -> list[str]:
-        """Let the new host key alone open the state; returns the fingerprints of the others."""
+    def finish_rotation(self, fingerprint: str) -> list[str]:
+        """Let this host key, which is in use, alone open the state; returns the fingerprints of the others.
+
+        Raises `BadRequest` if another one is in use.
+        """
 
     def recipients(self) -> list[str]:
         """The fingerprints of the host keys that open the state, that in use first."""
@@ -95,11 +97,17 @@ class Admin:
             raise BadRequest("a deadline and a cutover are for a successor alone")
         account = self._sealed_account(name, args["sealed"], parameters)
         if args.get("successor", False):
+            # A successor has no offset; the seed may be one that is going, and have one still.
+            account = account.moved(0, self._keyring.watermark(account))
             successor = Successor(account, deadline, cutover)
             return self._load_successor(successor, args.get("replace", False), reading)
         current = self._keyring.accounts.get(name)
-        if current is not None and current.in_force(reading.wall)[0].is_like(account):
-            return Answer({"account": name, "changed": False})
+        settled = current and current.settled(reading.wall)
+        if settled is not None and settled.is_like(account):
+            if not args.get("replace", False) or settled.successor is None:
+                return Answer({"account": name, "changed": False})
+            edit = self._edit(name, settled.with_successor(None), current, reading)
+            return Answer({"account": name, "changed": True}, change=edit)
         if current is not None and not args.get("replace", False):
             raise AccountExists(f"account {name!r} has another seed or other parameters")
         return Answer({"account": name, "changed": True}, change=self._put(account, reading))
@@ -116,8 +124,7 @@ class Admin:
         if known is not None and not replace:
             raise AccountExists(f"account {current.name!r} has a successor already")
         gone = None if current.successor is None else current
-        put = settled.with_successor(successor)
-        edit = Edit(current.name, self._watch.believed(reading.wall), put, gone)
+        edit = self._edit(current.name, settled.with_successor(successor), gone, reading)
         return Answer({"account": current.name, "changed": True}, change=edit)
 
     def due(self, reading: Reading) -> list[Edit]:
@@ -127,7 +134,7 @@ class Admin:
         """
         wall = self._watch.believed(reading.wall)
         settled = [(account, account.settled(wall)) for account in self._keyring.accounts.values()]
-        return [Edit(one.name, wall, put, gone=one) for one, put in settled if put is not one]
+        return [self._edit(one.name, put, one, reading) for one, put in settled if put is not one]
 
     def provision(self, name: str, sealed: bytes, file_digest: bytes, reading: Reading) -> Edit:
         """The edit that a file of `seeds.d` asks for. Raises `BadSeal`."""
@@ -136,9 +143,7 @@ class Admin:
     def remove(self, args: Arguments, _peer: Peer, reading: Reading) -> Answer:
         """Take an account away; its codes stay spent."""
         account = self._keyring.account(args["account"])
-        gone = self._leaving(account)
-        edit = Edit(account.name, self._watch.believed(reading.wall), put=None, gone=gone)
-        return Answer({"account": account.name}, change=edit)
+        return Answer({"account": account.name}, change=self._edit(account.name, None, account, reading))
 
     def resync(self, args: Arguments, _peer: Peer, reading: Reading) -> Answer:
         """Follow a prover whose clock is off (RFC 6238 section 6): two of its codes say by how much."""
@@ -147,8 +152,8 @@ class Admin:
         if not (otp.is_code(args["first"]) and otp.is_code(args["second"])):
             raise BadRequest("a code is 6 to 8 ASCII digits, as a string")
         offset, last_step = self._verifier.resync(account, args["first"], args["second"], reading)
-        put, gone = account.moved(offset, last_step), None if account is current else current
-        edit = Edit(account.name, self._watch.believed(reading.wall), put, gone)
+        gone = None if account is current else current
+        edit = self._edit(account.name, account.moved(offset, last_step), gone, reading)
         return Answer({"account": account.name, "offset": offset}, change=edit)
 
     def clock_accept(self, _args: Arguments, _peer: Peer, reading: Reading) -> Answer:
@@ -171,7 +176,8 @@ class Admin:
         """All accounts as they are now, for whoever has one of these keys."""
         master, slots = self._keys.master_for(args["to"])
         try:
-            records = [self._record(account, master) for account in self._keyring.accounts.values()]
+            settled = [account.settled(reading.wall) for account in self._keyring.accounts.values()]
+            records = [self._record(account, master) for account in settled]
             content = Content(int(reading.wall), records, self._keyring.floors, self._watch.spent)
             data = backup.pack(content, slots, master)
         finally:
@@ -217,9 +223,9 @@ class Admin:
         """Take up another host key beside the one in use, with a new master key."""
         return Answer({"fingerprint": self._keys.rotate(args["private"])})
 
-    def rotate_finish(self, _args: Arguments, _peer: Peer, _reading: Reading) -> Answer:
-        """Let the host key that was taken up last alone open the state."""
-        return Answer({"dropped": self._keys.finish_rotation()})
+    def rotate_finish(self, args: Arguments, _peer: Peer, _reading: Reading) -> Answer:
+        """Let the host key that is in use alone open the state."""
+        return Answer({"dropped": self._keys.finish_rotation(args["fingerprint"])})
 
     def recipients(self, _args: Arguments, _peer: Peer, _reading: Reading) -> Answer:
         """Who can open the state."""
@@ -251,32 +257,35 @@ class Admin:
             account = settled  # the same seed: the live account stays, and nothing is taken away
         elif current is not None:
             account.tally = current.tally  # another seed gives who guesses no new budget
-        gone = None if current is None or account is current else self._leaving(current)
-        return Edit(account.name, self._watch.believed(reading.wall), account, gone, file_digest)
+        gone = None if account is current else current
+        return self._edit(account.name, account, gone, reading, file_digest)
 
-    def _leaving(self, account: Account) -> Account:
-        """The account as it is remembered: with all that is spent, also where a floor alone says so."""
-        return account.moved(account.offset, self._keyring.watermark(account))
+    def _edit(
+        self,
+        name: str,
+        put: Account | None,
+        gone: Account | None,
+        reading: Reading,
+        file_digest: bytes | None = None,
+    ) -> Edit:
+        leaving = None if gone is None else self._keyring.leaving(gone)
+        return Edit(name, self._watch.believed(reading.wall), put, leaving, file_digest)
 
     def _beyond(self, wall: float) -> list[float]:
         """The ends of what is spent beyond this time's window, and so would come down to its end."""
         keyring = self._keyring
         ends = [self._watch.forgotten]
         ends += [floor for period, floor in keyring.floors.items() if floor > otp.window_end(wall, period)]
-        for seed in self._seeds():
+        for seed in self._keyring.seeds():
             step, period = keyring.watermark(seed), seed.parameters.period
             if step > otp.step_at(wall, period) + otp.WINDOW + seed.offset:
                 ends.append((step + 1 - min(seed.offset, 0)) * period)  # the code of one behind comes late
         for step, period in keyring.gone.values():
-            if period and step > otp.step_at(wall, period) + otp.WINDOW + otp.MAX_OFFSET:
+            if step > otp.step_at(wall, period) + otp.WINDOW + otp.MAX_OFFSET:
                 ends.append((step + 1) * period)
         return [end for end in ends if end > wall]
 
     def _longest_period(self) -> int:
-        periods = [seed.parameters.period for seed in self._seeds()]
+        periods = [seed.parameters.period for seed in self._keyring.seeds()]
         periods += [period for _, period in self._keyring.gone.values()]
         return max([*periods, *self._keyring.floors], default=otp.LONGEST_PERIOD)
-
-    def _seeds(self) -> Iterator[Account]:
-        for account in self._keyring.accounts.values():
-            yield from account.seeds

@@ -1,7 +1,8 @@
 """What the daemon does: a request of a peer at a reading of the clocks, to an answer and a change.
 
-No input or output happens here. `Agent.handle` returns at once; a change that it returns has to be
-kept by the store before its answer may leave (see `Spend` and `Edit`).
+No input or output happens here, but for what opens and locks (`admin.Keys`), and one look into the
+system's users for each uid (`Access.payer`). A change that `Agent.handle` returns has to be kept by the
+store before its answer may leave (see `Spend` and `Edit`).
 """
 
 import os
@@ -101,7 +102,13 @@ class Agent:
             "rotate": _Method(
                 admin.rotate, access.ADMIN, {"private": bytes}, frozenset({"private"}), everywhere=True
             ),
-            "rotate_finish": _Method(admin.rotate_finish, access.ADMIN, {}, everywhere=True),
+            "rotate_finish": _Method(
+                admin.rotate_finish,
+                access.ADMIN,
+                {"fingerprint": str},
+                frozenset({"fingerprint"}),
+                everywhere=True,
+            ),
             "recipients": _Method(admin.recipients, access.ADMIN, {}, everywhere=True),
             "backup": _Method(admin.backup, access.ADMIN, {"to": bytes}, frozenset({"to"}), everywhere=True),
             "restore": _Method(
@@ -167,13 +174,12 @@ class Agent:
             self._keyring.lower(edit.wall)
             self._watch.accept(edit.wall, edit.spent)
             return
-        accounts = self._keyring.accounts
         if edit.gone is not None:
-            self._keyring.remember(edit.gone)
+            self._keyring.remember(edit.gone, edit.wall)
         if edit.put is None:
-            del accounts[edit.account]
+            self._keyring.drop(edit.account)
         else:
-            accounts[edit.account] = edit.put
+            self._keyring.put(edit.put)
         if edit.file_digest is not None:
             self.file_digests[edit.account] = edit.file_digest
 
@@ -214,9 +220,11 @@ class Agent:
             raise BadRequest(f"an origin is at most {_ORIGIN_LIMIT} characters long")
         if "origin" in args and not self.access.allows(peer, access.RELAY, name):
             raise Forbidden(f"an origin needs the role {access.RELAY!r}, which uid {peer.uid} does not have")
-        if any(self.access.allows(peer, role, name) for role in (access.GENERATE, access.ADMIN)):
-            self._keyring.account(name)  # others cannot tell whether there is one
-        return self._verifier.verify(name, code, self.access.payer(peer.uid), origin, reading)
+        veiled = not any(self.access.allows(peer, role, name) for role in (access.GENERATE, access.ADMIN))
+        if not veiled:
+            self._keyring.account(name)
+        payer = self.access.payer(peer.uid)
+        return self._verifier.verify(name, code, payer, origin, reading, veiled=veiled)
 
     def _accounts(self, _args: Arguments, peer: Peer, reading: Reading) -> Answer:
         return Answer(

@@ -120,9 +120,9 @@ class AsyncClient:
         """Take up another host key (an unprotected PEM) beside the one in use; returns its fingerprint."""
         return await self._call(calls.rotate(private))
 
-    async def rotate_finish(self) -> list[str]:
-        """Let the host key that was taken up last alone open the state; returns whose slots were dropped."""
-        return await self._call(calls.rotate_finish())
+    async def rotate_finish(self, fingerprint: str) -> list[str]:
+        """Let this host key, which is in use, alone open the state; returns whose slots were dropped."""
+        return await self._call(calls.rotate_finish(fingerprint))
 
     async def recipients(self) -> list[dict[str, Any]]:
         """The host keys that can open the state: `fingerprint` and whether it is `current`."""

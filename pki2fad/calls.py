@@ -149,9 +149,9 @@ def rotate(private: bytes) -> "Call[str]":
     return ("rotate", {"private": private}, lambda result: str(result["fingerprint"]))
 
 
-def rotate_finish() -> "Call[list[str]]":
-    """Let the new host key alone open the state."""
-    return ("rotate_finish", {}, lambda result: [*result["dropped"]])
+def rotate_finish(fingerprint: str) -> "Call[list[str]]":
+    """Let this host key alone open the state."""
+    return ("rotate_finish", {"fingerprint": fingerprint}, lambda result: [*result["dropped"]])
 
 
 def recipients() -> "Call[list[dict[str, Any]]]":

@@ -158,9 +158,9 @@ class Client:
         """Take up another host key (an unprotected PEM) beside the one in use; returns its fingerprint."""
         return self._call(calls.rotate(private))
 
-    def rotate_finish(self) -> list[str]:
-        """Let the host key that was taken up last alone open the state; returns whose slots were dropped."""
-        return self._call(calls.rotate_finish())
+    def rotate_finish(self, fingerprint: str) -> list[str]:
+        """Let this host key, which is in use, alone open the state; returns whose slots were dropped."""
+        return self._call(calls.rotate_finish(fingerprint))
 
     def recipients(self) -> "list[dict[str, Any]]":
         """The host keys that can open the state: `fingerprint` and whether it is `current`."""

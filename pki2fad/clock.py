@@ -15,7 +15,8 @@ _SYNCHRONISED = "/run/systemd/timesync/synchronized"
 # A wall clock that differs by so many seconds from what CLOCK_BOOTTIME says was set; slewing is slower.
 _STEP = 2.0
 
-# Stretches that lie so close (seconds) are one; and so many are kept apart.
+# Two stretches less than _GAP seconds apart are joined; at most _STRETCHES are kept, the closest being joined
+# first.
 _GAP = 60.0
 _STRETCHES = 32
 
@@ -75,7 +76,7 @@ class Watch:
         self.spent = list(spent)
         self.synchronised: bool | None = None
         self.accepted = 0  # how often, since the start
-        self._last = reading
+        self.last = reading  # the last look
         self._stretches = list(stretches)
         self._current = (reading.wall, reading.wall)
         self._begin(reading.wall)
@@ -87,9 +88,9 @@ class Watch:
 
     def look(self, reading: Reading, synchronised: bool | None) -> float:
         """Look at the clock again; returns by how much it was set (seconds), 0.0 if it was not."""
-        passed = max(0.0, reading.boot - self._last.boot)
-        step = reading.wall - self._last.wall - passed
-        self._last = reading
+        passed = max(0.0, reading.boot - self.last.boot)
+        step = reading.wall - self.last.wall - passed
+        self.last = reading
         self.synchronised = synchronised
         believed = reading.wall if synchronised else min(reading.wall, self.mark + passed)
         self.mark = max(self.mark, believed)

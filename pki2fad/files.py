@@ -140,6 +140,15 @@ def one_at_a_time(directory: str, doing: str) -> Iterator[None]:
         os.close(descriptor)
 
 
+def remove_temporary(path: str) -> None:
+    """Destroy what a process that was killed while it wrote `path` left. Nobody may be writing it."""
+    directory, name = os.path.split(os.path.abspath(path))
+    for entry in os.listdir(directory):
+        if entry.startswith(f"{name}.") and entry.endswith(".tmp"):
+            left = os.path.join(directory, entry)
+            shred(left, os.lstat(left))
+
+
 def sync_directory(path: str) -> None:
     """Make what was created, renamed or removed in the directory survive a crash of the machine."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from pki2fad import otp
+from pki2fad.clock import REMEMBERED
 from pki2fad.errors import BadSeal, Locked, NoSuchAccount
 from pki2fad.memory import wipe
 from pki2fad.otp import Parameters
@@ -21,7 +22,10 @@ _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._@-]{0,63}", re.ASCII)
 
 DRIFTS = 8  # acceptances whose drift is remembered
 
-_DECOYS = 1024  # names that are asked for and do not exist, of which the codes are kept
+_GONE_AT_LEAST = 1024  # watermarks of seeds that are gone, before it is seen which are too old
+
+# Names of which codes are kept for peers that may not know whether there is such an account: 8 MB at most.
+_VEILED = 16_384
 
 
 class Account:
@@ -140,9 +144,24 @@ Gone = tuple[int, int]  # the watermark and the period of a seed that is gone
 NEVER: Gone = (-1, 0)
 
 
+def is_forgotten(last_step: int, period: int, wall: float) -> bool:
+    """True for the watermark of a seed that is gone when no code of it can come any more.
+
+    That is a day after the last moment at which one could have been accepted, should the clock be set
+    back meanwhile. In SQL too.
+    """
+    return (last_step + 1 + otp.WINDOW) * period < wall - REMEMBERED
+
+
 def reach(offset: int, drift: bytes) -> int:
     """By how many steps the middle of the window may have been ahead of late, with another offset too."""
     return max([offset, *(steps - otp.WINDOW for steps in _drifts(drift))])
+
+
+def _spent_until(account: Account) -> int:
+    """The Unix time at which a code that is not spent comes, for a prover that is as far ahead as ever."""
+    reached = account.last_step + 1 - otp.WINDOW - reach(account.offset, account.drift)
+    return reached * account.parameters.period
 
 
 def _drifts(drift: bytes) -> list[int]:
@@ -161,8 +180,11 @@ class Keyring:
         self.accounts: dict[str, Account] = {}
         self.gone: dict[bytes, Gone] = {}
         self.floors: dict[int, int] = {}
-        self._decoys: dict[str, Account] = {}
-        self._decoy_sealed: bytes | None = None  # what all of them share
+        self._kinds: set[tuple[int, int]] | None = None
+        self._forget_above = _GONE_AT_LEAST
+        self._latest: int | None = None
+        self._veiled: dict[tuple[str, bytes], Account] = {}
+        self._decoy_sealed: bytes | None = None  # of all names that are no account
 
     @property
     def locked(self) -> bool:
@@ -173,7 +195,7 @@ class Keyring:
         """Use this master key. Raises `BadSeal`, with the name of the account whose seed does not open."""
         self.lock()
         self._unlocked = master
-        for account in self._seeds():
+        for account in self.seeds():
             try:
                 self.check(account)
             except BadSeal as error:
@@ -198,16 +220,16 @@ class Keyring:
             successor.account.sealed = sealed
         self.master.close()
         self._unlocked = master
-        self._forget_decoys()
+        self._forget_veiled()
 
     def lock(self) -> None:
         """Wipe the master key, and let go of all codes."""
         if self._unlocked is not None:
             self._unlocked.close()
             self._unlocked = None
-        for account in self._seeds():
+        for account in self.seeds():
             account.codes = ()
-        self._forget_decoys()
+        self._forget_veiled()
 
     @property
     def master(self) -> "MasterKey":
@@ -246,31 +268,46 @@ class Keyring:
         with master.opened(sealed, _associated(name, parameters)) as seed:
             return self.seal(name, seed, parameters)
 
-    def remember(self, account: Account) -> None:
+    def leaving(self, account: Account) -> Account:
+        """An account as it is remembered: with all that is spent, also where a floor alone says so.
+
+        Whoever comes back with the same seed may have another offset, and the floor reaches less far.
+        """
+        return account.moved(account.offset, self.watermark(account))
+
+    def remember(self, account: Account, wall: float) -> None:
         """Keep the watermarks of seeds that are taken away, for when they come back."""
         for seed in account.seeds:
             known, _ = self.gone.get(seed.digest, NEVER)
             self.gone[seed.digest] = max(seed.last_step, known), seed.parameters.period
+        if len(self.gone) > self._forget_above:
+            self.gone = {digest: gone for digest, gone in self.gone.items() if not is_forgotten(*gone, wall)}
+            self._forget_above = 2 * len(self.gone) + _GONE_AT_LEAST
 
-    def decoy(self, name: str) -> Account:
-        """What stands for an account that does not exist, so that it costs the same work."""
-        decoy = self._decoys.get(name)
-        if decoy is None:
-            decoy = self._new_decoy()
-            if len(self._decoys) >= _DECOYS:
-                del self._decoys[next(iter(self._decoys))]
-            self._decoys[name] = decoy
-        return decoy
+    def veiled(self, name: str, account: Account | None) -> Account:
+        """What stands for an account, or for a name that is none, where that must not be told apart.
 
-    def _forget_decoys(self) -> None:
-        self._decoys.clear()
-        self._decoy_sealed = None
+        Its codes are kept apart from the account's own, which others may have asked for: how long an answer
+        takes then says who was asked about before in this step, and not whether there is an account.
+        """
+        key = (name, b"" if account is None else account.digest)
+        veiled = self._veiled.get(key)
+        if veiled is None or (account is not None and veiled.sealed is not account.sealed):
+            veiled = self._decoy() if account is None else account.moved(account.offset, -1)
+            if len(self._veiled) >= _VEILED:
+                del self._veiled[next(iter(self._veiled))]
+            self._veiled[key] = veiled
+        return veiled
 
-    def _new_decoy(self) -> Account:
+    def _decoy(self) -> Account:
         parameters = Parameters()
         if self._decoy_sealed is None:
             self._decoy_sealed = self.master.seal(bytearray(32), _associated("", parameters))
         return Account("", parameters, self._decoy_sealed, b"", -1)
+
+    def _forget_veiled(self) -> None:
+        self._veiled.clear()
+        self._decoy_sealed = None
 
     def check(self, account: Account) -> None:
         """Raise `BadSeal` unless the account's seed opens."""
@@ -285,23 +322,46 @@ class Keyring:
             return account.last_step
         return max(account.last_step, floor // period - 1 + account.offset)
 
+    def put(self, account: Account) -> None:
+        """Add an account, or replace the one of its name."""
+        self.accounts[account.name] = account
+        self._kinds = self._latest = None
+
+    def drop(self, name: str) -> None:
+        """Take an account away."""
+        del self.accounts[name]
+        self._kinds = self._latest = None
+
+    def spend(self, account: Account, step: int) -> None:
+        """Let no code up to this step be good any more."""
+        account.last_step = step
+        if self._latest is not None:
+            self._latest = max(self._latest, _spent_until(account))
+
+    def latest(self) -> int:
+        """The Unix time until which codes are spent, of the account that is furthest ahead; 0 for none."""
+        if self._latest is None:  # whoever asks again need not wait for all accounts
+            self._latest = max(map(_spent_until, self.seeds()), default=0)
+        return self._latest
+
+    def kinds(self) -> set[tuple[int, int]]:
+        """The periods of all seeds, each with the offsets there are, whichever way."""
+        if self._kinds is None:
+            self._kinds = {(seed.parameters.period, abs(seed.offset)) for seed in self.seeds()}
+        return self._kinds
+
     def raise_floors(self, floors: Mapping[int, int]) -> None:
         """Let no code be good that began before these Unix times, by period."""
         for period, floor in floors.items():
             self.floors[period] = max(self.floors.get(period, 0), floor)
 
-    def highest(self) -> int:
-        """The Unix time at which the last step ends that is spent anywhere."""
-        ends = [(one.last_step + 1) * one.parameters.period for one in self._seeds()]
-        ends += [(step + 1) * period for step, period in self.gone.values()]
-        return max([*ends, *self.floors.values()], default=0)
-
     def lower(self, wall: float) -> None:
         """Let every watermark and floor come down to the end of the window around this time."""
-        for account in self._seeds():
+        for account in self.seeds():
             end = otp.step_at(wall, account.parameters.period) + otp.WINDOW
             end += reach(account.offset, account.drift)
             account.last_step = min(account.last_step, end)
+        self._latest = None
         for digest, (step, period) in self.gone.items():
             end = otp.step_at(wall, period) + otp.WINDOW + otp.MAX_OFFSET
             self.gone[digest] = min(step, end), period
@@ -331,7 +391,7 @@ class Keyring:
         """The code of one step, not kept."""
         return self._make(account, range(step, step + 1))[0]
 
-    def _seeds(self) -> Iterator[Account]:
+    def seeds(self) -> Iterator[Account]:
         """Those of all accounts and their successors."""
         for account in self.accounts.values():
             yield from account.seeds

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 _UPLOAD = re.compile(r"[0-9a-f]{32}", re.ASCII)
 _NAMES_SHOWN = 8  # in a message
 
+# Seconds by which the clocks of two hosts may differ, with what is spent ahead of each after a restart.
+_AHEAD = 600
+
 
 class Upload:
     """A backup that arrives in parts: one at a time, since each may be large."""
@@ -59,10 +62,17 @@ def plan(
 ) -> Restore:
     """What a backup under this master key changes: no watermark is lower for it.
 
-    Raises `BadSeal`, and `AccountExists` if accounts have other seeds or parameters and `replace` is false.
+    Raises `BadSeal`, `BadRequest` for a backup of later than now, and `AccountExists` if accounts have other
+    seeds or parameters and `replace` is false.
     """
+    latest = max([content.created, *content.floors.values()])
+    if latest > reading.wall + _AHEAD:
+        raise BadRequest(
+            f"the backup is of {latest - reading.wall:.0f} s later than it is now: the clock here is wrong,"
+            " or that of the host it is from was; codes up to then may have been used there"
+        )
     wall = watch.believed(reading.wall)
-    edits = []
+    edits, others = [], []
     for record in content.records:
         account = keyring.sealed_elsewhere(record.name, record.sealed, record.parameters, master)
         account.last_step = max(account.last_step, record.last_step)
@@ -70,16 +80,21 @@ def plan(
             period = record.parameters.period
             end = otp.window_end(max(reading.wall, content.created), period) // period - 1
             account.last_step = max(account.last_step, end + record.offset)
-        current = keyring.accounts.get(record.name)
-        if current is None or not current.is_like(account):
+        known = keyring.accounts.get(record.name)
+        current = known and known.settled(reading.wall)
+        gone = None if known is current else known
+        if current is None:
             account.offset, account.drift = record.offset, record.drift
-            if current is not None:
-                account.tally = current.tally  # another seed gives who guesses no new budget
-            edits.append(Edit(record.name, wall, account, gone=current))
+        elif not current.is_like(account):
+            account.offset, account.drift = record.offset, record.drift
+            account.tally = current.tally  # another seed gives who guesses no new budget
+            gone = known
+            others.append(record.name)
         elif account.last_step > current.last_step:
-            raised = current.moved(current.offset, account.last_step)
-            edits.append(Edit(record.name, wall, raised, gone=None))
-    others = [edit.account for edit in edits if edit.gone is not None]
+            account = current.moved(current.offset, account.last_step)
+        else:
+            continue
+        edits.append(Edit(record.name, wall, account, gone and keyring.leaving(gone)))
     if others and not replace:
         more = f" and {len(others) - _NAMES_SHOWN} more" if len(others) > _NAMES_SHOWN else ""
         raise AccountExists(

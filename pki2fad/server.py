@@ -49,7 +49,7 @@ class Server:
         self._listening: socket.socket | None = None
         self._connecting: set[asyncio.Task[Any]] = set()  # accepted, without a transport yet
         self._accept_again: asyncio.TimerHandle | None = None
-        self._connections: set[Connection] = set()
+        self._connections: dict[Connection, int] = {}  # and the uid that each counts for
         self._by_uid: Counter[int] = Counter()
         self._pending: list[_Pending] = []
         self._closed = asyncio.Event()  # some connection ended
@@ -89,7 +89,7 @@ class Server:
         await asyncio.sleep(0)  # for the transports to close their sockets
 
     def idle_for(self, reading: clock.Reading) -> float:
-        """Seconds since somebody asked something else than `status`."""
+        """Seconds since somebody asked something else than `status`, and was not refused."""
         return reading.boot - self._last_use
 
     def admit(self, connection: Connection) -> bool:
@@ -97,15 +97,16 @@ class Server:
         uid = connection.peer.uid
         if not self._has_room(uid):
             return False
-        self._connections.add(connection)
-        self._by_uid[uid] += 1
+        payer = self._agent.access.payer(uid)
+        self._connections[connection] = payer
+        self._by_uid[payer] += 1
         return True
 
     def _has_room(self, uid: int) -> bool:
         reserve = ROOT_RESERVE if uid == 0 else 0
         if (
             len(self._connections) < self.max_connections + reserve
-            and self._by_uid[uid] < self.max_connections_per_uid + reserve
+            and self._by_uid[self._agent.access.payer(uid)] < self.max_connections_per_uid + reserve
         ):
             return True
         self._decisions.warning(uid, "connection_refused", reason="too many connections")
@@ -139,11 +140,11 @@ class Server:
     def forget(self, connection: Connection) -> None:
         """A connection ended."""
         self._closed.set()
-        if connection in self._connections:
-            self._connections.remove(connection)
-            self._by_uid[connection.peer.uid] -= 1
-            if not self._by_uid[connection.peer.uid]:
-                del self._by_uid[connection.peer.uid]
+        payer = self._connections.pop(connection, None)
+        if payer is not None:
+            self._by_uid[payer] -= 1
+            if not self._by_uid[payer]:
+                del self._by_uid[payer]
 
     def handle(self, connection: Connection, request: wire.Request, reading: clock.Reading) -> None:
         """Answer a request: at once, or when its change is kept."""

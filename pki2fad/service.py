@@ -12,6 +12,7 @@ from typing import Any
 from pki2fad import __version__, clock, envelope, files, listener, log, memory, paths, seedfiles
 from pki2fad.access import OVERFLOW_ID, Access, Peer
 from pki2fad.agent import Agent
+from pki2fad.clock import Reading
 from pki2fad.config import Config
 from pki2fad.envelope import MasterKey, PrivateKey
 from pki2fad.errors import (
@@ -136,11 +137,11 @@ class _Service:
         resources.callback(self._vault.close)
         watch = store.watch(reading)
         self._timekeeper = Timekeeper(watch, store.keep_watch)
-        self._throttle = Throttle(store.throttle_secret(), store.throttle_slots(), reading)
+        counted = Reading(store.begin_boot(clock.boot_id(), reading), reading.boot)
+        self._throttle = Throttle(store.throttle_secret(), store.throttle_slots(), counted)
         _fill(keyring, store, self._throttle)
         if private is not None:
             self._vault.open(private)
-        store.begin_boot(clock.boot_id(), reading.wall)
         keyring.floors = store.floors()
         self._agent = Agent(keyring, access, self._throttle, watch, keys=self._vault, started=reading)
         self._agent.file_digests = store.file_digests()
@@ -295,7 +296,7 @@ def _fill(keyring: Keyring, store: Store, throttle: Throttle) -> None:
     """Take the accounts from the store."""
     for account in store.accounts():
         account.tally = throttle.as_loaded(account.tally)
-        keyring.accounts[account.name] = account
+        keyring.put(account)
     keyring.gone = store.gone()
 
 

@@ -125,10 +125,14 @@ class StateFile:
             self._checkpoint.start()
 
     def empty_log(self) -> None:
-        """Copy the write-ahead log into the database, and truncate it: what was replaced leaves the files."""
+        """Write the database anew, and truncate the write-ahead log: what was replaced leaves the files.
+
+        `secure_delete` alone leaves pieces of rows behind when pages are rearranged.
+        """
         if self._checkpoint is not None:
             self._checkpoint.join()
         try:
+            self.database.execute("VACUUM")
             ((busy, _, _),) = self.database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         except sqlite3.Error as error:
             raise self._unusable(error) from None

@@ -16,7 +16,7 @@ from pki2fad import otp
 from pki2fad.changes import Change, ClockEdit, Edit, Failure, Restore, Spend
 from pki2fad.clock import Reading, Watch
 from pki2fad.errors import UnusableState
-from pki2fad.keyring import Account, Gone, reach
+from pki2fad.keyring import Account, Gone, is_forgotten, reach
 from pki2fad.otp import Parameters
 from pki2fad.statefile import StateFile
 from pki2fad.successor import Successor
@@ -26,14 +26,11 @@ from pki2fad.throttle import Level, Tally
 # step in which the lease is raised.
 _LEASE_STEPS = 2
 
-# The watermark of a seed that is gone is forgotten so many seconds after the last moment at which a
-# code could have been accepted: a day, should the clock be set back meanwhile.
-_REMEMBER_GONE = 86_400
-
 _ACCOUNT_TYPES = [str, bytes, bytes, int, float, float, bytes, int, bytes]
 _SUCCESSOR_TYPES = [str, bytes, bytes, int, int]
 
-# Seconds between two raised leases that need no note: without use there may be as many.
+# If the clock is so many seconds from where it was when a lease was raised last, that is noted as a
+# stretch of it: it may be set back before the timekeeper looks.
 _JUMP = 600.0
 
 
@@ -46,6 +43,7 @@ class Store:
         self._file = StateFile(path)
         self._database = self._file.database
         self._database.create_function("reach", 2, reach, deterministic=True)
+        self._database.create_function("forgotten", 3, is_forgotten, deterministic=True)
         self._leases = self._kept_leases()
 
     def keyslots(self) -> dict[str, bytes]:
@@ -166,9 +164,8 @@ class Store:
     def keep_watch(self, watch: Watch) -> None:
         """Keep what is known of the wall clock."""
         with self._file.transaction(durable=True):
-            self._database.execute(
-                "INSERT OR REPLACE INTO meta VALUES ('clock_mark', ?)", (repr(watch.mark),)
-            )
+            last = watch.last
+            self._set_meta(clock_mark=repr(watch.mark), looked_at=f"{last.wall!r} {last.boot!r}")
             self._database.execute("DELETE FROM stretches")
             self._database.executemany("INSERT INTO stretches VALUES (?, ?)", watch.stretches)
 
@@ -176,14 +173,26 @@ class Store:
         """The digest of the file of `seeds.d` that was last applied, by account."""
         return dict(self._file.rows("SELECT name, digest FROM seed_files"))
 
-    def begin_boot(self, boot_id: str | None, wall: float) -> None:
-        """In another boot than the last one the floors rise to the leases."""
-        ((known,),) = list(self._file.rows("SELECT (SELECT value FROM meta WHERE name = 'boot_id')"))
-        if boot_id is None or boot_id != known:
-            with self._file.transaction(durable=True):
-                self._database.execute("INSERT OR REPLACE INTO meta VALUES ('boot_id', ?)", (boot_id,))
+    def begin_boot(self, boot_id: str | None, reading: Reading) -> float:
+        """In another boot than the last one the floors rise to the leases.
+
+        Returns the throttle's time in seconds. In one boot it goes as CLOCK_BOOTTIME does, and between
+        two boots as the wall clock; a clock that is set while the daemon runs does not move it.
+        """
+        meta = dict(self._file.rows("SELECT name, value FROM meta"))
+        same = boot_id is not None and boot_id == meta.get("boot_id")
+        if same and "throttle_epoch" in meta:
+            return float(meta["throttle_epoch"]) + reading.boot
+        now = reading.wall
+        if "throttle_epoch" in meta and "looked_at" in meta:
+            wall, boot = map(float, meta["looked_at"].split())
+            now = float(meta["throttle_epoch"]) + boot + max(0.0, reading.wall - wall)
+        with self._file.transaction(durable=True):
+            self._set_meta(boot_id=boot_id, throttle_epoch=repr(now - reading.boot))
+            if not same:
                 for period in self._leases:
-                    self._raise_floor(wall, period)
+                    self._raise_floor(reading.wall, period)
+        return now
 
     def floors(self) -> dict[int, int]:
         """The Unix times before which codes may have been used, by period."""
@@ -205,15 +214,8 @@ class Store:
             if leases:
                 self._note_jump(max(change.wall for change in changes if isinstance(change, Spend)))
             verdicts = [self._keep(change) for change in changes]
-        self._leases.update(leases)
-        if any(isinstance(change, ClockEdit) for change in changes):
-            self._leases = self._kept_leases()
-        for change in changes:
-            if isinstance(change, Edit) and change.put is not None:
-                for seed in change.put.seeds:
-                    self._leases.setdefault(seed.parameters.period, 0)
-            elif isinstance(change, Restore):
-                self._leases.update({period: self._leases.get(period, 0) for period in change.floors})
+            kept = self._kept_leases() if durable else self._leases
+        self._leases = kept
         with contextlib.suppress(sqlite3.Error, OSError, RuntimeError):  # kept it is, whatever comes
             self._file.checkpoint_if_due(len(changes))
         return verdicts
@@ -278,7 +280,7 @@ class Store:
             )
         if edit.spent is not None:
             self._database.execute("INSERT INTO spent VALUES (?, ?)", edit.spent)
-        self._database.execute("INSERT OR REPLACE INTO meta VALUES ('clock_mark', ?)", (repr(edit.wall),))
+        self._set_meta(clock_mark=repr(edit.wall))
         return True
 
     def _restore(self, restore: Restore) -> bool:
@@ -299,10 +301,7 @@ class Store:
                 " ON CONFLICT DO UPDATE SET last_step = max(last_step, excluded.last_step)",
                 [(seed.digest, seed.parameters.period, seed.last_step) for seed in edit.gone.seeds],
             )
-            self._database.execute(
-                "DELETE FROM gone WHERE (last_step + 1 + ?) * period < ?",
-                (otp.WINDOW, edit.wall - _REMEMBER_GONE),
-            )
+            self._database.execute("DELETE FROM gone WHERE forgotten(last_step, period, ?)", (edit.wall,))
         self._database.execute("DELETE FROM successors WHERE name = ?", (edit.account,))
         if edit.put is None:
             self._database.execute("DELETE FROM accounts WHERE name = ?", (edit.account,))
@@ -330,6 +329,9 @@ class Store:
         if self._raised_at is None or not 0 <= wall - self._raised_at < _JUMP:
             self._database.execute("INSERT INTO stretches VALUES (?1, ?1)", (wall,))
         self._raised_at = wall
+
+    def _set_meta(self, **values: str | None) -> None:
+        self._database.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", values.items())
 
     def _kept_leases(self) -> dict[int, int]:
         return dict(self._file.rows("SELECT period, lease FROM periods"))

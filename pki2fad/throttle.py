@@ -108,8 +108,9 @@ NO_TALLY = Tally()
 class Throttle:
     """The policy, and the table of the keys that have no mark.
 
-    `secret` keys the hashes. Time is counted from `started` on by the clock that nobody sets. What a
-    failure or a success changes is returned, for the caller to keep.
+    `secret` keys the hashes. Time is counted from `started` on by the clock that nobody sets; its `wall` is
+    the time that the state has come to (`Store.begin_boot`). What a failure or a success changes is
+    returned, for the caller to keep.
     """
 
     def __init__(self, secret: bytes, slots: Iterable[tuple[int, Level]], started: Reading) -> None:

@@ -56,8 +56,9 @@ class Timekeeper:
                 log.error("clock_behind", by=f"{behind:.0f} s", hint="verify waits; see pki2factl status")
             else:
                 log.info("clock_caught_up")
-        accepted, self._accepted = self._accepted, self._watch.accepted
-        if step or accepted != self._accepted or self._watch.mark - self._kept >= _WRITE_AFTER:
+        was_accepted = self._watch.accepted != self._accepted
+        if step or was_accepted or self._watch.mark - self._kept >= _WRITE_AFTER:
+            self._accepted = self._watch.accepted
             self._due = True
         if self._due:
             self._write()

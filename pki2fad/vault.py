@@ -49,8 +49,8 @@ class Vault:
 
     def open(self, private: PrivateKey) -> None:
         """Open the state with the host's key. Raises `UnusableState`."""
-        master = self._master_key(private)
         try:
+            master = self._master_key(private)
             self._keyring.unlock(master)
         except BadSeal as error:
             self._keyring.lock()
@@ -78,9 +78,8 @@ class Vault:
         self._unlocked()
 
     def open_sealed(self, sealed: bytes) -> bytearray:
-        """The seed in a sealed seed. Raises `BadSeal`, and `Locked`."""
-        if not self._privates:
-            raise Locked("the daemon is locked")
+        """The seed in a sealed seed. Raises `BadSeal`."""
+        # The key that is in use comes last: what its refusal says is of it.
         for private in self._privates[1:]:
             with contextlib.suppress(BadSeal):
                 return envelope.open_seed(private, sealed)
@@ -114,10 +113,15 @@ class Vault:
         self._prove(private, fingerprint)
         return fingerprint
 
-    def finish_rotation(self) -> list[str]:
-        """Let the host key of the last `rotate` alone open the state; returns whose slots were dropped."""
+    def finish_rotation(self, fingerprint: str) -> list[str]:
+        """Let the host key in use, which this one has to be, alone open the state.
+
+        Returns whose slots were dropped. Raises `BadRequest` if another key is in use.
+        """
         private = self._privates[0]
-        fingerprint = envelope.fingerprint(private.public_key())
+        current = envelope.fingerprint(private.public_key())
+        if fingerprint != current:
+            raise BadRequest(f"the daemon uses {current}: it was started or unlocked with that key meanwhile")
         self._prove(private, fingerprint)
         dropped = [slot for slot in self._store.keyslots() if slot != fingerprint]
         self._store.drop_keyslots(fingerprint)
@@ -158,9 +162,7 @@ class Vault:
             raise BadRequest(f"a key cannot be used: {error}") from None
 
     def open_backup(self, data: bytes) -> MasterKey:
-        """The master key of a backup. Raises `BadSeal`, and `Locked`."""
-        if not self._privates:
-            raise Locked("the daemon is locked")
+        """The master key of a backup. Raises `BadSeal`."""
         private = self._privates[0]
         wrapped = backup.slot(data, envelope.fingerprint(private.public_key()))
         try:
@@ -176,12 +178,17 @@ class Vault:
         with contextlib.suppress(KeyError, UnusableKey):
             master = MasterKey.unwrap(private, slots[fingerprint])
             digest_key = self._store.digest_key()
-            if digest_key is not None:
-                master.open_digest_key(digest_key)
+            try:
+                if digest_key is not None:
+                    master.open_digest_key(digest_key)
+            except BadSeal:
+                master.close()
+                raise
             return master
         raise UnusableState(
             f"the state file {self._store.path} is sealed to another key: {', '.join(slots)}; {self._path} is"
-            f" {fingerprint}. It was left as it is"
+            f" {fingerprint}. It was left as it is; put that key back, or move the state away and restore a"
+            " backup"
             f"{_RENEWED_AT_START if _is_credential(self._path) else ''}"
         )
 

@@ -6,13 +6,18 @@ from pki2fad import otp
 from pki2fad.changes import INVALID, PROMOTED, REPLAYED, WRONG, Answer, Edit, Failure, Spend
 from pki2fad.clock import Reading, Watch
 from pki2fad.errors import BadRequest, Throttled, Unavailable
-from pki2fad.keyring import Account, Keyring
+from pki2fad.keyring import Account, Keyring, reach
+from pki2fad.otp import Parameters
 from pki2fad.throttle import Key, Tally, Throttle
 
 # Codes of so many steps outside the window are told from wrong ones in the log.
 _NEAR_STEPS = 10
 
-_USUAL_WINDOW = 30.0  # seconds, for what `status` says of all accounts together
+
+# Seconds for which codes may be spent ahead of the clock before `status` says so: some are in every window.
+_STATUS_SLACK = 2 * (otp.WINDOW + 1) * otp.LONGEST_PERIOD
+
+_SET_BACK = "codes were used while the clock was ahead; if it is right now: pki2factl clock accept"
 
 
 class Verifier:
@@ -23,10 +28,13 @@ class Verifier:
         self._throttle = throttle
         self._watch = watch
 
-    def verify(self, name: str, code: str, payer: int, origin: str, reading: Reading) -> Answer:
+    def verify(
+        self, name: str, code: str, payer: int, origin: str, reading: Reading, *, veiled: bool
+    ) -> Answer:
         """Answer whether a code is good. A name that is no account is answered, and costs, as one is.
 
-        `payer` is the uid whose budget pays for a failure. Raises `Throttled` and `Unavailable`.
+        `payer` is the uid whose budget pays for a failure. With `veiled` the peer may not know whether
+        there is such an account. Raises `Throttled` and `Unavailable`.
         """
         account = self._keyring.accounts.get(name)
         key = self._throttle.key(payer, origin, name)
@@ -37,26 +45,23 @@ class Verifier:
         wait = self._throttle.wait(key, tally, cost, now)
         if wait > 0:
             raise Throttled("there were too many wrong codes", max(1, math.ceil(wait)))
-        candidates = seeds or (self._keyring.decoy(name),)
-        for seed in candidates:
+        steps = {}
+        for seed in seeds or (self._keyring.veiled(name, None),):
             self._require_clock(seed, reading)
-        matched = [(seed, self._match(seed, code, reading)) for seed in candidates]
-        steps = {seed: step for seed, step in matched if step is not None}
+            if not veiled:
+                self._require_past(seed, reading)
+            kept = self._keyring.veiled(name, seed) if veiled and seeds else seed
+            step = self._match(seed, kept, code, reading)
+            if step is not None:
+                steps[seed] = step
         if account is None or not steps:
             return self._fail(account, name, key, cost, now)
         if any(step <= self._keyring.watermark(seed) for seed, step in steps.items()):
             return Answer(INVALID, reason=REPLAYED)  # no guess, so it costs nothing
         new = self._throttle.succeed(key, tally, now)
-        if set(steps) != {account}:
+        if any(seed is not account for seed in steps):
             return self._promote(account, steps, new, reading)
-        step, period = steps[account], account.parameters.period
-        account.last_step = step
-        account.drift = account.drifted(step - otp.step_at(reading.wall, period))
-        changed, account.tally = new is not tally, new
-        spend = Spend(
-            name, step, period, reading.wall, account.offset, account.drift, new if changed else None
-        )
-        return Answer({"valid": True}, change=spend)
+        return self._spend(account, steps[account], new, reading)
 
     def resync(self, account: Account, first: str, second: str, reading: Reading) -> tuple[int, int]:
         """The offset of a prover that showed these two codes, the second just now, and the last step.
@@ -83,30 +88,44 @@ class Verifier:
 
     def unavailable_until(self, reading: Reading) -> int | None:
         """The Unix time until which some account cannot verify, None if all can."""
-        floor = max(self._keyring.floors.values(), default=0)
-        mark = self._watch.mark if self._watch.behind(reading.wall) > _USUAL_WINDOW else 0
-        margin = (otp.WINDOW + 1) * _USUAL_WINDOW
-        until = max(floor, mark, self._watch.spent_until(reading.wall, margin) or 0)
-        return math.ceil(until) if until > reading.wall else None
+        kinds = self._keyring.kinds() or {(Parameters().period, 0)}
+        waits = [wait for period, offset in kinds for wait in self._waits(period, offset, reading.wall)]
+        latest = self._keyring.latest()
+        if latest > reading.wall + _STATUS_SLACK:
+            waits.append((latest, _SET_BACK))
+        return math.ceil(max(waits)[0]) if waits else None
 
     def _require_clock(self, account: Account, reading: Reading) -> None:
         """Raise `Unavailable` where codes may have been accepted of which nothing is known."""
-        wall, period = reading.wall, account.parameters.period
-        waits = []  # until when, and why
+        waits = self._waits(account.parameters.period, abs(account.offset), reading.wall)
+        if waits:
+            until, why = max(waits)
+            raise Unavailable(why, otp.seconds_until(reading.wall, until))
+
+    def _require_past(self, account: Account, reading: Reading) -> None:
+        """Raise `Unavailable` where every code of the window is spent, since the clock was set back."""
+        last = otp.step_at(reading.wall, account.parameters.period) + reach(account.offset, account.drift)
+        if account.last_step > last + 2 * otp.WINDOW:  # small slews pass
+            until = (account.last_step + 1 - otp.WINDOW - account.offset) * account.parameters.period
+            raise Unavailable(_SET_BACK, otp.seconds_until(reading.wall, until))
+
+    def _waits(self, period: int, offset: int, wall: float) -> list[tuple[float, str]]:
+        """Until when codes of a period and an offset, either way, cannot be verified, and why."""
+        waits: list[tuple[float, str]] = []
         behind = self._watch.behind(wall)
         if behind > otp.WINDOW * period:
             why = f"the clock is {behind:.0f} s behind what it was; if it is right: pki2factl clock accept"
             waits.append((self._watch.mark, why))
         floor = self._keyring.floors.get(period, 0)
         if wall < floor:
-            why = "codes may have been used that are not on record, before the machine or the state was new"
+            why = (
+                "codes may have been used that are not on record, after a restart of the machine or a restore"
+            )
             waits.append((floor, why))
-        spent_until = self._watch.spent_until(wall, (otp.WINDOW + 1 + abs(account.offset)) * period)
+        spent_until = self._watch.spent_until(wall, (otp.WINDOW + 1 + offset) * period)
         if spent_until is not None:
             waits.append((spent_until, "codes of this time may have been used, when the clock was ahead"))
-        if waits:
-            _, why = waits[0]
-            raise Unavailable(why, otp.seconds_until(wall, max(until for until, _ in waits)))
+        return waits
 
     def is_stale(self, name: str, code: str, reading: Reading) -> bool:
         """True if the code is of a step near the window, on either side.
@@ -116,13 +135,24 @@ class Verifier:
         if self._keyring.locked:
             return False
         account = self._keyring.accounts.get(name)
-        near = any(
+        seeds = (account or self._keyring.veiled(name, None)).in_force(reading.wall)
+        near = [  # all of them, whichever matches: whoever asked may measure what comes after the answer
             otp.equal(code, self._keyring.code(seed, _middle(seed, reading) + sign * (otp.WINDOW + distance)))
-            for seed in (account or self._keyring.decoy(name)).in_force(reading.wall)
+            for seed in seeds
             for distance in range(1, _NEAR_STEPS + 1)
             for sign in (-1, 1)
-        )
-        return near and account is not None
+        ]
+        return True in near and account is not None
+
+    def _spend(self, account: Account, step: int, tally: Tally, reading: Reading) -> Answer:
+        """The answer to a code of the account's own seed."""
+        period = account.parameters.period
+        account.drift = account.drifted(step - otp.step_at(reading.wall, period))
+        self._keyring.spend(account, step)
+        changed = tally if tally is not account.tally else None
+        account.tally = tally
+        spend = Spend(account.name, step, period, reading.wall, account.offset, account.drift, changed)
+        return Answer({"valid": True}, change=spend)
 
     def _promote(self, account: Account, steps: dict[Account, int], tally: Tally, reading: Reading) -> Answer:
         """The answer to a code of the successor, which is the account from now on.
@@ -133,7 +163,7 @@ class Verifier:
         (put.last_step,) = (step for seed, step in steps.items() if seed is not account)
         put.drift = put.drifted(put.last_step - otp.step_at(reading.wall, put.parameters.period))
         put.tally = tally
-        gone = account.moved(account.offset, steps.get(account, -1))
+        gone = self._keyring.leaving(account.moved(account.offset, steps.get(account, -1)))
         edit = Edit(account.name, self._watch.believed(reading.wall), put, gone)
         return Answer({"valid": True}, change=edit, reason=PROMOTED)
 
@@ -146,14 +176,14 @@ class Verifier:
         account.tally, slots = self._throttle.fail(key, account.tally, cost, now)
         return Answer(INVALID, change=Failure(name, account.tally, slots), reason=WRONG)
 
-    def _match(self, account: Account, code: str, reading: Reading) -> int | None:
-        """The last of the steps that this code stands for, or None.
+    def _match(self, account: Account, kept: Account, code: str, reading: Reading) -> int | None:
+        """The last of the steps that this code stands for, or None; codes are kept with `kept`.
 
         Every step of the window is compared, in constant time. Adjacent steps can share a code: all of
         them are spent with it, also one that the window reaches only later.
         """
         step, matched = _middle(account, reading), None
-        for offset, candidate in enumerate(self._keyring.codes(account, step), -otp.WINDOW):
+        for offset, candidate in enumerate(self._keyring.codes(kept, step), -otp.WINDOW):
             if otp.equal(code, candidate):
                 matched = step + offset
         if matched == step + otp.WINDOW:

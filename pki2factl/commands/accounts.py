@@ -19,14 +19,16 @@ def run(options: argparse.Namespace) -> int:
         accounts = client.accounts()
     data = [{name: getattr(account, name) for name in Account.__slots__} for account in accounts]
     ui.result("\n".join(map(_line, accounts)), data, as_json=options.json)
+    if not accounts:
+        ui.hint("there are no accounts that you administer; load one with: pki2factl load FILE")
     return ui.DONE
 
 
 def _line(account: Account) -> str:
-    used = "never" if account.last_used is None else ui.moment(account.last_used)
+    used = "none" if account.last_used is None else f"up to that of {ui.moment(account.last_used)}"
     line = (
         f"{account.account}  {account.algorithm}, {account.digits} digits, {account.period} s,"
-        f" last used: {used}"
+        f" codes spent: {used}"
     )
     if any(account.drift):  # an authenticator whose clock is right has none
         line += f", drift: {' '.join(format(steps, '+d') for steps in account.drift)}"

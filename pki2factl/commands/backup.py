@@ -8,8 +8,6 @@ from .. import ui
 
 HELP = "write all accounts to a file that only the owners of the named keys can open"
 
-_TIMEOUT = 120.0  # seconds: hundreds of thousands of accounts take some
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """For whom, and where to."""
@@ -29,10 +27,13 @@ def run(options: argparse.Namespace) -> int:
 
     files.require_absent(options.file)
     keys = [envelope.load_public(files.read(path), path) for path in options.to]
-    with Client(options.socket, _TIMEOUT) as client:
+    with Client(options.socket, ui.PATIENCE) as client:
         data = client.backup(b"".join(envelope.public_pem(key) for key in keys))
+        succeeded = [account.account for account in client.accounts() if account.successor]
     files.create(options.file, data, files.PRIVATE)
     fingerprints = [envelope.fingerprint(key) for key in keys]
     lines = [f"made {options.file}", *(f"can be opened by {fingerprint}" for fingerprint in fingerprints)]
     ui.result("\n".join(lines), {"file": options.file, "to": fingerprints}, as_json=options.json)
+    if succeeded:
+        ui.hint(f"successors are in no backup; load them again after a restore: {', '.join(succeeded)}")
     return ui.DONE

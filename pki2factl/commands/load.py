@@ -5,9 +5,8 @@ import re
 import time
 
 from pki2fad.client import Client
-from pki2fad.errors import BadRequest
 
-from .. import ui
+from .. import parameters, ui
 
 HELP = "load a sealed seed (base64), from a file or standard input"
 
@@ -15,12 +14,7 @@ HELP = "load a sealed seed (base64), from a file or standard input"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The file, and how codes are made from the seed."""
     parser.add_argument("file", nargs="?", default="-", metavar="FILE", help="- or none: standard input")
-    parser.add_argument("--account", default="default", metavar="NAME")
-    parser.add_argument(
-        "--algorithm", default="SHA1", metavar="A", help="SHA1, SHA256 or SHA512 (default: SHA1)"
-    )
-    parser.add_argument("--digits", type=int, default=6, metavar="N", help="6, 7 or 8 (default: 6)")
-    parser.add_argument("--period", type=int, default=30, metavar="S", help="1 to 120 seconds (default: 30)")
+    parameters.add_arguments(parser)
     parser.add_argument("--replace", action="store_true", help="also if the account has another seed")
     parser.add_argument(
         "--successor",
@@ -42,20 +36,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Hand it to the daemon."""
-    from pki2fad import envelope, files, otp
+    from pki2fad import envelope, files
 
-    try:
-        parameters = otp.Parameters(options.algorithm, options.digits, options.period)
-    except ValueError as error:
-        raise BadRequest(str(error)) from None
+    of = parameters.given(options)
     sealed = ui.read_stdin() if options.file == "-" else files.read(options.file)
     with Client(options.socket) as client:
         changed = client.load(
             envelope.sealed_from_text(sealed),
             options.account,
-            algorithm=parameters.algorithm,
-            digits=parameters.digits,
-            period=parameters.period,
+            algorithm=of.algorithm,
+            digits=of.digits,
+            period=of.period,
             replace=options.replace,
             successor=options.successor,
             deadline=options.deadline,
@@ -81,4 +72,7 @@ def _moment(text: str) -> int:
         raise argparse.ArgumentTypeError(
             f"{text!r} is neither a date (2026-12-31), a date and time (2026-12-31T12:00:00Z), +7d nor +12h"
         ) from None
-    return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp())
+    seconds = int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp())
+    if seconds <= time.time():
+        raise argparse.ArgumentTypeError(f"{text!r} is in the past")
+    return seconds

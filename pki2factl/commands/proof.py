@@ -32,6 +32,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     verify.add_argument("file", nargs="?", default="-", metavar="FILE", help="- or none: standard input")
     verify.set_defaults(act=_verify)
     for action in (create, verify):
+        action.add_argument(
+            "--stdin", action="store_true", help="read the key's passphrase from standard input"
+        )
+        action.set_defaults(usage_error=action.error)
         action.add_argument("--repo", default=".", metavar="DIR", help="default: this directory")
         # argparse would let the outer default go before what was given
         action.add_argument("--json", action="store_true", default=argparse.SUPPRESS)
@@ -53,7 +57,7 @@ def _create(options: argparse.Namespace) -> int:
 
     files.require_absent(options.out)
     path = options.key or os.path.join(paths.config_dir(), paths.PRIVATE_KEY)
-    key = keypair.load(path)
+    key = keypair.load(path, from_stdin=options.stdin)
     issuer = envelope.load_public(files.read(options.to), options.to)
     fingerprint = envelope.fingerprint(issuer)
     if options.to_fingerprint not in (None, fingerprint):
@@ -84,7 +88,9 @@ def _verify(options: argparse.Namespace) -> int:
     from .. import git, keypair
 
     text = ui.read_stdin() if options.file == "-" else files.read(options.file)
-    key = keypair.load(options.key)
+    if options.stdin and options.file == "-":
+        options.usage_error("--stdin is for the passphrase, so the proof has to be in a FILE")
+    key = keypair.load(options.key, from_stdin=options.stdin)
     signer = envelope.load_public(files.read(options.signer), options.signer)
     commit = options.commit
     if _FULL_HASH.fullmatch(commit) is None:  # the issuer need not have the repository

@@ -20,4 +20,6 @@ def run(options: argparse.Namespace) -> int:
         recipients = client.recipients()
     lines = [f"{slot['fingerprint']}{'  in use' if slot['current'] else ''}" for slot in recipients]
     ui.result("\n".join(lines), recipients, as_json=options.json)
+    if len(recipients) > 1:
+        ui.hint("a rotation of the key was interrupted; finish it with: pki2factl rotate-key")
     return ui.DONE

@@ -5,12 +5,15 @@ import os
 
 from pki2fad import paths
 from pki2fad.client import Client
+from pki2fad.errors import UnusableKey
 
 from .. import ui
 
-HELP = "bring the accounts of a backup back; verify is unavailable for two periods then"
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pki2fad.envelope import PublicKey
 
-_TIMEOUT = 120.0  # seconds: hundreds of thousands of accounts take some
+HELP = "bring the accounts of a backup back; verify is unavailable for two periods then"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,6 +30,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="PUBLIC.pem",
         help="with --key: the host's; default: host.pub.pem in the config directory",
     )
+    parser.add_argument(
+        "--stdin", action="store_true", help="read the passphrase of --key from standard input"
+    )
     parser.set_defaults(usage_error=parser.error)
 
 
@@ -38,9 +44,10 @@ def run(options: argparse.Namespace) -> int:
     from pki2fad import backup, files
 
     data = files.read(options.file, backup.LIMIT)
-    if options.key:
-        data = _for_host(data, options.key, options.public_key)
-    with Client(options.socket, _TIMEOUT) as client:
+    with Client(options.socket, ui.PATIENCE) as client:
+        if options.key:
+            host = _host_key(client, options.public_key)
+            data = _for_host(data, options.key, host, from_stdin=options.stdin)
         restored = client.restore(data, replace=options.replace)
     count, changed = restored["accounts"], restored["changed"]
     lines = [f"{count} account{'' if count == 1 else 's'} in the backup, {len(changed)} changed"]
@@ -50,16 +57,25 @@ def run(options: argparse.Namespace) -> int:
     return ui.DONE
 
 
-def _for_host(data: bytes, private: str, public: str | None) -> bytes:
+def _host_key(client: Client, public: str | None) -> "PublicKey":
+    """The daemon's public key. Raises `UnusableKey` if it is in no such file."""
+    from pki2fad import envelope, files
+
+    path = public or os.path.join(paths.config_dir(), paths.PUBLIC_KEY)
+    key = envelope.load_public(files.read(path), path)
+    if {"fingerprint": envelope.fingerprint(key), "current": True} not in client.recipients():
+        raise UnusableKey(f"{path} is {envelope.fingerprint(key)}, and not the key that the daemon uses")
+    return key
+
+
+def _for_host(data: bytes, private: str, host: "PublicKey", *, from_stdin: bool) -> bytes:
     """The same backup, with a slot for the host's key; its master key stays in this process."""
-    from pki2fad import backup, envelope, files, memory
+    from pki2fad import backup, envelope, memory
 
     from .. import keypair
 
     memory.forbid_dumps()
-    path = public or os.path.join(paths.config_dir(), paths.PUBLIC_KEY)
-    host = envelope.load_public(files.read(path), path)
-    key = keypair.load(private)
+    key = keypair.load(private, from_stdin=from_stdin)
     wrapped = backup.slot(data, envelope.fingerprint(key.public_key()))
     master = envelope.MasterKey.unwrap(key, wrapped)
     try:

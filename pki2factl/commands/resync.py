@@ -31,9 +31,8 @@ def _read(options: argparse.Namespace) -> list[str]:
     if options.stdin:
         codes = ui.read_stdin().decode("ascii", "replace").split()
     elif sys.stdin.isatty():
-        import getpass
-
-        codes = [getpass.getpass("Code: "), getpass.getpass("The next code: ")]
+        typed = [ui.ask("Code: "), ui.ask("The next code: ")]
+        codes = [code for code in typed if code]
     else:
         options.usage_error("--stdin is needed where there is no terminal")
     if len(codes) != 2:

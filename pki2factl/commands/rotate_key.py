@@ -16,7 +16,10 @@ HELP = "make a new host key and let the running daemon take it up, with a new ma
 
 _STILL_OPEN = (
     "what the old key opens still, should it have leaked: sealed seeds that were made for it (files of"
-    " seeds.d among them), and copies of the state from before"
+    " seeds.d among them), backups, and copies of the state from before"
+)
+_OPENS_NO_MORE = (
+    "this host opens these no more: give the new public key to who seals seeds for it, and make a new backup"
 )
 
 
@@ -40,7 +43,7 @@ def run(options: argparse.Namespace) -> int:
     private: str = options.private or os.path.join(paths.config_dir(), paths.PRIVATE_KEY)
     with Client(options.socket) as client:
         client.recipients()  # who may not is told so before anything else
-        with files.one_at_a_time(os.path.dirname(os.path.abspath(private)), "rotates a key"):
+        with files.one_at_a_time(os.path.dirname(os.path.realpath(private)), "rotates a key"):
             _rotate(client, private, options)
     return ui.DONE
 
@@ -50,12 +53,19 @@ def _rotate(client: Client, private: str, options: argparse.Namespace) -> None:
 
     from .. import keypair
 
+    files.read(private)  # before anything is made
     root, extension = os.path.splitext(private)
-    public, coming, going = f"{root}.pub{extension}", f"{root}.next{extension}", f"{root}.old{extension}"
+    public = f"{root}.pub{extension}"
+    private = os.path.realpath(private)
+    root, extension = os.path.splitext(private)
+    coming, going = f"{root}.next{extension}", f"{root}.old{extension}"
+    files.remove_temporary(coming)
     if os.path.lexists(coming) or len(client.recipients()) == 1:
         _require(client, envelope.load_public(files.read(public), public), public)
         passphrase = ""
-        if not os.path.lexists(coming):
+        if os.path.lexists(coming):
+            _require_protection(coming, options)
+        else:
             protect = keypair.is_protected(private) if options.protect is None else options.protect
             passphrase = keypair.new_passphrase(from_stdin=options.stdin) if protect else ""
             keypair.make_private(coming, options.bits, passphrase, like=private)
@@ -63,21 +73,32 @@ def _rotate(client: Client, private: str, options: argparse.Namespace) -> None:
         client.rotate(envelope.private_pem(key))
         files.take_place(coming, private, going)
     else:  # it was interrupted when the new key was in its place already
+        _require_protection(private, options)
         key = keypair.load(private, from_stdin=options.stdin)
         _require(client, key.public_key(), private)
         if not _is_current(client, key.public_key()):  # the daemon was started again with the old key
             client.rotate(envelope.private_pem(key))
-    if not _is_current(client, key.public_key()):
-        raise UnusableKey("the daemon has gone back to the old key, by a restart say; run this again")
     files.replace(public, envelope.public_pem(key.public_key()), files.PUBLIC)
-    dropped = client.rotate_finish()
+    fingerprint = envelope.fingerprint(key.public_key())
+    dropped = client.rotate_finish(fingerprint)
     if os.path.lexists(going) and not os.path.samefile(going, private):
         files.shred(going, os.lstat(going))
-    fingerprint = envelope.fingerprint(key.public_key())
     data = {"private": private, "public": public, "fingerprint": fingerprint, "dropped": dropped}
     text = f"private key: {private}\npublic key:  {public}\nfingerprint: {fingerprint}"
     ui.result("\n".join([text, *(f"dropped:     {old}" for old in dropped)]), data, as_json=options.json)
     ui.hint(_STILL_OPEN)
+    ui.hint(_OPENS_NO_MORE)
+
+
+def _require_protection(path: str, options: argparse.Namespace) -> None:
+    """Raise `UnusableKey` if a passphrase is wanted, and the key of an interrupted run has none."""
+    from .. import keypair
+
+    if options.protect and not keypair.is_protected(path):
+        raise UnusableKey(
+            f"{path} is of a run that was interrupted, and without a passphrase; finish that run without"
+            " --protect, and rotate again with it"
+        )
 
 
 def _require(client: Client, key: "PublicKey", path: str) -> None:

@@ -2,17 +2,18 @@
 
 import argparse
 
-from .. import ui
+from .. import parameters, ui
 
 HELP = "seal a new seed, or one from standard input, to a host's public key"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """To whom, what, and where to."""
+    """To whom, what, and where to; what is said of the account is for the URI alone."""
     parser.add_argument("--to", required=True, metavar="PUBLIC.pem", help="the host's public key")
     parser.add_argument(
         "--seed-stdin", action="store_true", help="take the seed from standard input, as hex digits"
     )
+    parameters.add_arguments(parser)
     parser.add_argument("--out", metavar="FILE", help="write the sealed seed there instead of printing it")
     parser.add_argument(
         "--uri-out", metavar="FILE", help="write the otpauth: URI there, for an authenticator"
@@ -25,6 +26,7 @@ def run(options: argparse.Namespace) -> int:
     from pki2fad.errors import BadRequest
 
     memory.forbid_dumps()
+    of = parameters.given(options)
     files.require_absent(options.out, options.uri_out)
     key = envelope.load_public(files.read(options.to), options.to)
     if options.seed_stdin:
@@ -35,7 +37,7 @@ def run(options: argparse.Namespace) -> int:
     else:
         seed = envelope.new_seed()
     sealed = envelope.sealed_to_text(envelope.seal_seed(key, seed))
-    uri = otp.otpauth_uri(seed, otp.Parameters(), "default")
+    uri = otp.otpauth_uri(seed, of, options.account)
     memory.wipe(seed)
     if options.uri_out:
         files.create(options.uri_out, uri.encode() + b"\n", files.PRIVATE)

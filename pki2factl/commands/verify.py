@@ -42,9 +42,4 @@ def _read(options: argparse.Namespace) -> str | None:
             raise BadRequest("a code is 6 to 8 ASCII digits") from None
     if not sys.stdin.isatty():
         return None
-    import getpass
-
-    try:
-        return getpass.getpass("Code: ")
-    except EOFError:
-        return None
+    return ui.ask("Code: ")

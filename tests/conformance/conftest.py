@@ -67,7 +67,7 @@ class _Local:
         keyring = Keyring(self._master)
         keyring.accounts = {account.name: account for account in store.accounts()}
         keyring.gone = store.gone()
-        store.begin_boot(boot_id, reading.wall)
+        store.begin_boot(boot_id, reading)
         keyring.floors = store.floors()
         agent = Agent(
             keyring,

@@ -178,7 +178,7 @@ def boot(store: Store, master: MasterKey, reading: Reading, boot_id: str | None)
     keyring = Keyring(master)
     keyring.accounts = {account.name: account for account in store.accounts()}
     keyring.gone = store.gone()
-    store.begin_boot(boot_id, reading.wall)
+    store.begin_boot(boot_id, reading)
     keyring.floors = store.floors()
     agent = make_agent(keyring)
     agent.file_digests = store.file_digests()

@@ -60,7 +60,7 @@ class Host:
         self.timekeeper = Timekeeper(self.watch, self.store.keep_watch, lambda: self.reading)
         self.keyring.accounts = {account.name: account for account in self.store.accounts()}
         self.keyring.gone = self.store.gone()
-        self.store.begin_boot(f"boot {self.boot}", self.wall)
+        self.store.begin_boot(f"boot {self.boot}", self.reading)
         self.keyring.floors = self.store.floors()
         self.agent = make_agent(self.keyring, self._rules, watch=self.watch)
         self.timekeeper.look()

@@ -148,7 +148,8 @@ def test_more_than_one_line_on_stdin_is_a_bad_request(running: Daemon, more: str
 
 def test_accounts_are_listed_by_name_with_their_parameters(several: Daemon) -> None:
     assert several.ctl("accounts").stdout == (
-        "default  SHA1, 6 digits, 30 s, last used: never\ndeploy  SHA256, 8 digits, 60 s, last used: never\n"
+        "default  SHA1, 6 digits, 30 s, codes spent: none\n"
+        "deploy  SHA256, 8 digits, 60 s, codes spent: none\n"
     )
     assert json.loads(several.ctl("accounts", "--json").stdout) == [
         {
@@ -180,7 +181,7 @@ def test_an_account_shows_the_step_in_which_it_was_last_used(running: Daemon) ->
     (account,) = json.loads(running.ctl("accounts", "--json").stdout)
     assert account["last_used"] == generated["step"] * 30
     when = datetime.fromtimestamp(account["last_used"], UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-    assert running.ctl("accounts").stdout.endswith(f"last used: {when}\n")
+    assert running.ctl("accounts").stdout.endswith(f"codes spent: up to that of {when}\n")
 
 
 def test_no_accounts_print_nothing_and_an_empty_list(daemon: Daemon) -> None:

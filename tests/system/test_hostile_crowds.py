@@ -1,6 +1,7 @@
 """Crowds: everybody has a share of the connections, root gets in, and a code is good for one of them."""
 
 import contextlib
+import pwd
 import resource
 from collections.abc import Iterator
 
@@ -14,6 +15,7 @@ from support.raw import REQUEST, RawPeer, Seed, connect, connect_as
 from pki2fad.envelope import PrivateKey
 
 CAP, CAP_PER_UID, ROOT_RESERVE = 30, 20, 16
+USER = pwd.getpwnam("daemon").pw_uid
 CAPS = f"[server]\nmax_connections = {CAP}\nmax_connections_per_uid = {CAP_PER_UID}\n"
 
 
@@ -73,7 +75,7 @@ def allow_descriptors(count: int) -> None:
 
 def test_one_uid_takes_its_share_and_no_more(capped: Bystander, crowd: contextlib.ExitStack) -> None:
     assert len(served(gather(crowd, capped.daemon, CAP_PER_UID + 5, uid=12345))) == CAP_PER_UID
-    assert len(served(gather(crowd, capped.daemon, 2, uid=12346))) == 2
+    assert len(served(gather(crowd, capped.daemon, 2, uid=USER))) == 2
 
 
 def test_a_connection_that_ends_makes_room_for_another(
@@ -87,9 +89,15 @@ def test_a_connection_that_ends_makes_room_for_another(
     assert len(served(gather(crowd, capped.daemon, 5, uid=12345))) == 3
 
 
+def test_uids_that_are_no_users_share_one_share(capped: Bystander, crowd: contextlib.ExitStack) -> None:
+    gathered = [gather(crowd, capped.daemon, CAP_PER_UID // 2, uid=uid) for uid in (12345, 12346, 12347)]
+    assert sum(len(served(peers)) for peers in gathered) == CAP_PER_UID
+    assert len(served(gather(crowd, capped.daemon, 2, uid=USER))) == 2
+
+
 def test_when_all_are_taken_root_still_gets_in(capped: Bystander, crowd: contextlib.ExitStack) -> None:
     others = CAP - 1  # the bystander's is among them
-    assert len(served(gather(crowd, capped.daemon, CAP_PER_UID, uid=12345))) == CAP_PER_UID
+    assert len(served(gather(crowd, capped.daemon, CAP_PER_UID, uid=USER))) == CAP_PER_UID
     assert len(served(gather(crowd, capped.daemon, CAP_PER_UID, uid=12346))) == others - CAP_PER_UID
     assert served(gather(crowd, capped.daemon, 2, uid=12347)) == []
     capped.check()

@@ -1,10 +1,13 @@
 """What survives a restart, and SIGKILL: accounts, watermarks and the minute log."""
 
 import base64
+import contextlib
 from collections.abc import Callable
 
+import msgpack
 import pytest
 from support.daemon import Daemon, code_of
+from support.raw import REQUEST, connect
 
 A = b"seed A of the restart tests....."
 B = b"seed B of the restart tests....."
@@ -137,3 +140,18 @@ def test_the_minute_log_goes_on_where_it_was(daemon: Daemon, seal: Seal, how: st
     assert after.startswith(before)
     minutes = [line[:16] for line in after.splitlines()]
     assert len(set(minutes)) == len(minutes)
+
+
+def test_a_code_that_many_connections_bring_at_once_is_accepted_once(daemon: Daemon, seal: Seal) -> None:
+    daemon.deliver("default", seal(A))
+    daemon.start()
+    code = current(daemon, A)
+    request = msgpack.packb([REQUEST, 1, "verify", [{"code": code}]])
+    with contextlib.ExitStack() as stack:
+        peers = [stack.enter_context(connect(daemon.socket)) for _ in range(200)]
+        for peer in peers:
+            peer.send_bytes(request[:-1])
+        for peer in peers:  # the last byte of each, one right after the other
+            peer.send_bytes(request[-1:])
+        verdicts = [peer.receive()[3]["valid"] for peer in peers]
+    assert verdicts.count(True) == 1

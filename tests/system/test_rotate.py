@@ -244,6 +244,73 @@ def test_while_both_keys_open_the_state_seeds_for_both_are_loaded(
             assert code.code == seed.code(code.step)
 
 
+def test_nothing_of_a_replaced_row_stays_in_the_files(daemon: Daemon, host_key: PrivateKey) -> None:
+    rotated = Rotated(daemon, host_key)
+    names = [f"{'x' * (number % 40)}{number:04}" for number in range(600)]
+    with daemon.client() as client:
+        for number, name in enumerate(names):  # rows of many sizes, of which some are rewritten and some go
+            seed = bytearray(os.urandom(16 + number % 48))
+            client.load(envelope.seal_seed(host_key.public_key(), seed), name)
+        for name in names[:200]:
+            client.load(Seed().sealed(host_key), name, successor=True)
+        for name in names[100:180]:
+            client.remove(name)
+    with closing(sqlite3.connect(daemon.state_file)) as database:
+        old = [
+            row[0]
+            for row in database.execute("SELECT sealed FROM accounts UNION SELECT sealed FROM successors")
+        ]
+    assert rotated.rotate().returncode == 0
+    content = b"".join(path.read_bytes() for path in daemon.state_dir.iterdir())
+    pieces = {content[start : start + 16] for start in range(len(content) - 15)}
+    assert not [
+        row for row in old if any(row[start : start + 16] in pieces for start in range(len(row) - 15))
+    ]
+
+
+def test_after_a_restart_with_the_old_key_its_slot_is_not_the_one_that_stays(rotated: Rotated) -> None:
+    new = envelope.generate_key(3072)
+    with rotated.daemon.client() as client:
+        fingerprint = client.rotate(envelope.private_pem(new))
+    rotated.daemon.kill()
+    rotated.daemon.start()
+    with rotated.daemon.client() as client:
+        with pytest.raises(BadRequest, match="meanwhile"):
+            client.rotate_finish(fingerprint)
+        assert len(client.recipients()) == 2
+    rotated.check()
+
+
+def test_what_an_interrupted_run_left_is_not_taken_for_a_protected_key(rotated: Rotated) -> None:
+    interrupt(rotated, "made")
+    before = rotated.private.read_bytes()
+    done = rotated.rotate("--protect", "--stdin", input="horse\n")
+    assert (done.returncode, rotated.private.read_bytes()) == (6, before)
+    assert "without a passphrase" in done.stderr
+    assert rotated.rotate().returncode == 0
+
+
+def test_what_a_killed_run_was_writing_is_destroyed(rotated: Rotated) -> None:
+    rotated.private.with_name("host.next.pem.4711.tmp").write_text("a private key")
+    assert rotated.rotate().returncode == 0
+    assert rotated.files() == {"host.pem", "host.pub.pem"}
+
+
+def test_a_key_behind_a_symbolic_link_is_rotated_where_it_is(rotated: Rotated, tmp_path: Path) -> None:
+    safe = tmp_path / "safe"
+    safe.mkdir()
+    rotated.private.rename(safe / "host.pem")
+    rotated.private.symlink_to(safe / "host.pem")
+    before = (safe / "host.pem").read_bytes()
+    for _ in range(2):
+        done = rotated.rotate()
+        assert done.returncode == 0, done.stderr
+        rotated.check()
+    assert rotated.private.is_symlink()
+    assert [path.name for path in safe.iterdir()] == ["host.pem"]
+    assert (safe / "host.pem").read_bytes() != before
+
+
 def test_a_key_that_is_not_the_daemons_is_refused_before_anything_is_made(
     rotated: Rotated, other_key: PrivateKey, tmp_path: Path
 ) -> None:

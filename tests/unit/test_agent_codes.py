@@ -241,4 +241,22 @@ def test_the_floor_of_one_period_does_not_hold_back_another() -> None:
     keyring.floors = {60: FLOOR}
     agent = make_agent(keyring)
     assert is_valid(agent, CODE, NOW)
-    assert agent.unavailable_until(NOW) == FLOOR
+    assert agent.unavailable_until(NOW) is None  # no account has such codes
+
+
+AROUND = ("", " ", "\t", "\n", "\r\n", "\0", "\u00a0", "\u2003", "\u200b", "\u200e", "\ufeff", "\u0301")
+
+
+def test_a_used_code_with_white_space_or_unicode_around_it_is_not_good_again(agent: Agent) -> None:
+    assert is_valid(agent, CODE, NOW)
+    variants = [f"{before}{CODE}{after}" for before in AROUND for after in AROUND]
+    variants += [
+        CODE.translate({ord("0") + n: zero + n for n in range(10)}) for zero in (0x660, 0x966, 0xFF10)
+    ]
+    variants += [f"{CODE[:3]}{inside}{CODE[3:]}" for inside in AROUND[1:]]
+    for variant in variants:
+        if variant == CODE:
+            assert not is_valid(agent, variant, NOW)
+        else:
+            with pytest.raises(BadRequest):
+                is_valid(agent, variant, NOW)

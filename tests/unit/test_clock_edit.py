@@ -11,6 +11,7 @@ from support.agents import OTHER_SEED
 from support.host import Host, refused_when_they_come, seconds_until_good
 
 from pki2fad import clock
+from pki2fad.access import Access, Peer, Rule
 from pki2fad.envelope import MasterKey
 from pki2fad.errors import Unavailable
 from pki2fad.otp import Parameters
@@ -155,9 +156,30 @@ def use_ahead(host: Host, ahead: float) -> list[int]:
 
 def test_without_accepting_an_account_waits_until_its_codes_are_new(host: Host) -> None:
     use_ahead(host, HOUR)
-    assert not host.verify(host.step())  # its watermark is an hour ahead
+    assert retry_after(host, host.step()) == pytest.approx(HOUR, abs=90)  # its watermark is there
+    until = host.call("status")["unavailable_until"]
+    assert until == pytest.approx(host.wall + HOUR, abs=90)
     host.load("other", OTHER_SEED)
     assert host.verify(host.step(), "other", OTHER_SEED)  # nothing is known against the clock
+    host.wait(until - host.wall)
+    assert host.verify(host.step() + 1)
+    assert host.call("status")["unavailable_until"] is None
+
+
+def test_a_clock_that_was_set_back_tells_who_may_only_verify_nothing_of_an_account(host: Host) -> None:
+    use_ahead(host, HOUR)
+    peer = Peer(1, 4711, frozenset())
+    host.agent.access = Access([Rule("verify", (4711,))], 0)
+    answers = [host.call("verify", peer, account=name, code="000000") for name in ("default", "nobody")]
+    assert answers == [{"valid": False}] * 2
+
+
+def test_small_slews_make_nothing_unavailable(host: Host) -> None:
+    assert host.verify(host.step() + 1)
+    for seconds in (-1.0, -10.0, -15.0):
+        host.set(host.wall + seconds)
+        assert not host.verify(host.step())
+        assert host.call("status")["unavailable_until"] is None
 
 
 @pytest.mark.usefixtures("synchronised")

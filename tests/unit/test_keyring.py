@@ -222,7 +222,7 @@ def test_the_watermark_of_a_seed_that_is_gone_only_grows(keyring: Keyring) -> No
     account = keyring.accounts.pop("default")
     for last_step, remembered in ((-1, -1), (STEP, STEP), (STEP - 5, STEP), (STEP + 1, STEP + 1)):
         account.last_step = last_step
-        keyring.remember(account)
+        keyring.remember(account, STEP * 30.0)
         assert keyring.seal("default", bytearray(SEED), Parameters()).last_step == remembered
     assert keyring.seal("default", bytearray(OTHER_SEED), Parameters()).last_step == -1
 
@@ -230,7 +230,7 @@ def test_the_watermark_of_a_seed_that_is_gone_only_grows(keyring: Keyring) -> No
 def test_a_live_account_passes_its_own_watermark_on_and_not_an_older_one(keyring: Keyring) -> None:
     account = keyring.accounts["default"]
     account.last_step = STEP
-    keyring.remember(account)
+    keyring.remember(account, STEP * 30.0)
     account.last_step = STEP + 3
     assert keyring.seal("default", bytearray(SEED), Parameters()).last_step == STEP + 3
 

@@ -64,7 +64,7 @@ def used(path: Path, master: MasterKey) -> Path:
 def floors(path: Path, boot_id: str | None, reading: Reading) -> dict[int, int]:
     """The floors of a start."""
     with contextlib.closing(Store(str(path))) as store:
-        store.begin_boot(boot_id, reading.wall)
+        store.begin_boot(boot_id, reading)
         return store.floors()
 
 
@@ -115,7 +115,7 @@ def test_the_start_of_another_boot_is_synced_and_one_in_the_same_boot_writes_not
     for boot_id, synced in (("another boot", 1), ("another boot", 0), (None, 1), (None, 1)):
         with contextlib.closing(Store(str(used))) as store:
             syncs = Syncs(store)
-            store.begin_boot(boot_id, NOW.wall)
+            store.begin_boot(boot_id, NOW)
             assert syncs.count() == synced
 
 

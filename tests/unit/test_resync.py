@@ -7,7 +7,16 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.agents import OTHER_SEED, SEED, is_valid, make_agent, make_keyring, reference_code, shared_step
+from support.agents import (
+    OTHER_SEED,
+    SEED,
+    is_valid,
+    make_agent,
+    make_keyring,
+    reference_code,
+    sealed,
+    shared_step,
+)
 from support.host import Host, refused_when_they_come
 
 from pki2fad.access import ADMIN, VERIFY, Peer, Rule
@@ -167,7 +176,72 @@ def test_generate_makes_the_code_of_now_whatever_the_offset(host: Host) -> None:
     assert host.call("generate")["code"] == reference_code(SEED, host.step(), EIGHT)
 
 
-def test_what_a_crash_took_back_stays_spent_when_the_seed_is_loaded_again(host: Host, tmp_path: Path) -> None:
+def remove(host: Host) -> None:
+    host.call("remove")
+
+
+def replace(host: Host) -> None:
+    host.load(seed=OTHER_SEED)
+
+
+def promote(host: Host) -> None:
+    host.call("load", sealed=sealed(OTHER_SEED), successor=True)
+    host.wait(120)
+    assert host.verify(host.step(), seed=OTHER_SEED)
+
+
+def cut_over(host: Host) -> None:
+    host.call("load", sealed=sealed(OTHER_SEED), successor=True, deadline=int(host.wall) + 60, cutover=True)
+    host.wait(120)
+    host.keep(*host.agent.due(host.reading))
+
+
+def succeed_after_a_cutover(host: Host) -> None:
+    host.call("load", sealed=sealed(OTHER_SEED), successor=True, deadline=int(host.wall) + 60, cutover=True)
+    host.wait(120)
+    host.call("load", sealed=sealed(bytes(20)), successor=True)
+
+
+def succeed_itself_after_a_cutover(host: Host) -> None:
+    host.call("load", sealed=sealed(OTHER_SEED), successor=True, deadline=int(host.wall) + 60, cutover=True)
+    host.wait(120)
+    of = EIGHT
+    host.call(
+        "load",
+        sealed=sealed(SEED),
+        successor=True,
+        algorithm=of.algorithm,
+        digits=of.digits,
+        period=of.period,
+    )
+    before = host.keyring.accounts["default"].seeds[1].offset
+    host.restart()
+    assert host.keyring.accounts["default"].seeds[1].offset == before  # in memory as on disk
+
+
+def resynchronise_after_a_cutover(host: Host) -> None:
+    host.call("load", sealed=sealed(OTHER_SEED), successor=True, deadline=int(host.wall) + 60, cutover=True)
+    host.wait(120)
+    now = host.step()
+    codes = [reference_code(OTHER_SEED, step) for step in (now, now + 1)]
+    host.call("resync", first=codes[0], second=codes[1])
+
+
+@pytest.mark.parametrize(
+    "leave",
+    [
+        remove,
+        replace,
+        promote,
+        cut_over,
+        succeed_after_a_cutover,
+        succeed_itself_after_a_cutover,
+        resynchronise_after_a_cutover,
+    ],
+)
+def test_what_a_crash_took_back_stays_spent_when_the_seed_is_loaded_again(
+    host: Host, tmp_path: Path, leave: Callable[[Host], None]
+) -> None:
     resync(host, 4, 5)
     host.wait(60)
     assert host.verify(host.step() + 4, of=EIGHT)  # this raises the lease, which is synced
@@ -181,7 +255,7 @@ def test_what_a_crash_took_back_stays_spent_when_the_seed_is_loaded_again(host: 
         shutil.copy(copy, f"{host.path}{end}")
     host.boot += 1
     host.start()
-    host.call("remove")
+    leave(host)
     host.load(of=EIGHT)
     assert refused_when_they_come(host, [used], EIGHT) > 10
     assert host.verify(host.step(), of=EIGHT)

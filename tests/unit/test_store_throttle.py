@@ -24,6 +24,7 @@ from support.agents import (
 from pki2fad.access import Peer, Rule
 from pki2fad.agent import Agent
 from pki2fad.changes import Edit, Failure, Spend
+from pki2fad.clock import Reading
 from pki2fad.envelope import MasterKey
 from pki2fad.errors import Throttled, UnusableState
 from pki2fad.keyring import Account, Keyring
@@ -69,6 +70,37 @@ def told_wait(run: tuple[Agent, Store], **arguments: Any) -> int | None:
     with pytest.raises(Throttled) as caught:
         verify(run, **arguments)
     return caught.value.retry_after
+
+
+# Its time
+
+
+def begin(
+    path: Path, boot_id: str, wall: float, boot: float, *, until: float = 0.0, set_by: float = 0.0
+) -> float:
+    """A run of the daemon: the throttle's time at its start. It ends `until` seconds later, in good order."""
+    with contextlib.closing(Store(str(path))) as store:
+        reading = Reading(wall, boot)
+        watch = store.watch(reading)
+        now = store.begin_boot(boot_id, reading)
+        store.keep_watch(watch)
+        if until:
+            watch.look(Reading(wall + until + set_by, boot + until), None)
+            store.keep_watch(watch)
+        return now
+
+
+def test_a_clock_that_is_set_while_the_daemon_runs_ages_no_failure(path: Path) -> None:
+    behind = NOW.wall - 60 * DAY  # as a machine without a clock of its own starts
+    first = begin(path, "one", behind, 10.0, until=100.0, set_by=60 * DAY)
+    assert begin(path, "one", NOW.wall + 150, 160.0) == pytest.approx(first + 150)
+    assert begin(path, "one", NOW.wall - 30 * DAY, 170.0) == pytest.approx(first + 160)
+
+
+def test_while_the_machine_is_off_failures_age_by_the_wall_clock(path: Path) -> None:
+    first = begin(path, "one", NOW.wall, 10.0, until=100.0)
+    assert begin(path, "two", NOW.wall + 100 + DAY, 5.0, until=50.0) == pytest.approx(first + 100 + DAY)
+    assert begin(path, "three", NOW.wall, 5.0) == pytest.approx(first + 150 + DAY)  # behind: none at all
 
 
 # What is kept

@@ -26,7 +26,7 @@ from support.callers import (
     tire,
 )
 
-from pki2fad import otp
+from pki2fad import keyring, otp
 from pki2fad.access import Rule
 from pki2fad.agent import Agent
 from pki2fad.changes import WRONG, Failure
@@ -109,6 +109,43 @@ def test_an_account_that_there_is_not_is_as_much_work_as_one_that_is(work: Work,
     known, unknown = lots_of_work("default", code, work), lots_of_work("missing", code, work)
     assert known == unknown == lots_of_work("default", WRONG_CODES[0], work)
     assert known[0] == (3, 1)
+
+
+def test_an_account_that_others_use_is_no_less_work_than_a_name_that_is_none(work: Work) -> None:
+    agent = fresh_agent()
+    for step in (STEP, STEP + 1):  # the first answer to each would tell
+        for user in (GENERATOR, ADMIN):
+            call(agent, "verify", peer(user), at_step(step), code="000000")
+        known, unknown = (
+            work.during(lambda name=name: ask(agent, name, "000000", reading=at_step(step)))  # type: ignore[misc]  # noqa: B023
+            for name in ("default", "missing")
+        )
+        assert known == unknown
+
+
+def test_after_any_number_of_other_names_an_account_is_as_much_work_as_a_name_that_is_none(
+    work: Work, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keyring, "_VEILED", 64)  # as many are kept
+    agent = fresh_agent()
+    for name in ("default", "missing"):
+        ask(agent, name, "000000")
+    for number in range(64):
+        ask(agent, f"name{number}", "000000")
+    known, unknown = (
+        work.during(lambda name=name: ask(agent, name, "000000")) for name in ("default", "missing")
+    )  # type: ignore[misc]
+    assert known == unknown == (3, 1)
+
+
+def test_to_look_for_a_stale_code_is_as_much_work_whichever_step_it_is_of(agent: Agent, work: Work) -> None:
+    done = {
+        distance: work.during(
+            lambda d=distance: agent.is_stale("default", reference_code(SEED, STEP + d), NOW)
+        )  # type: ignore[misc]
+        for distance in (-11, -5, -2, 2, 5, 11, 12)
+    }
+    assert set(done.values()) == {(20, 20)}
 
 
 def test_to_look_for_a_stale_code_is_as_much_work_for_an_account_that_there_is_not(

@@ -133,7 +133,7 @@ def test_below_the_floor_nothing_is_counted() -> None:
     tire(agent)
 
 
-def test_a_guess_that_comes_too_early_does_not_spend_the_code(agent: Agent) -> None:
+def test_a_wrong_guess_does_not_block_a_right_code_later(agent: Agent) -> None:
     code = reference_code(SEED, STEP + 2)
     assert ask(agent, "default", code).result == {"valid": False}
     assert ask(agent, "default", code, reading=at_step(STEP + 1)).result == {"valid": True}

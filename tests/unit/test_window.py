@@ -29,8 +29,9 @@ from support.agents import (
 )
 
 from pki2fad import otp
+from pki2fad.agent import Agent
 from pki2fad.clock import Reading
-from pki2fad.errors import NoSuchAccount
+from pki2fad.errors import NoSuchAccount, Unavailable
 from pki2fad.otp import Parameters
 from pki2fad.wire import Request
 
@@ -46,6 +47,14 @@ def test_the_reference_and_oathtool_agree() -> None:
             for wall in (0, 59, 1_111_111_109, 20_000_000_000):
                 code = reference_code(SEED, wall // parameters.period, parameters)
                 assert code == oathtool_code(SEED, wall, parameters)
+
+
+def accepts(agent: Agent, code: str, reading: Reading) -> bool:
+    """Whether a code is valid; where every code of the window is spent, none is."""
+    try:
+        return is_valid(agent, code, reading)
+    except Unavailable:
+        return False
 
 
 class Acceptances:
@@ -102,7 +111,7 @@ class OneAccount(RuleBasedStateMachine):
                 call(self.agent, "verify", ROOT, self.reading, code=code)
         else:
             expected = kind == self.kind and self.accepted.expect(kind, code, self.wall)
-            assert is_valid(self.agent, code, self.reading) is expected
+            assert accepts(self.agent, code, self.reading) is expected
 
     @rule(seconds=st.floats(-100, 100) | st.sampled_from([-30.0, 0.0, 29.0, 30.0, 60.0]))
     def move_the_clock(self, seconds: float) -> None:
@@ -198,7 +207,7 @@ def test_the_steps_that_are_accepted_rise_strictly_whatever_the_clock_does(
     for wall, offset in zip(walls, offsets, strict=False):
         now = BEFORE_SHARED_CODE * USUAL.period + wall
         step = now // USUAL.period + offset
-        if is_valid(agent, reference_code(SEED, step), at(now)):
+        if accepts(agent, reference_code(SEED, step), at(now)):
             assert abs(offset) <= otp.WINDOW
             steps.append(step)
     assert steps == sorted(set(steps))
