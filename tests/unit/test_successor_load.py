@@ -129,11 +129,23 @@ def test_the_watermark_of_a_successor_is_its_seeds_of_before(host: Host) -> None
 
 def test_the_same_plain_load_leaves_the_successor(host: Host) -> None:
     succeed(host)
-    assert not host.call("load", sealed=sealed(SEED), replace=True)["changed"]
+    assert not host.call("load", sealed=sealed(SEED))["changed"]
     host.keep(host.agent.provision("default", sealed(SEED), b"digest", host.reading))
     assert listed(host)["successor"] is not None
     host.kill()
     assert new_is_good(host)
+
+
+def test_replacing_the_seed_by_itself_drops_the_successor(host: Host) -> None:
+    succeed(host)
+    assert host.call("load", sealed=sealed(SEED), replace=True)["changed"]
+    assert not host.call("load", sealed=sealed(SEED), replace=True)["changed"]
+    for _ in range(2):
+        assert listed(host)["successor"] is None
+        assert not new_is_good(host)
+        assert host.verify(host.step())
+        host.wait(30)
+        host.kill()
 
 
 @pytest.mark.parametrize("by_file", [False, True])

@@ -63,8 +63,7 @@ class TwoSeeds(RuleBasedStateMachine):
     def load(self, kind: Kind) -> None:
         self.settle()
         self.host.load(seed=kind[0], of=kind[1])
-        if kind != self.own:
-            self.own, self.new = kind, None
+        self.own, self.new = kind, None
 
     @rule(kind=ANY, ends=st.booleans(), cutover=st.booleans())
     def load_a_successor(self, kind: Kind, ends: bool, cutover: bool) -> None:
