@@ -38,6 +38,7 @@ COMMANDS = (
     "verify",
     "accounts",
     "remove",
+    "enroll",
     "status",
     "lock",
     "unlock",

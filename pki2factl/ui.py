@@ -48,6 +48,8 @@ def error(message: str) -> None:
 def hint(message: str) -> None:
     """Say what to do next."""
     print(f"pki2factl: hint: {_printable(message, keep='')}", file=sys.stderr)
+    if sys.stderr.isatty():  # somebody reads it while they are asked for something, or wait
+        sys.stderr.flush()
 
 
 def secret(text: str, instead: str, *, as_json: bool) -> None:

@@ -11,7 +11,8 @@ VERIFY = "verify"
 GENERATE = "generate"
 ADMIN = "admin"
 RELAY = "relay"  # may say for whom it asks: whose failures are whose is then its word
-ROLES = (VERIFY, GENERATE, ADMIN, RELAY)
+ENROLL = "enroll"  # may make the account of its own user name, and no other
+ROLES = (VERIFY, GENERATE, ADMIN, RELAY, ENROLL)
 
 # Groups that have a role without any configuration, where they exist.
 DEFAULT_GROUPS = {VERIFY: "pki2fad-verify", GENERATE: "pki2fad-generate"}
@@ -115,6 +116,14 @@ class Access:
         return [self._accounts.setdefault((rule.role, name), _Grant()) for name in rule.accounts]
 
 
+def user_name(uid: int) -> str | None:
+    """What the system calls the user of this uid, None if it has none."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return None
+
+
 def _add(grant: _Grant, who: str | int) -> None:
     if isinstance(who, int):
         grant.uids.add(who)
@@ -131,11 +140,7 @@ def _add(grant: _Grant, who: str | int) -> None:
 
 
 def _is_user(uid: int) -> bool:
-    try:
-        pwd.getpwuid(uid)
-    except KeyError:
-        return False
-    return True
+    return user_name(uid) is not None
 
 
 def _gid(group: str) -> int | None:

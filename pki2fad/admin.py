@@ -37,6 +37,9 @@ class Keys(Protocol):
     def open_sealed(self, sealed: bytes) -> bytearray:
         """The seed in a sealed seed. Raises `BadSeal`."""
 
+    def new_seed(self) -> bytearray:
+        """A random seed."""
+
     def unlock(self, passphrase: str | None) -> None:
         """Take the keys into memory. Raises a `Refusal`."""
 

@@ -10,11 +10,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from pki2fad import __version__, access, otp
+from pki2fad import __version__, access, enrolment, otp
 from pki2fad.access import Access, Peer
 from pki2fad.admin import Admin, Arguments, Keys
 from pki2fad.changes import Answer, ClockEdit, Edit, Restore
 from pki2fad.clock import Reading, Watch
+from pki2fad.enrolment import Enrolment
 from pki2fad.errors import BadRequest, Forbidden, Locked, Refusal, UnknownMethod
 from pki2fad.keyring import Account, Keyring, is_name
 from pki2fad.throttle import Throttle
@@ -34,6 +35,7 @@ class _Method:
     required: frozenset[str] = frozenset()
     everywhere: bool = False  # the role for single accounts is not enough
     locked_too: bool = False  # also while the keys are locked
+    own: bool = False  # for the account of the peer's own user name
 
 
 _LOAD_ARGUMENTS: dict[str, type] = {
@@ -76,6 +78,7 @@ class Agent:
         self._watch = watch
         self._verifier = Verifier(keyring, throttle, watch)
         self._admin = admin = Admin(keyring, self._verifier, watch, keys)
+        enroller = Enrolment(keyring, self._verifier, keys)
         self._started = started
         self._methods = {
             "generate": _Method(self._generate, access.GENERATE, {"account": str}),
@@ -122,6 +125,10 @@ class Agent:
             "unlock": _Method(
                 admin.unlock, access.ADMIN, {"passphrase": str}, everywhere=True, locked_too=True
             ),
+            "enroll": _Method(enroller.enroll, access.ENROLL, {}, own=True),
+            "enroll_confirm": _Method(
+                enroller.confirm, access.ENROLL, {"code": str}, frozenset({"code"}), own=True
+            ),
             "status": _Method(self._status, None, {}, locked_too=True),
         }
 
@@ -138,6 +145,8 @@ class Agent:
             if method is None:
                 raise UnknownMethod(f"there is no method {request.method[:64]!a}")
             args = _checked(method, request.args)
+            if method.own and self.access.has_role(peer, access.ENROLL):
+                args = {**args, "account": enrolment.own_name(peer)}
             account = args.get("account")
             self._authorise(peer, method, args)
             if self._keyring.locked and not method.locked_too:
@@ -174,6 +183,7 @@ class Agent:
             self._keyring.lower(edit.wall)
             self._watch.accept(edit.wall, edit.spent)
             return
+        self._keyring.enrolments.pop(edit.account, None)
         if edit.gone is not None:
             self._keyring.remember(edit.gone, edit.wall)
         if edit.put is None:
@@ -197,7 +207,7 @@ class Agent:
             return
         if method.everywhere:
             allowed = self.access.allows_everywhere(peer, method.role)
-        elif "account" in method.arguments:
+        elif "account" in args:
             allowed = self.access.allows(peer, method.role, args["account"])
         else:
             allowed = self.access.has_role(peer, method.role)

@@ -6,7 +6,7 @@ import socket
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from pki2fad import calls, wire
-from pki2fad.calls import DEFAULT_TIMEOUT, Account, Code
+from pki2fad.calls import DEFAULT_TIMEOUT, Account, Code, Enrolment
 from pki2fad.errors import ConnectionLost, Pki2fadError, ProtocolError, TimedOut
 
 if TYPE_CHECKING:
@@ -107,6 +107,17 @@ class AsyncClient:
     async def resync(self, first: str, second: str, account: str = "default") -> int:
         """Follow a prover whose clock is off, by two codes that it shows one after the other."""
         return await self._call(calls.resync(first, second, account))
+
+    async def enroll(self) -> Enrolment:
+        """A new seed for the account of the caller's own user name, shown this once.
+
+        The account is there when `enroll_confirm` has taken a first code of it.
+        """
+        return await self._call(calls.enroll())
+
+    async def enroll_confirm(self, code: str) -> bool:
+        """Whether a code is of the seed that `enroll` gave: a right one is spent, and makes the account."""
+        return await self._call(calls.enroll_confirm(code))
 
     async def lock(self) -> None:
         """Let neither keys nor codes stay in the daemon's memory, until `unlock`."""

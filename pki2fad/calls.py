@@ -37,6 +37,25 @@ class Code:
         return f"Code(valid_for={self.valid_for}, step={self.step})"
 
 
+class Enrolment:
+    """A seed that waits for its first code. Its repr does not show it."""
+
+    __slots__ = ("account", "algorithm", "digits", "expires_in", "period", "seed")
+
+    def __init__(
+        self, account: str, seed: bytearray, algorithm: str, digits: int, period: int, *, expires_in: int
+    ) -> None:
+        self.account = account  # that it is to be: the caller's user name
+        self.seed = seed
+        self.algorithm = algorithm  # SHA1, SHA256 or SHA512
+        self.digits = digits
+        self.period = period  # seconds
+        self.expires_in = expires_in  # seconds for which it waits
+
+    def __repr__(self) -> str:
+        return f"Enrolment({self.account!r})"
+
+
 class Account:
     """What the daemon says of an account."""
 
@@ -134,6 +153,16 @@ def resync(first: str, second: str, account: str) -> "Call[int]":
     return ("resync", arguments, lambda result: int(result["offset"]))
 
 
+def enroll() -> "Call[Enrolment]":
+    """A seed for the caller's own account."""
+    return ("enroll", {}, _enrolment)
+
+
+def enroll_confirm(code: str) -> "Call[bool]":
+    """The first code of that seed."""
+    return ("enroll_confirm", {"code": code}, lambda result: result["valid"] is True)
+
+
 def lock() -> "Call[None]":
     """Let no key stay in the daemon's memory."""
     return ("lock", {}, lambda _: None)
@@ -204,7 +233,7 @@ def result(call: "Call[T]", response: wire.Response) -> "T":
     _, _, convert = call
     try:
         return convert(response.result)
-    except (KeyError, TypeError):
+    except (KeyError, TypeError, ValueError):
         raise ProtocolError("the daemon's answer is not of the form that PROTOCOL.md gives") from None
 
 
@@ -238,6 +267,17 @@ def is_dead(connection: socket.socket) -> bool:
     except OSError:
         pass
     return True
+
+
+def _enrolment(result: "Any") -> Enrolment:
+    return Enrolment(
+        result["account"],
+        bytearray.fromhex(result["seed"]),
+        result["algorithm"],
+        result["digits"],
+        result["period"],
+        expires_in=result["expires_in"],
+    )
 
 
 def _refusal(error: "Any") -> Exception:

@@ -22,7 +22,7 @@ import time
 from _thread import allocate_lock  # threading itself would cost as much again as this module
 
 from pki2fad import calls, wire
-from pki2fad.calls import DEFAULT_TIMEOUT, Account, Code
+from pki2fad.calls import DEFAULT_TIMEOUT, Account, Code, Enrolment
 from pki2fad.errors import ConnectionLost, ProtocolError, TimedOut
 
 TYPE_CHECKING = False
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     T = TypeVar("T")
 
-__all__ = ["DEFAULT_TIMEOUT", "Account", "AsyncClient", "Client", "Code"]
+__all__ = ["DEFAULT_TIMEOUT", "Account", "AsyncClient", "Client", "Code", "Enrolment"]
 
 
 def __getattr__(name: str) -> "Any":
@@ -145,6 +145,17 @@ class Client:
         Returns by how many steps it is ahead. RFC 6238 section 6.
         """
         return self._call(calls.resync(first, second, account))
+
+    def enroll(self) -> Enrolment:
+        """A new seed for the account of the caller's own user name, shown this once.
+
+        The account is there when `enroll_confirm` has taken a first code of it.
+        """
+        return self._call(calls.enroll())
+
+    def enroll_confirm(self, code: str) -> bool:
+        """Whether a code is of the seed that `enroll` gave: a right one is spent, and makes the account."""
+        return self._call(calls.enroll_confirm(code))
 
     def lock(self) -> None:
         """Let neither keys nor codes stay in the daemon's memory, until `unlock`."""

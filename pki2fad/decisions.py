@@ -42,7 +42,7 @@ class DecisionLog:
         if refusal is not None:
             method = request.method[:_METHOD_LOGGED]
             self.warning(peer.uid, "refused", method=method, **fields, code=refusal.code, reason=refusal)
-        elif request.method == "verify":
+        elif request.method in ("verify", "enroll_confirm"):
             self._add_verdict(request, peer, answer, reading, fields)
         elif request.method != "status" and not answer.quiet:
             log.info(request.method, uid=peer.uid, **fields)
@@ -59,20 +59,20 @@ class DecisionLog:
             fields["origin"] = request.args["origin"]
         fields["valid"] = answer.result["valid"]
         if answer.reason == REPLAYED:  # somebody may be in the middle
-            self.warning(peer.uid, "verify", **fields, reason=REPLAYED)
+            self.warning(peer.uid, request.method, **fields, reason=REPLAYED)
         elif answer.reason == WRONG:  # the answer leaves first
             # Whatever fails there, a request does not show its code.
             asyncio.get_running_loop().call_soon(self._add_wrong, peer.uid, fields, request, reading)
         elif answer.reason == PROMOTED:
-            log.info("verify", uid=peer.uid, **fields, reason=PROMOTED)
+            log.info(request.method, uid=peer.uid, **fields, reason=PROMOTED)
         else:
-            log.info("verify", uid=peer.uid, **fields)
+            log.info(request.method, uid=peer.uid, **fields)
 
     def _add_wrong(self, uid: int, fields: dict[str, Any], request: Request, reading: Reading) -> None:
         assert request.args is not None
         name, code = fields["account"], request.args["code"]
         stale = self._lookups.allow() and self._is_stale(name, code, reading)
-        log.info("verify", uid=uid, **fields, reason=STALE if stale else WRONG)
+        log.info(request.method, uid=uid, **fields, reason=STALE if stale else WRONG)
 
 
 class _Noise:

@@ -180,6 +180,8 @@ class Keyring:
         self.accounts: dict[str, Account] = {}
         self.gone: dict[bytes, Gone] = {}
         self.floors: dict[int, int] = {}
+        # Not accounts yet, by name: each with the CLOCK_BOOTTIME until which it waits for its first code.
+        self.enrolments: dict[str, tuple[Account, float]] = {}
         self._kinds: set[tuple[int, int]] | None = None
         self._forget_above = _GONE_AT_LEAST
         self._latest: int | None = None
@@ -220,7 +222,7 @@ class Keyring:
             successor.account.sealed = sealed
         self.master.close()
         self._unlocked = master
-        self._forget_veiled()
+        self._forget_what_is_not_kept()
 
     def lock(self) -> None:
         """Wipe the master key, and let go of all codes."""
@@ -229,7 +231,7 @@ class Keyring:
             self._unlocked = None
         for account in self.seeds():
             account.codes = ()
-        self._forget_veiled()
+        self._forget_what_is_not_kept()
 
     @property
     def master(self) -> "MasterKey":
@@ -305,7 +307,8 @@ class Keyring:
             self._decoy_sealed = self.master.seal(bytearray(32), _associated("", parameters))
         return Account("", parameters, self._decoy_sealed, b"", -1)
 
-    def _forget_veiled(self) -> None:
+    def _forget_what_is_not_kept(self) -> None:
+        self.enrolments.clear()
         self._veiled.clear()
         self._decoy_sealed = None
 

@@ -77,6 +77,10 @@ class Vault:
             raise Unavailable(f"the daemon stays locked: {error}") from None
         self._unlocked()
 
+    def new_seed(self) -> bytearray:
+        """A random seed."""
+        return envelope.new_seed()
+
     def open_sealed(self, sealed: bytes) -> bytearray:
         """The seed in a sealed seed. Raises `BadSeal`."""
         # The key that is in use comes last: what its refusal says is of it.

@@ -8,7 +8,7 @@ from pki2fad.clock import Reading, Watch
 from pki2fad.errors import BadRequest, Throttled, Unavailable
 from pki2fad.keyring import Account, Keyring, reach
 from pki2fad.otp import Parameters
-from pki2fad.throttle import Key, Tally, Throttle
+from pki2fad.throttle import NO_TALLY, Key, Tally, Throttle
 
 # Codes of so many steps outside the window are told from wrong ones in the log.
 _NEAR_STEPS = 10
@@ -42,9 +42,7 @@ class Verifier:
         tally = self._throttle.tally_of_unknown(name) if account is None else account.tally
         seeds = () if account is None else account.in_force(reading.wall)
         cost = otp.WINDOW_STEPS * max(1, len(seeds))
-        wait = self._throttle.wait(key, tally, cost, now)
-        if wait > 0:
-            raise Throttled("there were too many wrong codes", max(1, math.ceil(wait)))
+        self._require_budget(key, tally, cost, now)
         steps = {}
         for seed in seeds or (self._keyring.veiled(name, None),):
             self._require_clock(seed, reading)
@@ -62,6 +60,26 @@ class Verifier:
         if any(seed is not account for seed in steps):
             return self._promote(account, steps, new, reading)
         return self._spend(account, steps[account], new, reading)
+
+    def confirm(self, new: Account, code: str, payer: int, reading: Reading) -> Answer:
+        """Answer whether a code is that of an account to be: a right one is spent, and makes it.
+
+        A wrong one counts like one for a name that is no account. Whoever asks was shown the seed: they are
+        not refused for what others did to the budget of the name. Raises `Throttled` and `Unavailable`.
+        """
+        key, now = self._throttle.key(payer, "", new.name), self._throttle.now(reading)
+        self._require_budget(key, NO_TALLY, otp.WINDOW_STEPS, now)
+        self._require_clock(new, reading)
+        step = self._match(new, new, code, reading)
+        if step is None:
+            return self._fail(None, new.name, key, otp.WINDOW_STEPS, now)
+        if step <= self._keyring.watermark(new):
+            return Answer(INVALID, reason=REPLAYED)
+        put = new.moved(new.offset, step)
+        put.drift = put.drifted(step - otp.step_at(reading.wall, put.parameters.period))
+        put.tally = self._throttle.succeed(key, NO_TALLY, now)
+        edit = Edit(put.name, self._watch.believed(reading.wall), put, gone=None)
+        return Answer({"valid": True}, change=edit)
 
     def resync(self, account: Account, first: str, second: str, reading: Reading) -> tuple[int, int]:
         """The offset of a prover that showed these two codes, the second just now, and the last step.
@@ -94,6 +112,12 @@ class Verifier:
         if latest > reading.wall + _STATUS_SLACK:
             waits.append((latest, _SET_BACK))
         return math.ceil(max(waits)[0]) if waits else None
+
+    def _require_budget(self, key: Key, tally: Tally, cost: int, now: float) -> None:
+        """Raise `Throttled` where a failure of this cost may not be risked."""
+        wait = self._throttle.wait(key, tally, cost, now)
+        if wait > 0:
+            raise Throttled("there were too many wrong codes", max(1, math.ceil(wait)))
 
     def _require_clock(self, account: Account, reading: Reading) -> None:
         """Raise `Unavailable` where codes may have been accepted of which nothing is known."""

@@ -20,7 +20,15 @@ PART = {"upload": "0" * 32, "offset": 0, "part": b""}
 
 @pytest.mark.usefixtures("any_seed")
 @pytest.mark.parametrize(
-    ("method", "arguments"), [*FOR_ROLES, ("accounts", {}), ("backup", {"to": b""}), ("restore", PART)]
+    ("method", "arguments"),
+    [
+        *FOR_ROLES,
+        ("accounts", {}),
+        ("enroll", {}),
+        ("enroll_confirm", {"code": "123456"}),
+        ("backup", {"to": b""}),
+        ("restore", PART),
+    ],
 )
 def test_a_method_without_its_role_is_forbidden(
     stranger: RawPeer, method: str, arguments: dict[str, Any]

@@ -129,6 +129,9 @@ class OpenKeys:
         self._keyring = keyring
         self.open_sealed = open_sealed
 
+    def new_seed(self) -> bytearray:
+        return bytearray(os.urandom(32))
+
     def unlock(self, _passphrase: str | None) -> None:
         self._keyring.unlock(MasterKey())
 

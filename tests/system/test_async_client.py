@@ -14,7 +14,7 @@ from support.raw import NOTIFICATION, RESPONSE, Listener, RawPeer, Seed
 
 from pki2fad import client as public
 from pki2fad import envelope
-from pki2fad.client import Account, AsyncClient, Client, Code
+from pki2fad.client import Account, AsyncClient, Client, Code, Enrolment
 from pki2fad.envelope import PrivateKey
 from pki2fad.errors import BadRequest, ConnectionLost, NoSuchAccount, NotReachable, ProtocolError, TimedOut
 
@@ -99,6 +99,14 @@ def test_every_method_answers(running: Daemon, host_key: PrivateKey) -> None:
         assert type(account) is Account
         assert (account.algorithm, account.digits, account.period) == ("SHA256", 8, 60)
         assert (await client.status())["pid"] == running.pid
+        enrolment = await client.enroll()
+        assert type(enrolment) is Enrolment
+        assert enrolment.seed.hex() not in repr(enrolment)
+        own = Seed()
+        own.hex = enrolment.seed.hex()
+        assert await client.enroll_confirm("0000000") is False
+        assert await client.enroll_confirm(own.code()) is True
+        assert await client.remove(enrolment.account) is None
         assert await client.remove("every") is None
         with pytest.raises(NoSuchAccount, match="every"):
             await client.generate("every")

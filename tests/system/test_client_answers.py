@@ -109,6 +109,8 @@ CALLS: dict[str, Callable[[Client], object]] = {
     "generate": lambda client: client.generate(),
     "verify": lambda client: client.verify("123456"),
     "load": lambda client: client.load(b"sealed"),
+    "enroll": lambda client: client.enroll(),
+    "enroll_confirm": lambda client: client.enroll_confirm("123456"),
     "accounts": lambda client: client.accounts(),
     "status": lambda client: client.status(),
 }
@@ -123,6 +125,14 @@ def test_a_result_of_another_form_is_a_protocol_error(path: Path, method: str, r
         pytest.raises(ProtocolError),
     ):
         CALLS[method](client)
+
+
+def test_a_seed_that_is_none_is_a_protocol_error_that_does_not_show_it(path: Path) -> None:
+    of = {"algorithm": "SHA1", "digits": 6, "period": 30, "expires_in": 600}
+    serve = answering(None, {"account": "me", "seed": "no hex", **of})
+    with Listener(path, serve), Client(str(path)) as client, pytest.raises(ProtocolError) as caught:
+        client.enroll()
+    assert "no hex" not in str(caught.value)
 
 
 def test_what_is_no_answer_is_passed_over(path: Path) -> None:

@@ -36,6 +36,8 @@ def calls(client: Client) -> list[Callable[[], Any]]:
         client.remove,
         client.accounts,
         lambda: client.resync("123456", "654321"),
+        client.enroll,
+        lambda: client.enroll_confirm("123456"),
         client.clock_accept,
         lambda: client.backup(b""),
         lambda: client.restore(b""),

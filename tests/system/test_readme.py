@@ -161,8 +161,9 @@ def test_the_daemon_is_locked_and_unlocked_as_shown(shell: Path) -> None:
     assert run(block("example: lock"), shell, shell / "socket").splitlines() == ["locked", "unlocked"]
 
 
-def test_the_configuration_shown_is_valid(daemon: Daemon) -> None:
-    daemon.configure(block("example: toml"))
+@pytest.mark.parametrize("label", ["toml", "enroll"])
+def test_the_configuration_shown_is_valid(daemon: Daemon, label: str) -> None:
+    daemon.configure(block(f"example: {label}"))
     assert "valid" in run(f"pki2fad --check-config --config-dir {daemon.config_dir}", daemon.root)
 
 

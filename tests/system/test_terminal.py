@@ -1,78 +1,17 @@
 """What only happens on a terminal: URIs are shown, codes are asked for, a spinner turns."""
 
 import base64
-import contextlib
 import json
-import os
-import pty
-import select
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from support import peers
-from support.daemon import PATIENCE, PKI2FACTL, Daemon, environment
+from support.daemon import Daemon
+from support.terminal import CTRL_C, CTRL_D, secret_of, terminal, uris
 
 from pki2fad import envelope
 from pki2fad.envelope import PrivateKey
-
-CTRL_C = "\x03"
-CTRL_D = "\x04"
-
-
-class Terminal:
-    """A command whose standard streams, and controlling terminal, are a pseudo-terminal."""
-
-    def __init__(self, home: Path, *arguments: str, stdout: Path | None = None) -> None:
-        self._master, slave = pty.openpty()
-        with contextlib.ExitStack() as opened:
-            opened.callback(os.close, slave)
-            output = slave if stdout is None else opened.enter_context(stdout.open("wb"))
-            self.process = subprocess.Popen(
-                [peers.require("setsid"), "--ctty", PKI2FACTL, *arguments],
-                stdin=slave,
-                stdout=output,
-                stderr=slave,
-                env=environment(home),
-                cwd=home,
-            )
-        self.shown = ""
-
-    def wait_for(self, text: str) -> None:
-        """Read until this is shown."""
-        while text not in self.shown:
-            assert self._read(), f"ended before {text!r}: {self.shown}"
-
-    def type(self, text: str) -> None:
-        os.write(self._master, text.encode())
-
-    def finish(self) -> tuple[int, str]:
-        """Read to the end; the exit status, and all that was shown, with plain line ends."""
-        while self._read():
-            pass
-        return self.process.wait(PATIENCE), self.shown.replace("\r\n", "\n")
-
-    def close(self) -> None:
-        os.close(self._master)  # which hangs up
-        self.process.wait(PATIENCE)
-
-    def _read(self) -> bool:
-        ready, _, _ = select.select([self._master], [], [], PATIENCE)
-        assert ready, f"nothing more came after: {self.shown}"
-        try:
-            data = os.read(self._master, 4096)
-        except OSError:  # EIO: nobody has the other end any more
-            return False
-        self.shown += data.decode()
-        return bool(data)
-
-
-@contextlib.contextmanager
-def terminal(home: Path, *arguments: str, stdout: Path | None = None) -> Iterator[Terminal]:
-    with contextlib.closing(Terminal(home, *arguments, stdout=stdout)) as opened:
-        yield opened
 
 
 def run(home: Path, *arguments: str, stdout: Path | None = None) -> str:
@@ -81,15 +20,6 @@ def run(home: Path, *arguments: str, stdout: Path | None = None) -> str:
         status, shown = opened.finish()
     assert status == 0, shown
     return shown
-
-
-def uris(shown: str) -> list[str]:
-    return [line for line in shown.splitlines() if line.startswith("otpauth://")]
-
-
-def secret_of(uri: str) -> str:
-    (secret,) = parse_qs(urlsplit(uri).query)["secret"]
-    return secret
 
 
 @pytest.fixture

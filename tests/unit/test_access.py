@@ -16,7 +16,7 @@ OWN_UID = 54_321
 OVERFLOW = 65_534
 STRANGER = 54_322
 
-ROLES = ("verify", "generate", "admin")
+ROLES = ("verify", "generate", "admin", "relay", "enroll")
 USERS = [entry for entry in pwd.getpwall() if entry.pw_uid not in (0, OVERFLOW)]
 GROUPS = [entry for entry in grp.getgrall() if entry.gr_gid not in (0, OVERFLOW)]
 

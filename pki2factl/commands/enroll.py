@@ -1,0 +1,86 @@
+"""`pki2factl enroll`: a user makes the account of their own name."""
+
+import argparse
+import sys
+
+from pki2fad.client import Client, Enrolment
+from pki2fad.errors import BadRequest
+
+from .. import ui
+
+HELP = "make an account for yourself: a new seed for your authenticator, and a first code of it"
+
+_ATTEMPTS = 3  # as many wrong codes as the daemon takes without a wait
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Where the seed goes, and where the first code comes from."""
+    parser.add_argument(
+        "--uri-out", metavar="FILE", help="write the otpauth: URI there instead of showing it"
+    )
+    parser.add_argument(
+        "--stdin", action="store_true", help="read the first code from standard input, to its end"
+    )
+    parser.set_defaults(usage_error=parser.error)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Ask the daemon for a seed, show it, and bring the daemon its first code."""
+    from pki2fad import files, memory
+
+    if not options.uri_out and (options.json or not sys.stdout.isatty()):
+        options.usage_error("the otpauth: URI is shown on a terminal only; --uri-out FILE writes it")
+    if not options.stdin and not sys.stdin.isatty():
+        options.usage_error("--stdin is needed where there is no terminal to ask for the first code")
+    memory.forbid_dumps()
+    files.require_absent(options.uri_out)
+    with Client(options.socket) as client:
+        enrolment = client.enroll()
+        _hand_over(enrolment, options.uri_out)
+        active = _confirm(client, stdin=options.stdin)
+    if active:
+        data = {"account": enrolment.account, "active": True}
+        ui.result(f"account {enrolment.account} is active", data, as_json=options.json)
+        return ui.DONE
+    ui.error(f"no right code came, and there is no account {enrolment.account}")
+    delete = f"delete {options.uri_out}, " if options.uri_out else ""
+    ui.hint(f"{delete}see that the clock of the authenticator is right, and run it again for another seed")
+    return ui.INVALID
+
+
+def _hand_over(enrolment: Enrolment, uri_out: str | None) -> None:
+    """Show the URI, or write it to a file."""
+    from pki2fad import files, memory, otp
+
+    parameters = otp.Parameters(enrolment.algorithm, enrolment.digits, enrolment.period)
+    uri = otp.otpauth_uri(enrolment.seed, parameters, enrolment.account)
+    memory.wipe(enrolment.seed)
+    if uri_out:
+        files.create(uri_out, uri.encode() + b"\n", files.PRIVATE)
+    else:
+        ui.secret(uri, "the otpauth: URI is not shown", as_json=False)
+        ui.flush()
+    minutes = enrolment.expires_in // 60
+    ui.hint(f"add it to your authenticator and give its code within {minutes} minutes; it is not shown again")
+
+
+def _confirm(client: Client, *, stdin: bool) -> bool:
+    """True if a right code came."""
+    if stdin:
+        code = ui.read_stdin().decode("ascii", "replace").removesuffix("\n").removesuffix("\r")
+        return client.enroll_confirm(code)
+    import getpass
+
+    for _ in range(_ATTEMPTS):
+        try:
+            given = getpass.getpass("Code: ")
+        except EOFError:
+            break
+        try:
+            if client.enroll_confirm(given):
+                return True
+        except BadRequest as error:
+            ui.hint(str(error))
+        else:
+            ui.hint("this is not its code")
+    return False
