@@ -14,6 +14,9 @@ RELAY = "relay"  # may say for whom it asks: whose failures are whose is then it
 ENROLL = "enroll"  # may make the account of its own user name, and no other
 ROLES = (VERIFY, GENERATE, ADMIN, RELAY, ENROLL)
 
+# All that a peer has on the socket on which it can only verify.
+_VERIFYING = (VERIFY, RELAY)
+
 # Groups that have a role without any configuration, where they exist.
 DEFAULT_GROUPS = {VERIFY: "pki2fad-verify", GENERATE: "pki2fad-generate"}
 
@@ -31,6 +34,7 @@ class Peer:
     pid: int
     uid: int
     gids: frozenset[int]  # primary and supplementary
+    verify_only: bool = False  # it came over the socket on which nothing else is answered
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +82,7 @@ class Access:
 
     def allows(self, peer: Peer, role: str, account: str) -> bool:
         """True if the peer has the role for this account."""
-        if peer.uid == OVERFLOW_ID:
+        if not _may_have(peer, role):
             return False
         if self.allows_everywhere(peer, role):
             return True
@@ -87,11 +91,11 @@ class Access:
 
     def allows_everywhere(self, peer: Peer, role: str) -> bool:
         """True if the peer has the role for all accounts."""
-        return peer.uid != OVERFLOW_ID and self._everywhere[role].covers(peer)
+        return _may_have(peer, role) and self._everywhere[role].covers(peer)
 
     def has_role(self, peer: Peer, role: str) -> bool:
         """True if the peer has the role for any account at all."""
-        if peer.uid == OVERFLOW_ID:
+        if not _may_have(peer, role):
             return False
         return self.allows_everywhere(peer, role) or any(
             of == role and grant.covers(peer) for (of, _), grant in self._accounts.items()
@@ -122,6 +126,10 @@ def user_name(uid: int) -> str | None:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
         return None
+
+
+def _may_have(peer: Peer, role: str) -> bool:
+    return peer.uid != OVERFLOW_ID and (role in _VERIFYING or not peer.verify_only)
 
 
 def _add(grant: _Grant, who: str | int) -> None:

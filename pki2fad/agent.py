@@ -194,6 +194,32 @@ class Agent:
             self.file_digests[edit.account] = edit.file_digest
 
     @property
+    def locked(self) -> bool:
+        """True while nothing can be asked that needs the keys."""
+        return self._keyring.locked
+
+    def status(self, reading: Reading) -> dict[str, Any]:
+        """What anybody may know of the daemon."""
+        return {
+            "version": __version__,
+            "pid": os.getpid(),
+            "uptime": int(reading.boot - self._started.boot),
+            "ready": True,
+            "accounts": self.account_count,
+            "locked": self.locked,
+            "throttling": self._throttle.enabled,
+            "clock": "synchronised" if self._watch.synchronised else "unknown",
+            "clock_behind": int(self._watch.behind(reading.wall)),
+            "unavailable_until": self.unavailable_until(reading),
+        }
+
+    def code(self, name: str, reading: Reading) -> dict[str, Any]:
+        """What `generate` answers for an account, for the daemon itself. Raises a `Refusal`."""
+        if self.locked:
+            raise Locked("the daemon is locked")
+        return self._code(self._keyring.account(name), reading)
+
+    @property
     def clock_accepted(self) -> int:
         """How often the wall clock was accepted as it is, since the start."""
         return self._watch.accepted
@@ -203,6 +229,8 @@ class Agent:
         return self._verifier.unavailable_until(reading)
 
     def _authorise(self, peer: Peer, method: _Method, args: Arguments) -> None:
+        if peer.verify_only and method.role != access.VERIFY:
+            raise Forbidden("on this socket nothing is answered but verify")
         if method.role is None:
             return
         if method.everywhere:
@@ -216,11 +244,14 @@ class Agent:
             raise Forbidden(f"this needs the role {method.role!r}{where}, which uid {peer.uid} does not have")
 
     def _generate(self, args: Arguments, _peer: Peer, reading: Reading) -> Answer:
-        account = self._keyring.account(args["account"]).in_force(reading.wall)[0]
+        return Answer(self._code(self._keyring.account(args["account"]), reading))
+
+    def _code(self, account: Account, reading: Reading) -> dict[str, Any]:
+        account = account.in_force(reading.wall)[0]
         period = account.parameters.period
         step = otp.step_at(reading.wall, period)
         code = self._keyring.current_code(account, step)
-        return Answer({"code": code, "valid_for": otp.valid_for(reading.wall, period), "step": step})
+        return {"code": code, "valid_for": otp.valid_for(reading.wall, period), "step": step}
 
     def _verify(self, args: Arguments, peer: Peer, reading: Reading) -> Answer:
         code, name, origin = args["code"], args["account"], args.get("origin", "")
@@ -246,20 +277,7 @@ class Agent:
         )
 
     def _status(self, _args: Arguments, _peer: Peer, reading: Reading) -> Answer:
-        return Answer(
-            {
-                "version": __version__,
-                "pid": os.getpid(),
-                "uptime": int(reading.boot - self._started.boot),
-                "ready": True,
-                "accounts": self.account_count,
-                "locked": self._keyring.locked,
-                "throttling": self._throttle.enabled,
-                "clock": "synchronised" if self._watch.synchronised else "unknown",
-                "clock_behind": int(self._watch.behind(reading.wall)),
-                "unavailable_until": self.unavailable_until(reading),
-            }
-        )
+        return Answer(self.status(reading))
 
 
 def _listed(account: Account) -> dict[str, Any]:

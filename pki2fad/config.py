@@ -1,6 +1,7 @@
 """One frozen Config, from the command line, a TOML file and the defaults, in this order."""
 
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,6 +17,20 @@ PATH_SETTINGS = ("config_dir", "state_dir", "log_dir", "socket", "key")
 
 # sun_path holds 108 bytes with the NUL.
 _SOCKET_PATH_LIMIT = 107
+
+
+# What systemd takes as names.
+_UNIT = re.compile(r"[A-Za-z0-9:_.\\@-]+\.service", re.ASCII)
+_CREDENTIAL = re.compile(r"[A-Za-z0-9_.-]+", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class CredentialRule:
+    """A unit of systemd that gets a code of an account as a credential of this name."""
+
+    unit: str
+    credential: str
+    account: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +71,10 @@ class Config:
     state_dir: str
     log_dir: str
     socket: str
+    verify_socket: str | None
     key: str
     access: tuple[Rule, ...]
+    credential: tuple[CredentialRule, ...]
     minute_log: MinuteLogConfig
     server: ServerConfig
     throttle: ThrottleConfig
@@ -91,11 +108,18 @@ def load(file: str | None, given: Mapping[str, str | None]) -> Config:
     state_dir = settings.get("state_dir") or paths.state_dir()
     log_dir = settings.get("log_dir") or paths.log_dir(state_dir)
     socket = settings.get("socket") or paths.socket_path()
-    if len(os.fsencode(socket)) > _SOCKET_PATH_LIMIT:
-        raise ConfigError(
-            f"the socket path {socket} is longer than {_SOCKET_PATH_LIMIT} bytes, which is all that"
-            " the kernel takes; name a shorter one with --socket"
-        )
+    verify_socket = table.take("verify_socket", str, "an absolute path")
+    table.check(
+        verify_socket is None or (_is_path(verify_socket) and verify_socket != socket),
+        "verify_socket",
+        "an absolute path, and not that of the socket",
+    )
+    for path, setting in ((socket, "--socket"), (verify_socket, "verify_socket")):
+        if path is not None and len(os.fsencode(path)) > _SOCKET_PATH_LIMIT:
+            raise ConfigError(
+                f"the socket path {path} is longer than {_SOCKET_PATH_LIMIT} bytes, which is all that"
+                f" the kernel takes; name a shorter one with {setting}"
+            )
     key = settings.get("key") or paths.credential(paths.PRIVATE_KEY)
     config = Config(
         file=file,
@@ -103,8 +127,10 @@ def load(file: str | None, given: Mapping[str, str | None]) -> Config:
         state_dir=state_dir,
         log_dir=log_dir,
         socket=socket,
+        verify_socket=verify_socket,
         key=key or os.path.join(config_dir, paths.PRIVATE_KEY),
         access=tuple(_rule(entry) for entry in table.take_tables("access")),
+        credential=_credentials(table.take_tables("credential")),
         minute_log=_minute_log(table.take_table("minute_log"), log_dir),
         server=_server(table.take_table("server")),
         throttle=_throttle(table.take_table("throttle")),
@@ -181,6 +207,24 @@ def _rule(table: _Table) -> Rule:
     table.check(accounts is None or _are_names(accounts), "accounts", expected)
     table.refuse_rest()
     return Rule(role, tuple(who), None if accounts is None else tuple(accounts))
+
+
+def _credentials(tables: list[_Table]) -> tuple[CredentialRule, ...]:
+    rules: list[CredentialRule] = []
+    for table in tables:
+        unit = table.take("unit", str, "the name of a unit")
+        table.check(unit is not None and _UNIT.fullmatch(unit) is not None, "unit", "the name of a unit")
+        account = table.take("account", str, "the name of an account")
+        account = DEFAULT_ACCOUNT if account is None else account
+        table.check(is_name(account), "account", "the name of an account")
+        credential = table.take("credential", str, "the name of a credential")
+        credential = "otp" if credential is None else credential
+        table.check(_CREDENTIAL.fullmatch(credential) is not None, "credential", "the name of a credential")
+        known = {(rule.unit, rule.credential) for rule in rules}
+        table.check((unit, credential) not in known, "unit", "each unit and credential once")
+        table.refuse_rest()
+        rules.append(CredentialRule(unit, credential, account))
+    return tuple(rules)
 
 
 def _is_principal(one: object) -> bool:

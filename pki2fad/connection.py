@@ -39,7 +39,7 @@ def credentials_of(connection: socket.socket) -> tuple[int, int, int]:
     return pid, uid, gid
 
 
-def peer_of(connection: socket.socket) -> Peer:
+def peer_of(connection: socket.socket, *, verify_only: bool = False) -> Peer:
     """The other end, as the kernel attested it when it connected."""
     pid, uid, gid = credentials_of(connection)
     try:
@@ -47,15 +47,16 @@ def peer_of(connection: socket.socket) -> Peer:
         groups = struct.unpack(f"{len(raw) // 4}I", raw)
     except OSError:  # ERANGE: more than 256
         log.warning("groups_ignored", pid=pid, uid=uid, reason="the peer is in more than 256 groups")
-        return Peer(pid, uid, frozenset())
-    return Peer(pid, uid, frozenset((gid, *groups)))
+        return Peer(pid, uid, frozenset(), verify_only)
+    return Peer(pid, uid, frozenset((gid, *groups)), verify_only)
 
 
 class Connection(asyncio.Protocol):
-    """One client."""
+    """One client; with `verify_only` it is answered nothing but `verify`."""
 
-    def __init__(self, server: "Server") -> None:
+    def __init__(self, server: "Server", *, verify_only: bool = False) -> None:
         self._server = server
+        self._verify_only = verify_only
         self._decoder = wire.Decoder(wire.REQUEST, wire.REQUEST_LIMIT)
         self._out: list[bytes] = []  # answers that have not been written, in order
         self._held = 0  # of them, how many wait for a change to be kept
@@ -72,7 +73,7 @@ class Connection(asyncio.Protocol):
         """Find out who it is, and whether there is room."""
         self._transport = cast(asyncio.Transport, transport)
         self._transport.set_write_buffer_limits(high=WRITE_LIMIT)
-        self.peer = peer_of(transport.get_extra_info("socket"))
+        self.peer = peer_of(transport.get_extra_info("socket"), verify_only=self._verify_only)
         if not self._server.admit(self):
             self.abort()
 

@@ -1,39 +1,63 @@
-"""The listening socket: the one that systemd passed, or one that is bound here and removed again."""
+"""The listening sockets: those that systemd passed, or ones that are bound here and removed again."""
 
 import contextlib
 import os
 import socket
 import stat
 from collections.abc import Iterator
+from dataclasses import dataclass
 
-from pki2fad import files
+from pki2fad import files, systemd
 from pki2fad.connection import credentials_of
 from pki2fad.errors import AlreadyRunning, UnusablePath
-from pki2fad.systemd import listening_socket
 
 # Connections that wait to be accepted: the kernel's usual bound (net.core.somaxconn).
 BACKLOG = 4096
 
 
-@contextlib.contextmanager
-def listening(path: str) -> Iterator[socket.socket]:
-    """Listen on `path`, or on the socket that systemd passed, which has its own path and stays.
+@dataclass(frozen=True, slots=True)
+class Sockets:
+    """Where the daemon listens."""
 
-    Raises `AlreadyRunning` if somebody answers on the path, and `UnusablePath`.
+    main: socket.socket
+    verify: socket.socket | None  # on which nothing is answered but `verify`
+    credential: socket.socket | None  # on which systemd asks for codes for other units
+
+
+@contextlib.contextmanager
+def listening(path: str, verify_path: str | None) -> Iterator[Sockets]:
+    """Listen on these paths, or on the sockets that systemd passed, which have their own paths and stay.
+
+    Raises `AlreadyRunning` if somebody answers on a path, and `UnusablePath`.
     """
-    passed = listening_socket()
-    if passed is not None:
-        with socket.socket(fileno=passed) as inherited:
-            if (inherited.family, inherited.type) != (socket.AF_UNIX, socket.SOCK_STREAM):
-                raise UnusablePath("the socket that systemd passed is no Unix stream socket: ListenStream=")
-            yield inherited
-        return
+    with contextlib.ExitStack() as stack:
+        passed = {
+            name: stack.enter_context(_inherited(name, descriptor))
+            for name, descriptor in systemd.passed_sockets().items()
+        }
+        main = passed.get(systemd.SOCKET) or stack.enter_context(_bound(path, for_all=True))
+        verify = passed.get(systemd.VERIFY_SOCKET)
+        if verify is None and verify_path is not None:
+            verify = stack.enter_context(_bound(verify_path, for_all=False))
+        yield Sockets(main, verify, passed.get(systemd.CREDENTIAL_SOCKET))
+
+
+def _inherited(name: str, descriptor: int) -> socket.socket:
+    inherited = socket.socket(fileno=descriptor)
+    if (inherited.family, inherited.type) != (socket.AF_UNIX, socket.SOCK_STREAM):
+        inherited.close()
+        raise UnusablePath(f"what systemd passed as {name} is no Unix stream socket: ListenStream=")
+    return inherited
+
+
+@contextlib.contextmanager
+def _bound(path: str, *, for_all: bool) -> Iterator[socket.socket]:
     files.make_directory(os.path.dirname(path))
     # Two starts do not look and bind at the same time.
     lock = files.lock(f"{path}.lock", f"is binding {path}")
     try:
         _clear(path)
-        bound = _bind(path)
+        bound = _bind(path, for_all=for_all)
     finally:
         os.close(lock)
     with bound:
@@ -71,11 +95,11 @@ def _clear(path: str) -> None:
     raise AlreadyRunning(f"a daemon (pid {pid}) answers on {path} already; stop it, or name another --socket")
 
 
-def _bind(path: str) -> socket.socket:
+def _bind(path: str, *, for_all: bool) -> socket.socket:
     # For all to connect if root or systemd started us: what a peer may do depends on who it is. The
     # mode comes from the umask, as a chmod could hit what somebody else has put there meanwhile.
     shared = os.geteuid() == 0 or "RUNTIME_DIRECTORY" in os.environ
-    umask = os.umask(0o111 if shared else 0o177)
+    umask = os.umask((0o111 if for_all else 0o117) if shared else 0o177)
     bound = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         bound.bind(path)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from pki2fad import clock, log, wire
+from pki2fad.acceptor import Acceptor
 from pki2fad.access import Peer
 from pki2fad.agent import Agent
 from pki2fad.changes import INVALID, REPLAYED, Answer, Change, ClockEdit, Edit, Failure, Restore, Spend
@@ -25,12 +26,6 @@ ROOT_RESERVE = 16
 
 # Seconds that a stop leaves to clients to take their last answers; all of a stop takes at most 2.
 STOP_DEADLINE = 1.5
-
-# Connections accepted in one turn of the loop, before those that are there have their turn.
-ACCEPTS_PER_TURN = 64
-
-# Seconds without accepting, when there are no descriptors left.
-ACCEPT_PAUSE = 1.0
 
 Keep = Callable[[Sequence[Change]], list[bool]]
 
@@ -46,9 +41,8 @@ class Server:
         self.max_connections_per_uid = max_connections_per_uid
         self._agent = agent
         self._keep = keep
-        self._listening: socket.socket | None = None
+        self._acceptors: list[Acceptor] = []
         self._connecting: set[asyncio.Task[Any]] = set()  # accepted, without a transport yet
-        self._accept_again: asyncio.TimerHandle | None = None
         self._connections: dict[Connection, int] = {}  # and the uid that each counts for
         self._by_uid: Counter[int] = Counter()
         self._pending: list[_Pending] = []
@@ -56,19 +50,18 @@ class Server:
         self._decisions = DecisionLog(agent.is_stale)
         self._last_use = clock.read().boot  # `status` is none
 
-    async def start(self, listening: socket.socket) -> None:
-        """Accept connections on a socket that listens already."""
-        listening.setblocking(False)
-        self._listening = listening
-        self._resume_accepting()
+    async def start(self, listening: socket.socket, restricted: socket.socket | None = None) -> None:
+        """Accept connections on a socket that listens already, and on one that is for `verify` alone."""
+        self._acceptors.append(Acceptor(listening, lambda accepted, _: self._accept(accepted)))
+        if restricted is not None:
+            accept = lambda accepted, _: self._accept(accepted, verify_only=True)  # noqa: E731
+            self._acceptors.append(Acceptor(restricted, accept))
 
     async def stop(self) -> None:
         """Accept no more, answer what was read, and end all connections before the deadline."""
         loop = asyncio.get_running_loop()
-        if self._listening is not None:
-            loop.remove_reader(self._listening)
-            self._listening.close()
-        _cancel(self._accept_again)
+        for acceptor in self._acceptors:
+            acceptor.stop()
         await asyncio.gather(*self._connecting, return_exceptions=True)
         deadline = loop.time() + STOP_DEADLINE
         waiting = deque(self._connections)
@@ -112,30 +105,16 @@ class Server:
         self._decisions.warning(uid, "connection_refused", reason="too many connections")
         return False
 
-    def _resume_accepting(self) -> None:
-        assert self._listening is not None
-        asyncio.get_running_loop().add_reader(self._listening, self._accept)
-
-    def _accept(self) -> None:
-        """Accept what waits, as much as one turn allows; asyncio itself would not stop at a full table."""
-        assert self._listening is not None
+    def _accept(self, accepted: socket.socket, *, verify_only: bool = False) -> None:
+        if not self._has_room(credentials_of(accepted)[1]):
+            accepted.close()
+            return
         loop = asyncio.get_running_loop()
-        for _ in range(ACCEPTS_PER_TURN):
-            try:
-                accepted, _ = self._listening.accept()
-            except BlockingIOError:
-                return
-            except OSError as error:  # no descriptors, or no memory
-                log.error("accept_failed", reason=error)
-                loop.remove_reader(self._listening)
-                self._accept_again = loop.call_later(ACCEPT_PAUSE, self._resume_accepting)
-                return
-            if not self._has_room(credentials_of(accepted)[1]):
-                accepted.close()
-                continue
-            connecting = loop.create_task(loop.connect_accepted_socket(lambda: Connection(self), accepted))
-            self._connecting.add(connecting)
-            connecting.add_done_callback(self._connecting.discard)
+        connecting = loop.create_task(
+            loop.connect_accepted_socket(lambda: Connection(self, verify_only=verify_only), accepted)
+        )
+        self._connecting.add(connecting)
+        connecting.add_done_callback(self._connecting.discard)
 
     def forget(self, connection: Connection) -> None:
         """A connection ended."""
@@ -230,8 +209,3 @@ def _failed(error: Exception) -> Answer:
         return Answer(refusal=Unavailable("the state cannot be written; the daemon's log says why"))
     log.failure("failed", error)
     return Answer(refusal=Internal("the daemon failed; its log says how"))
-
-
-def _cancel(timer: asyncio.TimerHandle | None) -> None:
-    if timer is not None:
-        timer.cancel()

@@ -5,7 +5,6 @@ import contextlib
 import os
 import resource
 import signal
-import socket
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -14,6 +13,7 @@ from pki2fad.access import OVERFLOW_ID, Access, Peer
 from pki2fad.agent import Agent
 from pki2fad.clock import Reading
 from pki2fad.config import Config
+from pki2fad.credentials import CredentialServer
 from pki2fad.envelope import MasterKey, PrivateKey
 from pki2fad.errors import (
     BadSeal,
@@ -23,14 +23,16 @@ from pki2fad.errors import (
     UnusablePath,
     UnusableState,
 )
+from pki2fad.housekeeping import Housekeeping
 from pki2fad.keyring import Keyring
+from pki2fad.listener import Sockets
 from pki2fad.minutelog import MinuteLog
 from pki2fad.otp import Parameters
 from pki2fad.process import UMASK
 from pki2fad.seedfiles import SeedFile
 from pki2fad.server import Server
 from pki2fad.store import Store
-from pki2fad.systemd import Notifier, watchdog_period
+from pki2fad.systemd import Notifier
 from pki2fad.throttle import Throttle
 from pki2fad.timekeeper import Timekeeper
 from pki2fad.vault import Vault, host_key
@@ -38,11 +40,6 @@ from pki2fad.vault import Vault, host_key
 # With a new state file, files of seeds.d older than this (seconds) may be of accounts whose codes were
 # used under an old state file; younger ones were made just now, for this start.
 _SEED_FILE_IS_NEW = 120
-
-# Seconds between two looks for deadlines of successors; they count without it.
-_SETTLE_PERIOD = 60.0
-
-_LOOK_FOR_USE = 1.0  # seconds between two looks whether the daemon is idle
 
 # Descriptors that are not counted connections: the state, logs, the loop, those being accepted or refused.
 _OTHER_DESCRIPTORS = 160
@@ -73,17 +70,17 @@ def run(config: Config, reload_config: Callable[[], Config], started: Callable[[
             f"uses {config.state_dir}; stop it, or name another --state-dir",
         )
         resources.callback(os.close, lock)
-        listening = resources.enter_context(listener.listening(config.socket))
+        sockets = resources.enter_context(listener.listening(config.socket, config.verify_socket))
         notifier = Notifier()
         resources.callback(notifier.close)
-        asyncio.run(_serve(config, reload_config, started, listening, notifier))
+        asyncio.run(_serve(config, reload_config, started, sockets, notifier))
 
 
 async def _serve(
     config: Config,
     reload_config: Callable[[], Config],
     started: Callable[[str], None],
-    listening: socket.socket,
+    sockets: Sockets,
     notifier: Notifier,
 ) -> None:
     loop = asyncio.get_running_loop()
@@ -98,9 +95,10 @@ async def _serve(
         ):
             loop.add_signal_handler(number, action)  # carried out when the service is built
             resources.callback(loop.remove_signal_handler, number)
-        service = _Service(config, reload_config, notifier, resources)
-        await service.start(listening)
-        started(listening.getsockname())
+        with notifier.starting():
+            service = _Service(config, reload_config, notifier, resources)
+        await service.start(sockets)
+        started(sockets.main.getsockname())
         await stopped.wait()
         await service.stop()
 
@@ -147,24 +145,23 @@ class _Service:
         self._agent.file_digests = store.file_digests()
         self._set_throttling(config)
         self._server = Server(self._agent, store.keep, *_caps(config))
+        self._credentials = CredentialServer(self._agent.code, config.credential)
+        self._housekeeping = Housekeeping(self._agent, self._server, notifier, config.lock.idle)
         self._minute_log = MinuteLog(self._agent, _own_peer(), config.minute_log.files)
         self._apply(self._first_seed_files)
         until = self._agent.unavailable_until(reading)
         if until is not None:
             log.warning("verify_waits", until=until, reason="codes may have been used that are not on record")
 
-    async def start(self, listening: socket.socket) -> None:
-        """Serve, say so, and begin the minute log and the watchdog."""
-        await self._server.start(listening)
-        self._notifier.ready(self._status())
-        self._minute_log.start()
+    async def start(self, sockets: Sockets) -> None:
+        """Serve, say so, and begin what goes on by itself."""
+        await self._server.start(sockets.main, sockets.verify)
+        if sockets.credential is not None:
+            self._credentials.start(sockets.credential)
         self._timekeeper.start()
-        self._lock_if_idle()
-        self._settle()
-        period = watchdog_period()
-        if period is not None:
-            self._ping(period)
-        path = listening.getsockname()  # systemd may have passed another than the configured one
+        self._minute_log.start()
+        self._housekeeping.start()
+        path = sockets.main.getsockname()  # systemd may have passed another than the configured one
         log.info("ready", version=__version__, socket=path, accounts=self._agent.account_count)
 
     async def stop(self) -> None:
@@ -172,13 +169,14 @@ class _Service:
         self._notifier.stopping()
         log.info("stopping")
         self._minute_log.stop()
+        self._credentials.stop()
         await self._server.stop()
         self._timekeeper.stop()
 
     def reload(self) -> None:
         """Build the whole new configuration and swap it in, or keep the old one and say why."""
         self._notifier.reloading()
-        trouble = ""
+        self._housekeeping.trouble = ""
         try:
             try:
                 config = self._reload_config()
@@ -186,21 +184,23 @@ class _Service:
                 _make_log_directories(config)
             except Pki2fadError as error:
                 log.error("reload_failed", reason=error)
-                trouble = f"; reload failed, the old configuration holds: {error}"
+                self._housekeeping.trouble = f"; reload failed, the old configuration holds: {error}"
             else:
                 self._swap(config, access)
             self._apply_seed_files()
         finally:  # whatever comes, systemd must not wait for the end of the reload for ever
-            self._notifier.ready(self._status() + trouble)
+            self._housekeeping.ready()
 
     def _swap(self, config: Config, access: Access) -> None:
-        for name in ("socket", "state_dir", "key"):
+        for name in ("socket", "verify_socket", "state_dir", "key"):
             if getattr(config, name) != getattr(self._config, name):
                 log.warning("restart_needed", setting=name)
         self._config = config
         self._agent.access = access
         self._server.max_connections, self._server.max_connections_per_uid = _caps(config)
         self._minute_log.use(config.minute_log.files)
+        self._credentials.use(config.credential)
+        self._housekeeping.idle = config.lock.idle
         self._set_throttling(config)
         log.info("reloaded")
 
@@ -229,26 +229,6 @@ class _Service:
     def _after_unlock(self) -> None:
         """What waited for the keys; after the answer, since it changes the state."""
         asyncio.get_running_loop().call_soon(self._apply_seed_files)
-        self._notifier.status(self._status())
-
-    def _lock_if_idle(self) -> None:
-        """Look every second whether nobody asked anything for as long as the configuration says."""
-        asyncio.get_running_loop().call_later(_LOOK_FOR_USE, self._lock_if_idle)
-        idle = self._config.lock.idle
-        if idle and not self._keyring.locked and self._server.idle_for(clock.read()) >= idle:
-            self._agent.lock()
-            self._notifier.status(self._status())
-            log.info("locked", reason=f"nobody asked anything for {idle} s")
-
-    def _settle(self) -> None:
-        """Make permanent what the deadlines of successors did; a failure is no harm, and told."""
-        asyncio.get_running_loop().call_later(_SETTLE_PERIOD, self._settle)
-        try:
-            for edit in self._agent.due(clock.read()):
-                self._server.edit(edit)
-                log.info("successor_due", account=edit.account)
-        except UnusableState as error:
-            log.error("state_failed", reason=error)
 
     def _apply_seed_files(self) -> None:
         self._apply(seedfiles.read_all(self._config.seeds_dir))
@@ -267,14 +247,6 @@ class _Service:
                 log.error("seed_ignored", path=file.path, reason=error)
             else:
                 log.info("seed_loaded", path=file.path, account=file.account)
-
-    def _status(self) -> str:
-        count = self._agent.account_count
-        return f"{count} account{'' if count == 1 else 's'}{', locked' if self._keyring.locked else ''}"
-
-    def _ping(self, period: float) -> None:
-        self._notifier.watchdog()
-        asyncio.get_running_loop().call_later(period, self._ping, period)
 
 
 def _access(config: Config) -> Access:

@@ -3,17 +3,29 @@
 Outside systemd there is none of its variables, and everything here does nothing.
 """
 
+import contextlib
 import os
+import threading
 import time
+from collections.abc import Iterator
 
 import sdnotify
 
 _FIRST_DESCRIPTOR = 3
-SOCKET_NAME = "pki2fad.socket"  # FileDescriptorName= is the unit's name unless it is set
+
+# FileDescriptorName= is the unit's name unless it is set.
+SOCKET = "pki2fad.socket"
+VERIFY_SOCKET = "pki2fad-verify.socket"
+CREDENTIAL_SOCKET = "pki2fad-credential.socket"
+
+# A start whose state is large takes more than systemd's 90 s; each extension lasts so long (seconds), and
+# no more than so many are asked for: a start that hangs ends.
+_EXTENSION = 60.0
+_EXTENSIONS = 30
 
 
-def listening_socket() -> int | None:
-    """The descriptor of the listening socket that systemd passed, by its name, or alone.
+def passed_sockets() -> dict[str, int]:
+    """The descriptors of the listening sockets that systemd passed, by name; one alone may have any.
 
     The variables are taken out of the environment, as they hold for this process only.
     """
@@ -21,14 +33,13 @@ def listening_socket() -> int | None:
     count = os.environ.pop("LISTEN_FDS", "")
     names = os.environ.pop("LISTEN_FDNAMES", "").split(":")
     if pid != str(os.getpid()) or not count.isdecimal():
-        return None
+        return {}
     descriptors = range(_FIRST_DESCRIPTOR, _FIRST_DESCRIPTOR + int(count))
     for descriptor in descriptors:
         os.set_inheritable(descriptor, False)
     named = dict(zip(names, descriptors, strict=False))
-    if SOCKET_NAME in named:
-        return named[SOCKET_NAME]
-    return descriptors[0] if len(descriptors) == 1 else None
+    known = {name: named[name] for name in (SOCKET, VERIFY_SOCKET, CREDENTIAL_SOCKET) if name in named}
+    return known or ({SOCKET: descriptors[0]} if len(descriptors) == 1 else {})
 
 
 def watchdog_period() -> float | None:
@@ -58,6 +69,27 @@ class Notifier:
     def status(self, status: str) -> None:
         """How the service is has changed."""
         self._notify(_status(status))
+
+    @contextlib.contextmanager
+    def starting(self) -> Iterator[None]:
+        """Ask for more time again and again while the state is opened, which is not done in steps."""
+        started = threading.Event()
+
+        def extend() -> None:
+            for _ in range(_EXTENSIONS):
+                self._notify(f"EXTEND_TIMEOUT_USEC={int(_EXTENSION * 1_000_000)}")
+                if started.wait(_EXTENSION / 2):
+                    return
+
+        thread = threading.Thread(target=extend, daemon=True)
+        if self._notifier is not None:
+            thread.start()
+        try:
+            yield
+        finally:
+            started.set()
+            if self._notifier is not None:
+                thread.join()
 
     def reloading(self) -> None:
         """The configuration is read again; `ready` ends it."""

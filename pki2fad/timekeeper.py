@@ -13,7 +13,7 @@ _PERIOD = 1.0  # seconds between two looks
 _WRITE_AFTER = 300.0
 
 # So far behind (seconds) is told: slews and the leap of a second are less.
-_BEHIND = 30.0
+BEHIND = 30.0
 
 
 class Timekeeper:
@@ -50,7 +50,7 @@ class Timekeeper:
         if step:
             log.warning("clock_set", by=f"{step:+.0f} s")
         behind = self._watch.behind(reading.wall)
-        if (behind > _BEHIND) != self._behind:
+        if (behind > BEHIND) != self._behind:
             self._behind = not self._behind
             if self._behind:
                 log.error("clock_behind", by=f"{behind:.0f} s", hint="verify waits; see pki2factl status")

@@ -6,40 +6,16 @@ import select
 import signal
 import socket
 import stat
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from support.activation import activated, listening
 from support.daemon import PATIENCE, Daemon, ctl, wait_until
 
 from pki2fad import __version__, wire
 
 SEED = b"a seed of the lifecycle tests..."
-
-# Runs a command as systemd does: descriptors from 3 on, and their count for this process only.
-ACTIVATE = """
-import fcntl, os, sys
-names = sys.argv[1]
-copies = [fcntl.fcntl(int(one), fcntl.F_DUPFD, 64) for one in sys.argv[2].split(",")]  # out of the way
-for number, copy in enumerate(copies, 3):
-    os.dup2(copy, number)
-os.environ |= {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": str(len(copies))}
-if names:
-    os.environ["LISTEN_FDNAMES"] = names
-os.execv(sys.argv[3], sys.argv[3:])
-"""
-
-
-def activated(names: str, *sockets: socket.socket) -> list[str]:
-    return [sys.executable, "-c", ACTIVATE, names, ",".join(str(one.fileno()) for one in sockets)]
-
-
-def listening(path: Path) -> socket.socket:
-    bound = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    bound.bind(str(path))
-    bound.listen()
-    return bound
 
 
 def test_it_is_ready_when_it_says_so_and_says_how_many_accounts_there_are(
@@ -48,7 +24,7 @@ def test_it_is_ready_when_it_says_so_and_says_how_many_accounts_there_are(
     daemon.deliver("default", seal(SEED))
     daemon.spawn()
     lines = daemon.wait_for("READY=1")
-    assert "STATUS=1 account" in lines
+    assert "STATUS=1 account, unlocked, clock unconfirmed" in lines
     with daemon.client() as client:
         assert client.status()["pid"] == daemon.pid
 

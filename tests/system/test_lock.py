@@ -57,7 +57,7 @@ def test_a_protected_key_has_the_daemon_start_locked_until_it_gets_the_passphras
     seed = Seed()
     protected.deliver("default", seed.sealed(host_key))
     protected.spawn()
-    assert "STATUS=0 accounts, locked" in protected.wait_for("READY=1")
+    assert any(line.startswith("STATUS=0 accounts, locked") for line in protected.wait_for("READY=1"))
     with protected.client() as client:
         assert_locked(client)
         with pytest.raises(Locked, match="passphrase"):
@@ -67,7 +67,7 @@ def test_a_protected_key_has_the_daemon_start_locked_until_it_gets_the_passphras
                 client.unlock(wrong)
         assert_locked(client)
         client.unlock(PASSPHRASE)
-        protected.wait_for("STATUS=0 accounts")
+        protected.wait_for("STATUS=1 account, unlocked, clock unconfirmed")
         wait_until(lambda: client.status()["accounts"] == 1, "the file of seeds.d was not applied")
         code = client.generate()
         assert code.code == seed.code(code.step)

@@ -13,12 +13,14 @@ from support.daemon import PKI2FAD, environment
 
 from pki2fad import config
 from pki2fad.access import DEFAULT_GROUPS, Rule
-from pki2fad.config import Config, LockConfig, ServerConfig, ThrottleConfig
-from pki2fad.systemd import SOCKET_NAME
+from pki2fad.config import Config, CredentialRule, LockConfig, ServerConfig, ThrottleConfig
+from pki2fad.systemd import CREDENTIAL_SOCKET, VERIFY_SOCKET
+from pki2fad.systemd import SOCKET as SOCKET_NAME
 
 UNITS = Path(__file__).parents[2] / "systemd"
 SERVICE = UNITS / "pki2fad.service"
 SOCKET = UNITS / "pki2fad.socket"
+OTHER_SOCKETS = [UNITS / VERIFY_SOCKET, UNITS / CREDENTIAL_SOCKET]
 SYSUSERS = UNITS / "sysusers.d" / "pki2fad.conf"
 SETTINGS = UNITS / "pki2fad.toml"
 
@@ -49,7 +51,7 @@ def system(tmp_path: Path) -> Path:
     peers.require("systemd-analyze")
     directory = tmp_path / "etc" / "systemd" / "system"
     directory.mkdir(parents=True)
-    for unit in (SERVICE, SOCKET):
+    for unit in (SERVICE, SOCKET, *OTHER_SOCKETS):
         (directory / unit.name).write_bytes(unit.read_bytes())
     for command in COMMANDS:
         path = tmp_path / command[1:]
@@ -59,7 +61,9 @@ def system(tmp_path: Path) -> Path:
 
 
 def verify(system: Path) -> "subprocess.CompletedProcess[str]":
-    units = [str(system / "etc" / "systemd" / "system" / unit.name) for unit in (SERVICE, SOCKET)]
+    units = [
+        str(system / "etc" / "systemd" / "system" / unit.name) for unit in (SERVICE, SOCKET, *OTHER_SOCKETS)
+    ]
     return run("systemd-analyze", "verify", f"--root={system}", "--recursive-errors=no", *units)
 
 
@@ -93,6 +97,15 @@ def test_the_socket_outlives_the_daemon_and_is_open_to_all() -> None:
     assert Path(socket["ListenStream"]).parent == Path("/run") / service["RuntimeDirectory"]
     assert socket["SocketMode"] == "0666"
     assert socket.get("FileDescriptorName", SOCKET.name) == SOCKET_NAME
+
+
+@pytest.mark.parametrize("unit", OTHER_SOCKETS, ids=lambda unit: unit.name)
+def test_the_other_sockets_are_the_daemons_and_not_open_to_all(unit: Path) -> None:
+    socket = assignments(unit)
+    assert socket["Service"] == SERVICE.name
+    assert Path(socket["ListenStream"]).parent == Path(assignments(SOCKET)["ListenStream"]).parent
+    assert int(socket["SocketMode"], 8) & 0o007 == 0
+    assert "FileDescriptorName" not in socket  # the daemon knows it by the unit's name
 
 
 def test_sysusers_makes_the_daemons_user_and_the_groups_of_the_roles(tmp_path: Path) -> None:
@@ -133,6 +146,7 @@ def test_every_setting_is_shipped() -> None:
     assert set(settings) == fields - {"file"}  # which is where settings come from
     assert set(settings["server"]) == {field.name for field in dataclasses.fields(ServerConfig)}
     assert set(settings["access"][0]) == {field.name for field in dataclasses.fields(Rule)}
+    assert set(settings["credential"][0]) == {field.name for field in dataclasses.fields(CredentialRule)}
     assert set(settings["minute_log"]) == {"accounts", "path"}
     assert set(settings["lock"]) == {field.name for field in dataclasses.fields(LockConfig)}
     assert set(settings["throttle"]) == {field.name for field in dataclasses.fields(ThrottleConfig)}
@@ -147,4 +161,7 @@ def test_the_commented_values_are_the_defaults(tmp_path: Path, monkeypatch: pyte
     file.touch()
     defaults = config.load(str(file), {})
     file.write_text(uncommented())
-    assert dataclasses.replace(config.load(str(file), {}), access=()) == defaults
+    loaded = config.load(str(file), {})
+    assert loaded.verify_socket == assignments(UNITS / VERIFY_SOCKET)["ListenStream"]
+    examples = {"access": (), "credential": (), "verify_socket": None}
+    assert dataclasses.replace(loaded, **examples) == defaults  # type: ignore[arg-type]

@@ -57,8 +57,9 @@ LAYERS = (
     "admin",
     "enrolment",
     "asyncclient agent timekeeper",
-    "client config seedfiles minutelog store connection decisions",
-    "server listener vault",
+    "client config seedfiles minutelog store connection decisions acceptor",
+    "server listener vault credentials",
+    "housekeeping",
     "service",
     "__main__",
 )

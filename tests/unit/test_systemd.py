@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from support.agents import open_below
 
-from pki2fad.systemd import Notifier, listening_socket, watchdog_period
+from pki2fad.systemd import Notifier, passed_sockets, watchdog_period
 
 # A process as systemd starts it: sockets from descriptor 3 on, named in the environment.
 PASSED = """
@@ -33,9 +33,10 @@ os.environ.update(setting.split("=", 1) for setting in settings)
 if os.environ.get("LISTEN_PID") == "ours":
     os.environ["LISTEN_PID"] = str(os.getpid())
 
-from pki2fad.systemd import listening_socket
+from pki2fad.systemd import SOCKET, passed_sockets
 
-chosen = listening_socket()
+passed = passed_sockets()
+chosen = passed.get(SOCKET)
 name = None
 if chosen is not None:
     with socket.socket(fileno=os.dup(chosen)) as listening:
@@ -44,7 +45,8 @@ print(json.dumps({
     "chosen": name,
     "inheritable": [os.get_inheritable(3 + number) for number in range(count)],
     "left": sorted(name for name in os.environ if name.startswith("LISTEN_")),
-    "again": listening_socket(),
+    "again": passed_sockets().get(SOCKET),
+    "names": sorted(passed),
 }))
 """
 
@@ -120,7 +122,7 @@ def test_what_was_passed_to_another_process_or_not_at_all_is_not_taken(
 def test_outside_systemd_there_is_no_socket(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"):
         monkeypatch.delenv(name, raising=False)
-    assert listening_socket() is None
+    assert passed_sockets() == {}
 
 
 # Notifications

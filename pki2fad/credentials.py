@@ -1,0 +1,116 @@
+"""Codes as credentials of other units: `LoadCredential=otp:SOCKET` has systemd ask for one.
+
+systemd connects as root from an abstract address that names the unit and the credential (systemd.exec(5)),
+reads until the end of the stream, and hands what it read to the unit. Nobody else is answered.
+"""
+
+import asyncio
+import re
+import socket
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from pki2fad import clock, log
+from pki2fad.acceptor import Acceptor
+from pki2fad.config import CredentialRule
+from pki2fad.connection import credentials_of
+from pki2fad.errors import Refusal
+
+# NUL RANDOM /unit/UNIT/CREDENTIAL
+_ADDRESS = re.compile(rb"\0[0-9a-f]+/unit/([^/]+)/([^/]+)", re.ASCII)
+
+# Connections that wait for a code of a later step; systemd gives a unit 90 s to start.
+_WAITING = 64
+_LONGEST_WAIT = 60.0
+
+# More than systemd takes for a credential: it fails the start of the unit, where an empty one would not.
+_TOO_MUCH = bytes(1024 * 1024 + 1)
+_DEADLINE = 5.0  # seconds for systemd to read it
+
+Generate = Callable[[str, clock.Reading], dict[str, Any]]
+
+
+class CredentialServer:
+    """Hands codes to systemd, none to two units.
+
+    `generate` answers for an account as the method does, or raises a `Refusal`.
+    """
+
+    def __init__(self, generate: Generate, rules: Iterable[CredentialRule]) -> None:
+        self._generate = generate
+        self._given: dict[str, int] = {}  # the last step of which a code was handed out, by account
+        self._waiting: set[asyncio.Task[None]] = set()
+        self._acceptor: Acceptor | None = None
+        self.use(rules)
+
+    def use(self, rules: Iterable[CredentialRule]) -> None:
+        """Follow these rules from now on."""
+        self._accounts = {(rule.unit, rule.credential): rule.account for rule in rules}
+
+    def start(self, listening: socket.socket) -> None:
+        """Answer on a socket that listens already."""
+        self._acceptor = Acceptor(listening, self._accepted)
+
+    def stop(self) -> None:
+        """Answer nobody any more; a unit that waits for its turn gets an empty credential."""
+        if self._acceptor is not None:
+            self._acceptor.stop()
+        for task in self._waiting:
+            task.cancel()
+
+    def _accepted(self, connection: socket.socket, address: Any) -> None:
+        pid, uid, _ = credentials_of(connection)
+        asked = _ADDRESS.fullmatch(address) if isinstance(address, bytes) else None
+        if uid != 0 or asked is None:
+            log.warning("credential_refused", uid=uid, pid=pid, reason="only systemd is answered here")
+            connection.close()
+            return
+        connection.setblocking(False)
+        unit, credential = (name.decode("ascii", "backslashreplace") for name in asked.groups())
+        task = asyncio.get_running_loop().create_task(self._answer(connection, unit, credential))
+        self._waiting.add(task)
+        task.add_done_callback(self._waiting.discard)
+
+    async def _answer(self, connection: socket.socket, unit: str, credential: str) -> None:
+        fields = {"unit": unit, "credential": credential, "account": self._accounts.get((unit, credential))}
+        with connection:
+            try:
+                answer = (await self._code(unit, credential)).encode()
+            except _Refused as refused:
+                log.warning("credential_refused", **fields, reason=refused)
+                answer = _TOO_MUCH
+            else:
+                log.info("credential", **fields)
+            try:
+                async with asyncio.timeout(_DEADLINE):
+                    await asyncio.get_running_loop().sock_sendall(connection, answer)
+            except (OSError, TimeoutError) as error:
+                if answer is not _TOO_MUCH:  # which systemd does not read to its end
+                    log.warning("credential_lost", **fields, reason=error)
+
+    async def _code(self, unit: str, credential: str) -> str:
+        account = self._accounts.get((unit, credential))
+        if account is None:
+            raise _Refused("no [[credential]] of the configuration allows it")
+        if len(self._waiting) > _WAITING:
+            raise _Refused("too many units wait for codes")
+        try:
+            async with asyncio.timeout(_LONGEST_WAIT):
+                return await self._fresh(account)
+        except TimeoutError:
+            raise _Refused("other units took the codes of the account, for too long") from None
+        except Refusal as refusal:
+            raise _Refused(str(refusal)) from None
+
+    async def _fresh(self, account: str) -> str:
+        """A code of a step of which no other unit has one; who checks it accepts it once."""
+        while True:
+            generated = self._generate(account, clock.read())
+            if generated["step"] > self._given.get(account, -1):
+                self._given[account] = generated["step"]
+                return str(generated["code"])
+            await asyncio.sleep(generated["valid_for"])
+
+
+class _Refused(Exception):
+    """Why a unit gets no code."""

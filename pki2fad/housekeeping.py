@@ -1,0 +1,85 @@
+"""What the daemon does by itself from time to time, and what systemd is told of how it is."""
+
+import asyncio
+import time
+
+from pki2fad import clock, log
+from pki2fad.agent import Agent
+from pki2fad.errors import UnusableState
+from pki2fad.server import Server
+from pki2fad.systemd import Notifier, watchdog_period
+from pki2fad.timekeeper import BEHIND
+
+_PERIOD = 1.0  # seconds between two looks whether the daemon is idle, and how it is
+
+# Seconds between two looks for deadlines of successors; they count without it.
+_SETTLE_PERIOD = 60.0
+
+
+class Housekeeping:
+    """Locks an idle daemon, settles what deadlines did, renews the status, and keeps the watchdog quiet.
+
+    `idle` is after how many seconds without a request the daemon locks, 0 for never; `trouble` is what
+    the last reload said went wrong.
+    """
+
+    def __init__(self, agent: Agent, server: Server, notifier: Notifier, idle: int) -> None:
+        self.idle = idle
+        self.trouble = ""
+        self._agent = agent
+        self._server = server
+        self._notifier = notifier
+        self._told = ""
+
+    def start(self) -> None:
+        """Say that requests are answered, and go on from the running loop."""
+        self.ready()
+        self._look()
+        self._settle()
+        period = watchdog_period()
+        if period is not None:
+            self._ping(period)
+
+    def ready(self) -> None:
+        """Tell systemd that the start, or a reload, is over."""
+        self._told = self._text()
+        self._notifier.ready(self._told)
+
+    def _look(self) -> None:
+        asyncio.get_running_loop().call_later(_PERIOD, self._look)
+        if self.idle and not self._agent.locked and self._server.idle_for(clock.read()) >= self.idle:
+            self._agent.lock()
+            log.info("locked", reason=f"nobody asked anything for {self.idle} s")
+        text = self._text()
+        if text != self._told:
+            self._told = text
+            self._notifier.status(text)
+
+    def _settle(self) -> None:
+        """Make permanent what the deadlines of successors did; a failure is no harm, and told."""
+        asyncio.get_running_loop().call_later(_SETTLE_PERIOD, self._settle)
+        try:
+            for edit in self._agent.due(clock.read()):
+                self._server.edit(edit)
+                log.info("successor_due", account=edit.account)
+        except UnusableState as error:
+            log.error("state_failed", reason=error)
+
+    def _ping(self, period: float) -> None:
+        self._notifier.watchdog()
+        asyncio.get_running_loop().call_later(period, self._ping, period)
+
+    def _text(self) -> str:
+        status = self._agent.status(clock.read())
+        count, behind = status["accounts"], status["clock_behind"]
+        parts = [f"{count} account{'' if count == 1 else 's'}", "locked" if status["locked"] else "unlocked"]
+        if behind > BEHIND:
+            parts.append("clock behind what it was")
+        else:
+            parts.append("clock synchronised" if status["clock"] == "synchronised" else "clock unconfirmed")
+        if status["unavailable_until"] is not None:
+            until = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(status["unavailable_until"]))
+            parts.append(f"verify waits until {until} UTC")
+        if not status["throttling"]:
+            parts.append("throttling is OFF")
+        return ", ".join(parts) + self.trouble
