@@ -40,6 +40,8 @@ COMMANDS = (
     "remove",
     "enroll",
     "status",
+    "metrics",
+    "log",
     "lock",
     "unlock",
     "rotate-key",

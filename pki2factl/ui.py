@@ -40,6 +40,11 @@ def result(text: str, data: "Any", *, as_json: bool) -> None:
         print(_printable(text))
 
 
+def one_line(text: str) -> str:
+    """The text as it may be printed within a line, whoever chose it."""
+    return _printable(text, keep="")
+
+
 def error(message: str) -> None:
     """Say why the command did not do its work."""
     print(f"pki2factl: error: {_printable(message, keep='')}", file=sys.stderr)

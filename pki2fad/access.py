@@ -11,14 +11,15 @@ VERIFY = "verify"
 GENERATE = "generate"
 ADMIN = "admin"
 RELAY = "relay"  # may say for whom it asks: whose failures are whose is then its word
+MONITOR = "monitor"  # may see how much is asked and how it is answered, and nothing else
 ENROLL = "enroll"  # may make the account of its own user name, and no other
-ROLES = (VERIFY, GENERATE, ADMIN, RELAY, ENROLL)
+ROLES = (VERIFY, GENERATE, ADMIN, RELAY, MONITOR, ENROLL)
 
 # All that a peer has on the socket on which it can only verify.
 _VERIFYING = (VERIFY, RELAY)
 
 # Groups that have a role without any configuration, where they exist.
-DEFAULT_GROUPS = {VERIFY: "pki2fad-verify", GENERATE: "pki2fad-generate"}
+DEFAULT_GROUPS = {VERIFY: "pki2fad-verify", GENERATE: "pki2fad-generate", MONITOR: "pki2fad-monitor"}
 
 # What the kernel shows for an id that has no mapping here: it may be anybody.
 OVERFLOW_ID = 65534

@@ -28,6 +28,8 @@ Arguments = dict[str, Any]
 # before it with the same code, and a prover that is behind.
 _STEPS_BEFORE = otp.WINDOW + 1 + otp.MAX_OFFSET
 
+_NAMES_LOGGED = 200  # in one line: the journal cuts lines at 48 KiB
+
 _LAST_DEADLINE = 253_402_300_799  # the last second of the year 9999: what comes after has no date
 
 
@@ -108,12 +110,13 @@ class Admin:
         settled = current and current.settled(reading.wall)
         if settled is not None and settled.is_like(account):
             if not args.get("replace", False) or settled.successor is None:
-                return Answer({"account": name, "changed": False})
+                return Answer({"account": name, "changed": False}, audit="unchanged")
             edit = self._edit(name, settled.with_successor(None), current, reading)
-            return Answer({"account": name, "changed": True}, change=edit)
+            return Answer({"account": name, "changed": True}, change=edit, audit="dropped")
         if current is not None and not args.get("replace", False):
             raise AccountExists(f"account {name!r} has another seed or other parameters")
-        return Answer({"account": name, "changed": True}, change=self._put(account, reading))
+        done = "added" if current is None else "replaced"
+        return Answer({"account": name, "changed": True}, change=self._put(account, reading), audit=done)
 
     def _load_successor(self, successor: Successor, replace: bool, reading: Reading) -> Answer:
         """A seed that the account gets later."""
@@ -123,12 +126,14 @@ class Admin:
             raise BadRequest("the account has this seed already; a successor needs another one")
         known = settled.successor
         if known is not None and known.is_like(successor):
-            return Answer({"account": current.name, "changed": False})
+            return Answer({"account": current.name, "changed": False}, audit="unchanged")
         if known is not None and not replace:
             raise AccountExists(f"account {current.name!r} has a successor already")
         gone = None if current.successor is None else current
         edit = self._edit(current.name, settled.with_successor(successor), gone, reading)
-        return Answer({"account": current.name, "changed": True}, change=edit)
+        result = {"account": current.name, "changed": True}
+        details = {"deadline": successor.deadline, "cutover": successor.cutover}
+        return Answer(result, change=edit, audit="successor", details=details)
 
     def due(self, reading: Reading) -> list[Edit]:
         """The edits that make permanent what deadlines did.
@@ -146,7 +151,8 @@ class Admin:
     def remove(self, args: Arguments, _peer: Peer, reading: Reading) -> Answer:
         """Take an account away; its codes stay spent."""
         account = self._keyring.account(args["account"])
-        return Answer({"account": account.name}, change=self._edit(account.name, None, account, reading))
+        edit = self._edit(account.name, None, account, reading)
+        return Answer({"account": account.name}, change=edit, audit="removed")
 
     def resync(self, args: Arguments, _peer: Peer, reading: Reading) -> Answer:
         """Follow a prover whose clock is off (RFC 6238 section 6): two of its codes say by how much."""
@@ -157,7 +163,8 @@ class Admin:
         offset, last_step = self._verifier.resync(account, args["first"], args["second"], reading)
         gone = None if account is current else current
         edit = self._edit(account.name, account.moved(offset, last_step), gone, reading)
-        return Answer({"account": account.name, "offset": offset}, change=edit)
+        result = {"account": account.name, "offset": offset}
+        return Answer(result, change=edit, audit="resynchronised", details={"offset": offset})
 
     def clock_accept(self, _args: Arguments, _peer: Peer, reading: Reading) -> Answer:
         """The wall clock is right now: what was spent while it was ahead comes down to its window."""
@@ -173,7 +180,7 @@ class Admin:
             "spent_from": spent and int(max(wall, spent[0])),
             "spent_until": spent and int(spent[1]),
         }
-        return Answer(data, change=ClockEdit(wall, spent))
+        return Answer(data, change=ClockEdit(wall, spent), audit="accepted", details=data)
 
     def backup(self, args: Arguments, _peer: Peer, reading: Reading) -> Answer:
         """All accounts as they are now, for whoever has one of these keys."""
@@ -187,7 +194,8 @@ class Admin:
             master.close()
         if len(data) > backup.MADE_LIMIT:
             raise BadRequest(f"there are too many accounts for a backup: {len(records)}")
-        return Answer({"backup": data, "accounts": len(records)})
+        details = {"accounts": len(records), "to": " ".join(slots)}
+        return Answer({"backup": data, "accounts": len(records)}, audit="copied", details=details)
 
     def restore(self, args: Arguments, _peer: Peer, reading: Reading) -> Answer:
         """Take a part of a backup; with the last one, take its accounts."""
@@ -204,7 +212,9 @@ class Admin:
         finally:
             master.close()
         changed = [edit.account for edit in change.edits]
-        return Answer({"accounts": len(content.records), "changed": changed}, change=change)
+        result = {"accounts": len(content.records), "changed": changed}
+        details = {"accounts": len(content.records), "changed": restore.listed(changed, _NAMES_LOGGED)}
+        return Answer(result, change=change, audit="restored", details=details)
 
     def close(self) -> None:
         """Let no key and no code stay in memory."""
@@ -213,22 +223,27 @@ class Admin:
 
     def lock(self, _args: Arguments, _peer: Peer, _reading: Reading) -> Answer:
         """Let no key and no code stay in memory."""
+        done = "unchanged" if self._keyring.locked else "locked"
         self.close()
-        return Answer({"locked": True})
+        return Answer({"locked": True}, audit=done)
 
     def unlock(self, args: Arguments, _peer: Peer, _reading: Reading) -> Answer:
         """Take the keys into memory again."""
-        if self._keyring.locked:
-            self._keys.unlock(args.get("passphrase"))
-        return Answer({"locked": False})
+        if not self._keyring.locked:
+            return Answer({"locked": False}, audit="unchanged")
+        self._keys.unlock(args.get("passphrase"))
+        return Answer({"locked": False}, audit="unlocked")
 
     def rotate(self, args: Arguments, _peer: Peer, _reading: Reading) -> Answer:
         """Take up another host key beside the one in use, with a new master key."""
-        return Answer({"fingerprint": self._keys.rotate(args["private"])})
+        result = {"fingerprint": self._keys.rotate(args["private"])}
+        return Answer(result, audit="rotated", details=result)
 
     def rotate_finish(self, args: Arguments, _peer: Peer, _reading: Reading) -> Answer:
         """Let the host key that is in use alone open the state."""
-        return Answer({"dropped": self._keys.finish_rotation(args["fingerprint"])})
+        dropped = self._keys.finish_rotation(args["fingerprint"])
+        done = "dropped" if dropped else "unchanged"
+        return Answer({"dropped": dropped}, audit=done, details={"dropped": " ".join(dropped)})
 
     def recipients(self, _args: Arguments, _peer: Peer, _reading: Reading) -> Answer:
         """Who can open the state."""

@@ -18,6 +18,7 @@ from pki2fad.clock import Reading, Watch
 from pki2fad.enrolment import Enrolment
 from pki2fad.errors import BadRequest, Forbidden, Locked, Refusal, UnknownMethod
 from pki2fad.keyring import Account, Keyring, is_name
+from pki2fad.metrics import Metrics
 from pki2fad.throttle import Throttle
 from pki2fad.verifier import Verifier
 from pki2fad.wire import Request
@@ -130,7 +131,9 @@ class Agent:
                 enroller.confirm, access.ENROLL, {"code": str}, frozenset({"code"}), own=True
             ),
             "status": _Method(self._status, None, {}, locked_too=True),
+            "metrics": _Method(self._read_metrics, access.MONITOR, {}, everywhere=True, locked_too=True),
         }
+        self.metrics = Metrics(self._methods)  # the server counts
 
     @property
     def account_count(self) -> int:
@@ -153,7 +156,13 @@ class Agent:
                 raise Locked("the daemon is locked; unlock it with: pki2factl unlock")
             return replace(method.run(args, peer, reading), account=account)
         except Refusal as refusal:
-            return Answer(refusal=refusal, account=account)
+            audit = "refused" if self.is_administrative(request.method) else None
+            return Answer(refusal=refusal, account=account, audit=audit)
+
+    def is_administrative(self, name: str) -> bool:
+        """True for a method that makes changes: that one was refused, or failed, is for the audit too."""
+        method = self._methods.get(name)
+        return method is not None and method.role in (access.ADMIN, access.ENROLL)
 
     def provision(self, name: str, sealed: bytes, file_digest: bytes, reading: Reading) -> Edit:
         """The edit that a file of `seeds.d` asks for. Raises `BadSeal`."""
@@ -203,6 +212,7 @@ class Agent:
         return {
             "version": __version__,
             "pid": os.getpid(),
+            "started": int(self._started.wall),
             "uptime": int(reading.boot - self._started.boot),
             "ready": True,
             "accounts": self.account_count,
@@ -278,6 +288,9 @@ class Agent:
 
     def _status(self, _args: Arguments, _peer: Peer, reading: Reading) -> Answer:
         return Answer(self.status(reading))
+
+    def _read_metrics(self, args: Arguments, peer: Peer, reading: Reading) -> Answer:
+        return Answer({**self._status(args, peer, reading).result, **self.metrics.read()})
 
 
 def _listed(account: Account) -> dict[str, Any]:

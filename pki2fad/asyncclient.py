@@ -161,6 +161,10 @@ class AsyncClient:
         """What anybody may know of the daemon; PROTOCOL.md says what is in it."""
         return await self._call(calls.status())
 
+    async def metrics(self) -> dict[str, Any]:
+        """The status and the counts since the daemon's start; PROTOCOL.md says what is in it."""
+        return await self._call(calls.metrics())
+
     async def _call(self, call: "Call[T]") -> T:
         self._require_own_loop()
         connection, arrivals = None, 0

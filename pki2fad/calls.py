@@ -217,6 +217,11 @@ def status() -> "Call[dict[str, Any]]":
     return ("status", {}, lambda result: {**result})
 
 
+def metrics() -> "Call[dict[str, Any]]":
+    """What a monitor may know of the daemon."""
+    return ("metrics", {}, lambda result: {**result})
+
+
 def encode(msgid: int, call: "Call[T]") -> bytes:
     """The bytes of a call's request. Raises `BadRequest` for arguments that cannot be sent."""
     method, arguments, _ = call

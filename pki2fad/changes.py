@@ -15,7 +15,7 @@ WRONG = "wrong"
 REPLAYED = "replayed"  # it was spent already
 STALE = "stale"  # it is of a step near the window
 
-# Why an account has another seed now; only the log says it too.
+# What an account came to by its successor; only the log says it too.
 PROMOTED = "promoted"
 
 
@@ -94,6 +94,8 @@ class Answer:
     account: str | None = None  # that it is about, for the log
     reason: str | None = None  # why a code is not valid, or what else it did, for the log
     quiet: bool = False  # nothing was decided that belongs into the log
+    audit: str | None = None  # what an administrator's method did, in a word, for the log
+    details: dict[str, Any] | None = None  # and more of it, nothing secret
 
     def __repr__(self) -> str:
         return f"Answer(refusal={self.refusal!r}, change={self.change!r})"  # results may be codes

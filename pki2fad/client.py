@@ -199,6 +199,10 @@ class Client:
         """What anybody may know of the daemon; PROTOCOL.md says what is in it."""
         return self._call(calls.status())
 
+    def metrics(self) -> "dict[str, Any]":
+        """The status and the counts since the daemon's start; PROTOCOL.md says what is in it."""
+        return self._call(calls.metrics())
+
     def _call(self, call: "Call[T]") -> "T":
         deadline = time.monotonic() + self._timeout
         if self._pid != os.getpid():  # in a forked child the lock may be held by a thread that is not there

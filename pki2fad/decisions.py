@@ -1,6 +1,7 @@
-"""What the log says of decisions: who asked for what, and how it was answered.
+"""What the log and the counts say of decisions: who asked for what, and how it was answered.
 
-Those of peers that have a role are all logged. What anybody can cause is bounded.
+Those of peers that have a role are all logged. What anybody can cause is bounded. What changed accounts,
+keys or settings, or was to, has a field `audit`.
 """
 
 import asyncio
@@ -11,8 +12,9 @@ from typing import Any
 
 from pki2fad import log
 from pki2fad.access import Peer
-from pki2fad.changes import PROMOTED, REPLAYED, STALE, WRONG, Answer
+from pki2fad.changes import REPLAYED, STALE, WRONG, Answer
 from pki2fad.clock import Reading
+from pki2fad.metrics import INVALID, OK, Metrics
 from pki2fad.wire import Request
 
 # Log lines in one second about what one uid did wrong. Others would be hidden among more, and a disk
@@ -22,30 +24,51 @@ NOISE_PER_SECOND = 20
 # Wrong codes in one second of which the steps near the window are looked up.
 STALE_LOOKUPS_PER_SECOND = 5
 
+# What only looks at the daemon: it is neither logged, since a monitor asks every few seconds, nor a use.
+LOOKS = ("status", "metrics")
+
+# What says whether a code was good.
+_VERDICTS = ("verify", "enroll_confirm")
+
 _METHOD_LOGGED = 32  # characters of what a client calls a method; those that exist are shorter
 
 
 class DecisionLog:
-    """Writes decisions to the log; `is_stale` says of an account, a code and a time what `Agent` does."""
+    """Logs and counts decisions; `is_stale` says of an account, a code and a time what `Agent` does."""
 
-    def __init__(self, is_stale: Callable[[str, str, Reading], bool]) -> None:
+    def __init__(self, is_stale: Callable[[str, str, Reading], bool], metrics: Metrics) -> None:
         self._is_stale = is_stale
+        self._metrics = metrics
         self._noise = _Noise()
         self._lookups = _Lookups()
 
-    def add(self, request: Request, peer: Peer, answer: Answer, reading: Reading) -> None:
-        """Log the answer to a request, which has left or is about to."""
+    def add(self, request: Request, peer: Peer, answer: Answer, reading: Reading, ready: float) -> None:
+        """Log and count the answer to a request, which has left or is about to.
+
+        `reading` is of when the request was taken up, `ready` what `clock.boot` said when it was answered.
+        """
+        method, refusal, outcome = request.method, answer.refusal, OK
+        if refusal is not None:
+            outcome = refusal.code
+        elif method in _VERDICTS and not answer.result["valid"]:
+            outcome = INVALID
+        self._metrics.add(method, outcome, ready - reading.boot)
+        if (method in LOOKS or answer.quiet) and refusal is None:
+            return
         fields: dict[str, Any] = {"pid": peer.pid}
         if answer.account:
             fields["account"] = answer.account
-        refusal = answer.refusal
+        if answer.audit:
+            fields["audit"] = answer.audit
         if refusal is not None:
-            method = request.method[:_METHOD_LOGGED]
+            method = method[:_METHOD_LOGGED]
             self.warning(peer.uid, "refused", method=method, **fields, code=refusal.code, reason=refusal)
-        elif request.method in ("verify", "enroll_confirm"):
+        elif method in _VERDICTS:
             self._add_verdict(request, peer, answer, reading, fields)
-        elif request.method != "status" and not answer.quiet:
-            log.info(request.method, uid=peer.uid, **fields)
+        elif answer.audit:
+            log.audit(method, uid=peer.uid, **fields, **(answer.details or {}))
+        else:
+            log.info(method, uid=peer.uid, **fields)
 
     def warning(self, uid: int, event: str, **fields: object) -> None:
         """Log what a uid did wrong, a bounded number of times in each second."""
@@ -63,8 +86,8 @@ class DecisionLog:
         elif answer.reason == WRONG:  # the answer leaves first
             # Whatever fails there, a request does not show its code.
             asyncio.get_running_loop().call_soon(self._add_wrong, peer.uid, fields, request, reading)
-        elif answer.reason == PROMOTED:
-            log.info(request.method, uid=peer.uid, **fields, reason=PROMOTED)
+        elif answer.audit:
+            log.audit(request.method, uid=peer.uid, **fields)
         else:
             log.info(request.method, uid=peer.uid, **fields)
 

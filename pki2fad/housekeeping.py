@@ -5,6 +5,7 @@ import time
 
 from pki2fad import clock, log
 from pki2fad.agent import Agent
+from pki2fad.changes import PROMOTED, Edit
 from pki2fad.errors import UnusableState
 from pki2fad.server import Server
 from pki2fad.systemd import Notifier, watchdog_period
@@ -49,7 +50,7 @@ class Housekeeping:
         asyncio.get_running_loop().call_later(_PERIOD, self._look)
         if self.idle and not self._agent.locked and self._server.idle_for(clock.read()) >= self.idle:
             self._agent.lock()
-            log.info("locked", reason=f"nobody asked anything for {self.idle} s")
+            log.audit("locked", audit="locked", reason=f"nobody asked anything for {self.idle} s")
         text = self._text()
         if text != self._told:
             self._told = text
@@ -61,7 +62,7 @@ class Housekeeping:
         try:
             for edit in self._agent.due(clock.read()):
                 self._server.edit(edit)
-                log.info("successor_due", account=edit.account)
+                log.audit("successor_due", account=edit.account, audit=_came_of(edit))
         except UnusableState as error:
             log.error("state_failed", reason=error)
 
@@ -83,3 +84,10 @@ class Housekeeping:
         if not status["throttling"]:
             parts.append("throttling is OFF")
         return ", ".join(parts) + self.trouble
+
+
+def _came_of(edit: Edit) -> str:
+    """What a deadline did, in a word for the log."""
+    assert edit.put is not None
+    assert edit.gone is not None
+    return "dropped" if edit.put.digest == edit.gone.digest else PROMOTED

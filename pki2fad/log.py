@@ -10,10 +10,14 @@ from typing import Any
 
 _logger = logging.getLogger("pki2fad")
 
+# Between INFO and WARNING, as syslog has it: normal, but of significance.
+_NOTICE = 25
+
 # What sd-daemon(3) puts before a line for the journal to see its priority.
 _PRIORITIES = {
     logging.DEBUG: "<7>",
     logging.INFO: "<6>",
+    _NOTICE: "<5>",
     logging.WARNING: "<4>",
     logging.ERROR: "<3>",
     logging.CRITICAL: "<2>",
@@ -34,6 +38,11 @@ def to_file(path: str) -> None:
 def info(event: str, **fields: object) -> None:
     """Something happened as it should."""
     _log(logging.INFO, event, fields)
+
+
+def audit(event: str, **fields: object) -> None:
+    """Accounts, keys or settings were changed; the field `audit` says in a word what was done."""
+    _log(_NOTICE, event, fields)
 
 
 def warning(event: str, **fields: object) -> None:

@@ -83,6 +83,13 @@ class MinuteLog:
         if self._timer is not None:
             self._timer.cancel()
 
+    def last_code(self) -> int | None:
+        """The Unix time of the minute of the last code, in the log that is furthest behind.
+
+        0 if there never was one, None where no log is to be written.
+        """
+        return min((log.last_code for log in self._logs), default=None)
+
     def write_due(self, reading: Reading) -> None:
         """Write the lines that are due at this reading."""
         for account_log in self._logs:
@@ -100,6 +107,10 @@ class _AccountLog:
         self._file: tuple[int, ...] | None = None  # the one that was read last, as `_identity` has it
         self._accepted = 0  # how often the clock had been, at the last look
         self._trouble = ""  # why the file could not be written, as the log was told
+
+    @property
+    def last_code(self) -> int:
+        return max(0, self._mark * 60)
 
     def write_due(self, reading: Reading, agent: Agent, own: Peer) -> None:
         minute = int(reading.wall // 60)

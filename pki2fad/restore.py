@@ -57,6 +57,12 @@ class Upload:
         return data
 
 
+def listed(names: list[str], limit: int) -> str:
+    """The names, at most so many of them, for one line."""
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + more
+
+
 def plan(
     content: Content, master: "MasterKey", keyring: Keyring, watch: Watch, reading: Reading, *, replace: bool
 ) -> Restore:
@@ -96,10 +102,7 @@ def plan(
             continue
         edits.append(Edit(record.name, wall, account, gone and keyring.leaving(gone)))
     if others and not replace:
-        more = f" and {len(others) - _NAMES_SHOWN} more" if len(others) > _NAMES_SHOWN else ""
-        raise AccountExists(
-            f"accounts have another seed or other parameters: {', '.join(others[:_NAMES_SHOWN])}{more}"
-        )
+        raise AccountExists(f"accounts have another seed or other parameters: {listed(others, _NAMES_SHOWN)}")
     _take_up_watermarks(edits)
     return Restore(
         tuple(edits),

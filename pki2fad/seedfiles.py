@@ -37,7 +37,7 @@ def read_all(directory: str) -> Iterator[SeedFile]:
     except FileNotFoundError:
         return
     except (OSError, UnusablePath) as error:
-        log.error("seeds_ignored", path=directory, reason=error)
+        log.error("seeds_ignored", path=directory, audit="refused", reason=error)
         return
     for name in names:
         account, suffix = os.path.splitext(name)
@@ -47,7 +47,7 @@ def read_all(directory: str) -> Iterator[SeedFile]:
         try:
             yield _read(path, account)
         except (UnusablePath, BadSeal) as error:
-            log.error("seed_ignored", path=path, reason=error)
+            log.error("seed_ignored", path=path, account=account, audit="refused", reason=error)
 
 
 def _read(path: str, account: str) -> SeedFile:

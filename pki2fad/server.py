@@ -18,7 +18,7 @@ from pki2fad.access import Peer
 from pki2fad.agent import Agent
 from pki2fad.changes import INVALID, REPLAYED, Answer, Change, ClockEdit, Edit, Failure, Restore, Spend
 from pki2fad.connection import Connection, credentials_of
-from pki2fad.decisions import DecisionLog
+from pki2fad.decisions import LOOKS, DecisionLog
 from pki2fad.errors import Internal, Unavailable, UnusableState
 
 # Connections beyond the caps that root may still make, to look at what is going on.
@@ -47,8 +47,9 @@ class Server:
         self._by_uid: Counter[int] = Counter()
         self._pending: list[_Pending] = []
         self._closed = asyncio.Event()  # some connection ended
-        self._decisions = DecisionLog(agent.is_stale)
-        self._last_use = clock.read().boot  # `status` is none
+        self._decisions = DecisionLog(agent.is_stale, agent.metrics)
+        agent.metrics.connections = lambda: len(self._connections)
+        self._last_use = clock.boot()  # a look at the daemon is none
 
     async def start(self, listening: socket.socket, restricted: socket.socket | None = None) -> None:
         """Accept connections on a socket that listens already, and on one that is for `verify` alone."""
@@ -82,7 +83,7 @@ class Server:
         await asyncio.sleep(0)  # for the transports to close their sockets
 
     def idle_for(self, reading: clock.Reading) -> float:
-        """Seconds since somebody asked something else than `status`, and was not refused."""
+        """Seconds since somebody asked something that was not refused, and not only how the daemon is."""
         return reading.boot - self._last_use
 
     def admit(self, connection: Connection) -> bool:
@@ -127,15 +128,17 @@ class Server:
 
     def handle(self, connection: Connection, request: wire.Request, reading: clock.Reading) -> None:
         """Answer a request: at once, or when its change is kept."""
-        peer = connection.peer
+        peer, answer = connection.peer, None
         try:
             answer = self._agent.handle(request, peer, reading)
-            if request.method != "status" and answer.refusal is None:
+            if request.method not in LOOKS and answer.refusal is None:
                 self._last_use = reading.boot  # who is refused keeps nothing unlocked
             if isinstance(answer.change, Edit | ClockEdit | Restore):
                 self.edit(answer.change)
         except Exception as error:  # a mistake of ours must not end the connection
-            answer = _failed(error)
+            account = None if answer is None else answer.account
+            audit = "failed" if self._agent.is_administrative(request.method) else None
+            answer = replace(_failed(error), account=account, audit=audit)
         if isinstance(answer.change, Spend | Failure):
             if not self._pending:
                 asyncio.get_running_loop().call_soon(self.commit)
@@ -143,7 +146,7 @@ class Server:
             self._pending.append(waiting)
             return
         connection.add(_encode(request, answer))
-        self._decisions.add(request, peer, answer, reading)
+        self._decisions.add(request, peer, answer, reading, clock.boot())
 
     def edit(self, edit: Edit | ClockEdit | Restore) -> None:
         """Keep what is pending, then the edit, and then make it.
@@ -170,10 +173,11 @@ class Server:
             answers = [replace(failed, account=waiting.answer.account) for waiting in pending]
         for waiting, answer in zip(pending, answers, strict=True):
             waiting.connection.settle(waiting.slot, _encode(waiting.request, answer))
+        ready = clock.boot()
         for connection in {waiting.connection for waiting in pending}:
             connection.release()
         for waiting, answer in zip(pending, answers, strict=True):
-            self._decisions.add(waiting.request, waiting.connection.peer, answer, waiting.reading)
+            self._decisions.add(waiting.request, waiting.connection.peer, answer, waiting.reading, ready)
 
     def violated(self, peer: Peer, reason: object) -> None:
         """A connection is ended for what its client did."""

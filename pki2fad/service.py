@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import dataclasses
 import os
 import resource
 import signal
@@ -40,6 +41,8 @@ from pki2fad.vault import Vault, host_key
 # With a new state file, files of seeds.d older than this (seconds) may be of accounts whose codes were
 # used under an old state file; younger ones were made just now, for this start.
 _SEED_FILE_IS_NEW = 120
+
+_SETTINGS = [field.name for field in dataclasses.fields(Config)]
 
 # Descriptors that are not counted connections: the state, logs, the loop, those being accepted or refused.
 _OTHER_DESCRIPTORS = 160
@@ -148,6 +151,7 @@ class _Service:
         self._credentials = CredentialServer(self._agent.code, config.credential)
         self._housekeeping = Housekeeping(self._agent, self._server, notifier, config.lock.idle)
         self._minute_log = MinuteLog(self._agent, _own_peer(), config.minute_log.files)
+        self._agent.metrics.last_code = self._minute_log.last_code
         self._apply(self._first_seed_files)
         until = self._agent.unavailable_until(reading)
         if until is not None:
@@ -183,7 +187,7 @@ class _Service:
                 access = _access(config)
                 _make_log_directories(config)
             except Pki2fadError as error:
-                log.error("reload_failed", reason=error)
+                log.error("reload_failed", audit="refused", reason=error)
                 self._housekeeping.trouble = f"; reload failed, the old configuration holds: {error}"
             else:
                 self._swap(config, access)
@@ -195,6 +199,7 @@ class _Service:
         for name in ("socket", "verify_socket", "state_dir", "key"):
             if getattr(config, name) != getattr(self._config, name):
                 log.warning("restart_needed", setting=name)
+        changed = [name for name in _SETTINGS if getattr(config, name) != getattr(self._config, name)]
         self._config = config
         self._agent.access = access
         self._server.max_connections, self._server.max_connections_per_uid = _caps(config)
@@ -202,7 +207,7 @@ class _Service:
         self._credentials.use(config.credential)
         self._housekeeping.idle = config.lock.idle
         self._set_throttling(config)
-        log.info("reloaded")
+        log.audit("reloaded", audit="reloaded", changed=" ".join(changed) or "nothing")
 
     def _set_throttling(self, config: Config) -> None:
         self._throttle.enabled = config.throttle.enabled
@@ -241,12 +246,15 @@ class _Service:
         for file in seed_files:
             if file.digest == self._agent.file_digests.get(file.account):
                 continue
+            before = self._keyring.accounts.get(file.account)
             try:
-                self._server.edit(self._agent.provision(file.account, file.sealed, file.digest, reading))
+                edit = self._agent.provision(file.account, file.sealed, file.digest, reading)
+                self._server.edit(edit)
             except (BadSeal, UnusableState) as error:
-                log.error("seed_ignored", path=file.path, reason=error)
+                log.error("seed_ignored", path=file.path, account=file.account, audit="refused", reason=error)
             else:
-                log.info("seed_loaded", path=file.path, account=file.account)
+                done = "added" if before is None else "unchanged" if edit.put is before else "replaced"
+                log.audit("seed_loaded", path=file.path, account=file.account, audit=done)
 
 
 def _access(config: Config) -> Access:

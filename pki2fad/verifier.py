@@ -79,7 +79,7 @@ class Verifier:
         put.drift = put.drifted(step - otp.step_at(reading.wall, put.parameters.period))
         put.tally = self._throttle.succeed(key, NO_TALLY, now)
         edit = Edit(put.name, self._watch.believed(reading.wall), put, gone=None)
-        return Answer({"valid": True}, change=edit)
+        return Answer({"valid": True}, change=edit, audit="added")
 
     def resync(self, account: Account, first: str, second: str, reading: Reading) -> tuple[int, int]:
         """The offset of a prover that showed these two codes, the second just now, and the last step.
@@ -189,7 +189,7 @@ class Verifier:
         put.tally = tally
         gone = self._keyring.leaving(account.moved(account.offset, steps.get(account, -1)))
         edit = Edit(account.name, self._watch.believed(reading.wall), put, gone)
-        return Answer({"valid": True}, change=edit, reason=PROMOTED)
+        return Answer({"valid": True}, change=edit, audit=PROMOTED)
 
     def _fail(self, account: Account | None, name: str, key: Key, cost: int, now: float) -> Answer:
         if not self._throttle.enabled:

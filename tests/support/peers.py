@@ -19,6 +19,8 @@ PACKAGES = {
     "dash": "dash",
     "bash": "bash",
     "systemd-analyze": "systemd",
+    "prometheus-node-exporter": "prometheus-node-exporter",
+    "tail": "coreutils",
     "setpriv": "util-linux",
     "prlimit": "util-linux",
     "unshare": "util-linux",

@@ -227,14 +227,18 @@ def test_a_name_that_is_none_is_refused(
 
 def test_status_says_who_answers(several: Daemon) -> None:
     lines = several.ctl("status").stdout.splitlines()
-    assert re.fullmatch(rf"pki2fad {pki2fad.__version__}, pid {several.pid}, up \d+ s", lines[0])
-    assert lines[1] == "accounts: 2"
+    assert re.fullmatch(
+        rf"pki2fad {pki2fad.__version__}, pid {several.pid}, up \d+ s, since \S+ \S+ UTC", lines[0]
+    )
+    assert lines[1:3] == ["accounts: 2", "keys: unlocked"]
+    assert lines[4:] == ["wrong codes: throttled", "verify: available"]
     status = json.loads(several.ctl("status", "--json").stdout)
     assert status["version"] == pki2fad.__version__
     assert status["pid"] == several.pid
     assert status["ready"] is True
     assert status["accounts"] == 2
     assert status["unavailable_until"] is None
+    assert abs(status["started"] - several.socket.stat().st_mtime) < 60
 
 
 def test_anybody_may_ask_for_the_status_and_sees_no_names(several: Daemon) -> None:
@@ -266,7 +270,19 @@ def test_wrong_usage_is_told_from_everything_else(tmp_path: Path, arguments: lis
 
 @pytest.mark.parametrize(
     "command",
-    ["init", "keygen", "seal", "load", "generate", "verify", "accounts", "remove", "status"],
+    [
+        "init",
+        "keygen",
+        "seal",
+        "load",
+        "generate",
+        "verify",
+        "accounts",
+        "remove",
+        "status",
+        "metrics",
+        "log",
+    ],
 )
 def test_every_command_explains_itself(tmp_path: Path, command: str) -> None:
     done = ctl(tmp_path, command, "--help")

@@ -92,7 +92,7 @@ def test_a_user_enrols_at_a_terminal_and_has_an_account(served: Daemon) -> None:
     said = [line for line in served.log().splitlines() if f"uid={USER.pw_uid} " in line]
     assert [line.partition(" uid=")[0].split()[-1] for line in said] == ["enroll", "enroll_confirm"]
     assert f"account={NAME}" in said[0]
-    assert f"account={NAME} valid=True" in said[1]
+    assert f"account={NAME} audit=added valid=True" in said[1]
     served.stop()
     left = b"".join(
         path.read_bytes() for path in served.root.rglob("*") if path.is_file() and os.access(path, os.R_OK)

@@ -78,7 +78,8 @@ trap 'kill $(sed -n "s/^pki2fad: pid //p" started)' EXIT
 {block("example: proof")}"""
     shown = run(script, home, command=command).splitlines()
     assert "made " in (home / "started").read_text()
-    code, verdict, account, _version, accounts, _clock, *program = shown
+    code, verdict, account, _version, accounts, *rest = shown
+    program = rest[rest.index("verify: available") + 1 :]
     assert re.fullmatch(r"\d{6}", code)
     assert verdict == "invalid" or code == "000000"
     assert account.startswith("default  SHA1, 6 digits, 30 s")
@@ -159,6 +160,23 @@ def test_a_backup_is_made_and_restored_as_shown(shell: Path) -> None:
 
 def test_the_daemon_is_locked_and_unlocked_as_shown(shell: Path) -> None:
     assert run(block("example: lock"), shell, shell / "socket").splitlines() == ["locked", "unlocked"]
+
+
+def test_the_daemon_is_watched_as_shown(shell: Path) -> None:
+    text = block("example: watch")
+    script = text.replace("log -n 20", f"log --file {shell}/stderr -n 20")  # it is in the foreground here
+    printed = run(script, shell, shell / "socket")
+    assert "accounts: 1\n" in printed
+    assert "pki2fad_accounts 1\n" in printed
+    assert "  seed_loaded  " in printed
+    found = openmetrics_names(printed)
+    table = README.partition("| `pki2fad_…` | what |\n|---|---|\n")[2].partition("\n\n")[0]
+    named = re.findall(r"`(\w+)(?:\{[\w,]+\})?`", "\n".join(row.split("|")[1] for row in table.splitlines()))
+    assert {f"pki2fad_{name.removesuffix('_total')}" for name in named} == found
+
+
+def openmetrics_names(text: str) -> set[str]:
+    return set(re.findall(r"^# TYPE (\w+) ", text, re.MULTILINE))
 
 
 @pytest.mark.parametrize("label", ["toml", "enroll"])

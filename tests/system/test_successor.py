@@ -81,7 +81,7 @@ def test_the_first_code_of_the_new_seed_ends_the_old_one_and_none_is_good_twice(
     assert not handover.verify(OLD, START)
     assert handover.verify(OLD, START + 30)
     assert handover.verify(NEW, START)
-    assert "reason=promoted" in handover.daemon.log()
+    assert "audit=promoted" in handover.daemon.log()
     end(handover.daemon)
     handover.start()
     assert not handover.verify(NEW, START)

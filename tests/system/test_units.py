@@ -21,6 +21,9 @@ UNITS = Path(__file__).parents[2] / "systemd"
 SERVICE = UNITS / "pki2fad.service"
 SOCKET = UNITS / "pki2fad.socket"
 OTHER_SOCKETS = [UNITS / VERIFY_SOCKET, UNITS / CREDENTIAL_SOCKET]
+METRICS = UNITS / "pki2fad-metrics.service"
+TIMER = UNITS / "pki2fad-metrics.timer"
+INSTALLED = [SERVICE, SOCKET, *OTHER_SOCKETS, METRICS, TIMER]
 SYSUSERS = UNITS / "sysusers.d" / "pki2fad.conf"
 SETTINGS = UNITS / "pki2fad.toml"
 
@@ -28,7 +31,7 @@ SETTINGS = UNITS / "pki2fad.toml"
 # systemd 252; other versions count a little differently.
 EXPOSURE = 10
 
-COMMANDS = ("/opt/pki2fad/bin/pki2fad", "/bin/kill")
+COMMANDS = ("/opt/pki2fad/bin/pki2fad", "/opt/pki2fad/bin/pki2factl", "/bin/kill")
 
 
 def run(*command: str) -> "subprocess.CompletedProcess[str]":
@@ -51,19 +54,17 @@ def system(tmp_path: Path) -> Path:
     peers.require("systemd-analyze")
     directory = tmp_path / "etc" / "systemd" / "system"
     directory.mkdir(parents=True)
-    for unit in (SERVICE, SOCKET, *OTHER_SOCKETS):
+    for unit in INSTALLED:
         (directory / unit.name).write_bytes(unit.read_bytes())
     for command in COMMANDS:
         path = tmp_path / command[1:]
-        path.parent.mkdir(parents=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.touch(0o755)
     return tmp_path
 
 
 def verify(system: Path) -> "subprocess.CompletedProcess[str]":
-    units = [
-        str(system / "etc" / "systemd" / "system" / unit.name) for unit in (SERVICE, SOCKET, *OTHER_SOCKETS)
-    ]
+    units = [str(system / "etc" / "systemd" / "system" / unit.name) for unit in INSTALLED]
     return run("systemd-analyze", "verify", f"--root={system}", "--recursive-errors=no", *units)
 
 
@@ -80,9 +81,10 @@ def test_systemd_would_notice_a_misspelt_setting(system: Path) -> None:
     assert "SocketMod" in done.stderr
 
 
-def test_the_exposure_stays_small() -> None:
+@pytest.mark.parametrize("unit", [SERVICE, METRICS], ids=["daemon", "metrics"])
+def test_the_exposure_stays_small(unit: Path) -> None:
     peers.require("systemd-analyze")
-    done = run("systemd-analyze", "security", "--offline=yes", f"--threshold={EXPOSURE}", str(SERVICE))
+    done = run("systemd-analyze", "security", "--offline=yes", f"--threshold={EXPOSURE}", str(unit))
     assert done.returncode == 0, done.stdout
 
 
@@ -106,6 +108,21 @@ def test_the_other_sockets_are_the_daemons_and_not_open_to_all(unit: Path) -> No
     assert Path(socket["ListenStream"]).parent == Path(assignments(SOCKET)["ListenStream"]).parent
     assert int(socket["SocketMode"], 8) & 0o007 == 0
     assert "FileDescriptorName" not in socket  # the daemon knows it by the unit's name
+
+
+def test_the_counts_go_where_node_exporter_looks_and_nowhere_else() -> None:
+    unit = assignments(METRICS)
+    directory = unit["ReadWritePaths"].removeprefix("-")
+    assert unit["ConditionPathIsDirectory"] == directory
+    assert unit["ExecStart"].endswith(f" metrics --out {directory}/pki2fad.prom")
+    assert f"--socket {assignments(SOCKET)['ListenStream']} " in unit["ExecStart"]
+
+
+def test_the_timer_goes_with_the_daemon_and_starts_none() -> None:
+    timer = assignments(TIMER)
+    assert (timer["PartOf"], timer["WantedBy"]) == (SERVICE.name, SERVICE.name)
+    assert not {"Requires", "Wants", "BindsTo"} & timer.keys()
+    assert not {"Requires", "Wants", "BindsTo"} & assignments(METRICS).keys()
 
 
 def test_sysusers_makes_the_daemons_user_and_the_groups_of_the_roles(tmp_path: Path) -> None:

@@ -236,6 +236,7 @@ def test_the_status_tells_numbers_and_no_names() -> None:
     assert status == {
         "version": __version__,
         "pid": os.getpid(),
+        "started": int(STARTED.wall),
         "uptime": 61,
         "throttling": False,
         "locked": False,

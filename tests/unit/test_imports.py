@@ -49,7 +49,7 @@ USERS = {
 
 # Each module imports only from lines above its own (design section 4).
 LAYERS = (
-    "errors clock memory log streams systemd",
+    "errors clock memory log metrics streams systemd",
     "paths files wire otp envelope access throttle",
     "calls keyring process",
     "changes backup successor statefile",
@@ -191,6 +191,7 @@ def test_the_agent_knows_neither_the_store_nor_keys() -> None:
         "changes",
         "enrolment",
         "keyring",
+        "metrics",
         "otp",
         "restore",
         "successor",

@@ -1,0 +1,92 @@
+"""A line of the daemon's log, `event key=value ...`, taken apart and made readable."""
+
+import json
+import pwd
+import re
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+_EVENT = re.compile(r"[a-z][a-z0-9_]*(?= |$)")
+_FIELD = re.compile(r' ([a-z_]+)=("(?:[^"\\]|\\.)*"|[^" ]+)')
+_PLAIN = re.compile(r"[!-~]+")
+
+_EVENT_WIDTH = 8  # as wide as `generate`, which is frequent
+
+
+class Decision:
+    """One line: the event's name and its fields, all of them texts."""
+
+    __slots__ = ("event", "fields")
+
+    def __init__(self, event: str, fields: "dict[str, str]") -> None:
+        self.event = event
+        self.fields = fields
+
+    def as_json(self) -> "dict[str, Any]":
+        """The event and its fields: numbers and truth values as such where they are."""
+        return {"event": self.event, **{name: _value(name, text) for name, text in self.fields.items()}}
+
+    def readable(self) -> str:
+        """For people: who, and then the rest; the pid is left out."""
+        fields = dict(self.fields)
+        fields.pop("pid", None)
+        words = [self.event.ljust(_EVENT_WIDTH)]
+        if "uid" in fields:
+            words.append(_user(fields.pop("uid")))
+        if "method" in fields:
+            words.append(_shown(fields.pop("method")))
+        reason = fields.pop("reason", None)
+        words += [_phrase(name, text) for name, text in fields.items()]
+        return "  ".join([*words, *([] if reason is None else [_harmless(reason)])]).rstrip()
+
+
+def parse(line: str) -> Decision | None:
+    """What is in a line, None if it is not of that form: a traceback's, say."""
+    event = _EVENT.match(line)
+    if event is None:
+        return None
+    fields, end = {}, event.end()
+    while end < len(line):
+        field = _FIELD.match(line, end)
+        if field is None:
+            return None
+        name, text = field.groups()
+        try:
+            fields[name] = json.loads(text) if text.startswith('"') else text
+        except ValueError:
+            return None
+        end = field.end()
+    return Decision(event[0], fields)
+
+
+def _phrase(name: str, text: str) -> str:
+    if name == "valid":
+        return "valid" if text == "True" else "invalid"
+    if name == "code":  # that of a refusal: those of accounts are in no log
+        return _shown(text)
+    return f"{name} {_shown(text)}"
+
+
+def _user(uid: str) -> str:
+    try:
+        name = pwd.getpwuid(int(uid)).pw_name
+    except (KeyError, ValueError, OverflowError):
+        return f"uid {_shown(uid)}"
+    return f"{name} (uid {int(uid)})"
+
+
+def _shown(text: str) -> str:
+    """In quotes unless it is one plain word: what a peer chose looks like no other field."""
+    return text if _PLAIN.fullmatch(text) else json.dumps(text)
+
+
+def _harmless(text: str) -> str:
+    return text if text.isprintable() else json.dumps(text)
+
+
+def _value(name: str, text: str) -> "Any":
+    if name in ("uid", "pid") and text.isdecimal():
+        return int(text)
+    return {"True": True, "False": False}.get(text, text)

@@ -1,0 +1,57 @@
+"""Counts what was asked, how it was answered and how long that took: plain numbers, and no names."""
+
+from bisect import bisect_left
+from collections.abc import Callable, Iterable
+from typing import Any
+
+# What a request that was carried out ended with; others end with the code of their refusal.
+OK = "ok"
+INVALID = "invalid"  # a code that was not good
+
+# Upper bounds of the classes of latency, microseconds: the daemon takes some 15 for most answers, a
+# durable watermark is some hundred, RSA some thousand, and a large backup seconds.
+BOUNDS = (25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 100_000, 1_000_000)
+
+_UNKNOWN = "unknown"  # counts for all methods that do not exist
+
+# What is there before it happens, so that a monitor sees the first one as a rise.
+_ALWAYS = {"verify": (OK, INVALID, "throttled")}
+
+
+class Metrics:
+    """The counts since the start; `methods` are all that there are, so that nobody can add to them."""
+
+    def __init__(self, methods: Iterable[str]) -> None:
+        self.connections: Callable[[], int] = lambda: 0  # that are open
+        self.last_code: Callable[[], int | None] = lambda: None  # the minute log's, as `MinuteLog` says
+        self._counts = {name: _Counts(_ALWAYS.get(name, ())) for name in (*methods, _UNKNOWN)}
+
+    def add(self, method: str, outcome: str, seconds: float) -> None:
+        """Count a request; `seconds` are from when it was taken up to when its answer was ready."""
+        counts = self._counts.get(method) or self._counts[_UNKNOWN]
+        counts.outcomes[outcome] = counts.outcomes.get(outcome, 0) + 1
+        counts.latencies[bisect_left(BOUNDS, seconds * 1e6)] += 1
+        counts.seconds += seconds
+
+    def read(self) -> dict[str, Any]:
+        """All of it, as PROTOCOL.md says; of what was never asked, nothing."""
+        counted = {name: counts for name, counts in self._counts.items() if counts.outcomes}
+        return {
+            "connections": self.connections(),
+            "last_code": self.last_code(),
+            "requests": {name: dict(counts.outcomes) for name, counts in counted.items()},
+            "bounds": list(BOUNDS),
+            "latencies": {name: list(counts.latencies) for name, counts in counted.items()},
+            "microseconds": {name: int(counts.seconds * 1e6) for name, counts in counted.items()},
+        }
+
+
+class _Counts:
+    """Of one method."""
+
+    __slots__ = ("latencies", "outcomes", "seconds")
+
+    def __init__(self, outcomes: Iterable[str]) -> None:
+        self.outcomes = dict.fromkeys(outcomes, 0)
+        self.latencies = [0] * (len(BOUNDS) + 1)  # in each class; the last is of those above all bounds
+        self.seconds = 0.0  # in all
