@@ -44,6 +44,7 @@ COMMANDS = (
     "log",
     "lock",
     "unlock",
+    "credential",
     "rotate-key",
     "recipients",
     "resync",

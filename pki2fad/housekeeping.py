@@ -21,12 +21,13 @@ class Housekeeping:
     """Locks an idle daemon, settles what deadlines did, renews the status, and keeps the watchdog quiet.
 
     `idle` is after how many seconds without a request the daemon locks, 0 for never; `trouble` is what
-    the last reload said went wrong.
+    the last reload said went wrong, `why_locked` why the start could not unlock.
     """
 
     def __init__(self, agent: Agent, server: Server, notifier: Notifier, idle: int) -> None:
         self.idle = idle
         self.trouble = ""
+        self.why_locked = ""
         self._agent = agent
         self._server = server
         self._notifier = notifier
@@ -46,15 +47,19 @@ class Housekeeping:
         self._told = self._text()
         self._notifier.ready(self._told)
 
+    def tell(self) -> None:
+        """Tell systemd how the daemon is, if that has changed."""
+        text = self._text()
+        if text != self._told:
+            self._told = text
+            self._notifier.status(text)
+
     def _look(self) -> None:
         asyncio.get_running_loop().call_later(_PERIOD, self._look)
         if self.idle and not self._agent.locked and self._server.idle_for(clock.read()) >= self.idle:
             self._agent.lock()
             log.audit("locked", audit="locked", reason=f"nobody asked anything for {self.idle} s")
-        text = self._text()
-        if text != self._told:
-            self._told = text
-            self._notifier.status(text)
+        self.tell()
 
     def _settle(self) -> None:
         """Make permanent what the deadlines of successors did; a failure is no harm, and told."""
@@ -70,10 +75,15 @@ class Housekeeping:
         self._notifier.watchdog()
         asyncio.get_running_loop().call_later(period, self._ping, period)
 
+    def _lock_state(self, locked: bool) -> str:
+        if not locked:
+            return "unlocked"
+        return f"locked ({self.why_locked})" if self.why_locked else "locked"
+
     def _text(self) -> str:
         status = self._agent.status(clock.read())
         count, behind = status["accounts"], status["clock_behind"]
-        parts = [f"{count} account{'' if count == 1 else 's'}", "locked" if status["locked"] else "unlocked"]
+        parts = [f"{count} account{'' if count == 1 else 's'}", self._lock_state(status["locked"])]
         if behind > BEHIND:
             parts.append("clock behind what it was")
         else:

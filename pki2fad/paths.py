@@ -14,6 +14,7 @@ SYSTEM_SOCKET = "/run/pki2fad/socket"
 CONFIG_FILE = "pki2fad.toml"
 PRIVATE_KEY = "host.pem"
 PUBLIC_KEY = "host.pub.pem"
+PASSPHRASE = "host.passphrase"  # noqa: S105 - the name of a credential, and of no file beside the key
 SEEDS_DIRECTORY = "seeds.d"
 SEALED_SUFFIX = ".sealed"
 STATE_FILE = "state.db"

@@ -9,7 +9,7 @@ import signal
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from pki2fad import __version__, clock, envelope, files, listener, log, memory, paths, seedfiles
+from pki2fad import __version__, clock, confinement, envelope, files, listener, log, memory, paths, seedfiles
 from pki2fad.access import OVERFLOW_ID, Access, Peer
 from pki2fad.agent import Agent
 from pki2fad.clock import Reading
@@ -65,6 +65,8 @@ def run(config: Config, reload_config: Callable[[], Config], started: Callable[[
         )
     os.umask(UMASK)
     memory.forbid_dumps()
+    if not confinement.forbid_exec():
+        log.warning("exec_not_forbidden", reason="the kernel has no Landlock")
     with contextlib.ExitStack() as resources:
         files.make_directory(config.state_dir, 0o700)
         _check_state_dir(config.state_dir)
@@ -119,13 +121,16 @@ class _Service:
         self._config = config
         self._reload_config = reload_config
         self._notifier = notifier
+        why_locked = ""
         reading = clock.read()
         access = _access(config)
         try:
             private = host_key(config.key)
-        except ProtectedKey:
+        except ProtectedKey as error:
             private = None
-            log.warning("locked", reason=f"{config.key} is protected; unlock with: pki2factl unlock")
+            if paths.credential(paths.PASSPHRASE):
+                why_locked = f"the credential {paths.PASSPHRASE} does not open the key"
+            log.warning("locked", reason=f"{error}; unlock with: pki2factl unlock")
         _make_log_directories(config)
         store = Store(os.path.join(config.state_dir, paths.STATE_FILE))
         resources.callback(store.close)
@@ -150,6 +155,7 @@ class _Service:
         self._server = Server(self._agent, store.keep, *_caps(config))
         self._credentials = CredentialServer(self._agent.code, config.credential)
         self._housekeeping = Housekeeping(self._agent, self._server, notifier, config.lock.idle)
+        self._housekeeping.why_locked = why_locked
         self._minute_log = MinuteLog(self._agent, _own_peer(), config.minute_log.files)
         self._agent.metrics.last_code = self._minute_log.last_code
         self._apply(self._first_seed_files)
@@ -234,6 +240,8 @@ class _Service:
     def _after_unlock(self) -> None:
         """What waited for the keys; after the answer, since it changes the state."""
         asyncio.get_running_loop().call_soon(self._apply_seed_files)
+        self._housekeeping.why_locked = ""
+        self._housekeeping.tell()
 
     def _apply_seed_files(self) -> None:
         self._apply(seedfiles.read_all(self._config.seeds_dir))

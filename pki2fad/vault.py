@@ -200,7 +200,9 @@ class Vault:
 def host_key(path: str, passphrase: bytes | None = None) -> PrivateKey:
     """The host's private key, from a file that only its owner can read.
 
-    Raises `UnusableKey`, and `ProtectedKey` and `WrongPassphrase`, which are of its kind.
+    For want of a passphrase that of the credential `host.passphrase` is used, if systemd passed one. Raises
+    `UnusableKey`, and `ProtectedKey` and `WrongPassphrase` (of a passphrase that was given), which are of
+    its kind.
     """
     if not os.path.lexists(path):
         raise UnusableKey(f"there is no key {path}; make one with: pki2factl init")
@@ -213,7 +215,20 @@ def host_key(path: str, passphrase: bytes | None = None) -> PrivateKey:
         )
     if not passed and status.st_uid not in (0, os.geteuid()):
         raise UnusableKey(f"{path} belongs to uid {status.st_uid}, neither to root nor to the daemon's user")
-    return envelope.load_private(pem, path, passphrase)
+    if passphrase is not None:
+        return envelope.load_private(pem, path, passphrase)
+    try:
+        return envelope.load_private(pem, path, _passed_passphrase())
+    except WrongPassphrase:
+        raise ProtectedKey(
+            f"{path} is protected by a passphrase, which is not that of the credential {paths.PASSPHRASE}"
+        ) from None
+
+
+def _passed_passphrase() -> bytes | None:
+    """The host key's passphrase, if systemd passed it; the line end is no part of it."""
+    path = paths.credential(paths.PASSPHRASE)
+    return None if path is None else files.read(path).removesuffix(b"\n").removesuffix(b"\r")
 
 
 def _is_credential(path: str) -> bool:

@@ -49,7 +49,7 @@ USERS = {
 
 # Each module imports only from lines above its own (design section 4).
 LAYERS = (
-    "errors clock memory log metrics streams systemd",
+    "errors clock memory confinement log metrics streams systemd",
     "paths files wire otp envelope access throttle",
     "calls keyring process",
     "changes backup successor statefile",

@@ -1,0 +1,26 @@
+"""Fixtures for tests in a booted system."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support.installed import Installed, software
+
+from pki2fad.envelope import PrivateKey
+
+SEED = b"a seed of the booted tests......"
+
+
+@pytest.fixture(scope="session")
+def layer(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+    """The installed software, which all hosts have over their files."""
+    base = tmp_path_factory.getbasetemp()
+    return software(base if worker_id == "master" else base.parent)
+
+
+@pytest.fixture
+def host(layer: Path, host_key: PrivateKey) -> Iterator[Installed]:
+    """A booted host on which the daemon is ready to be started, with the account default."""
+    with Installed("host", layer) as host:
+        host.prepare(host_key, default=SEED)
+        yield host
