@@ -5,21 +5,7 @@ import importlib
 import sys
 
 from pki2fad import __version__, streams
-from pki2fad.errors import (
-    AccountExists,
-    ConnectionLost,
-    Forbidden,
-    Internal,
-    IssuerUnavailable,
-    Locked,
-    NotReachable,
-    Pki2fadError,
-    ProtocolError,
-    Refusal,
-    Throttled,
-    Unavailable,
-    UnusablePath,
-)
+from pki2fad.errors import AccountExists, NotReachable, Pki2fadError, Refusal
 
 from . import ui
 
@@ -36,6 +22,7 @@ COMMANDS = (
     "load",
     "generate",
     "verify",
+    "pam",
     "accounts",
     "remove",
     "enroll",
@@ -53,22 +40,6 @@ COMMANDS = (
     "restore",
     "migrate",
     "proof",
-)
-
-_EXIT_CODES: "tuple[tuple[type[BaseException], int], ...]" = (
-    (NotReachable, ui.NOT_REACHABLE),
-    (Forbidden, ui.FORBIDDEN),
-    (Throttled, ui.TRY_LATER),
-    (Unavailable, ui.TRY_LATER),
-    (Locked, ui.TRY_LATER),
-    (IssuerUnavailable, ui.TRY_LATER),
-    (Internal, ui.FAILED),
-    (Refusal, ui.REFUSED),
-    (ConnectionLost, ui.FAILED),
-    (ProtocolError, ui.FAILED),
-    (UnusablePath, ui.FAILED),
-    (OSError, ui.FAILED),
-    (Pki2fadError, ui.REFUSED),
 )
 
 
@@ -92,7 +63,7 @@ def main(arguments: "Sequence[str] | None" = None) -> int:
         if isinstance(error, OSError):
             streams.abandon()
         _explain(error)
-        return next(code for kind, code in _EXIT_CODES if isinstance(error, kind))
+        return ui.exit_code(error)
     except Exception as error:  # a mistake of ours: its text may hold anything, so it is not shown
         ui.error(f"internal error ({type(error).__name__}); please report it")
         return ui.FAILED

@@ -10,6 +10,21 @@ This module is on the client's path.
 
 import sys
 
+from pki2fad.errors import (
+    ConnectionLost,
+    Forbidden,
+    Internal,
+    IssuerUnavailable,
+    Locked,
+    NotReachable,
+    Pki2fadError,
+    ProtocolError,
+    Refusal,
+    Throttled,
+    Unavailable,
+    UnusablePath,
+)
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,6 +43,22 @@ REFUSED = 6
 FAILED = 7
 
 PATIENCE = 120.0  # seconds for what concerns all accounts: hundreds of thousands take some
+
+_EXIT_CODES: "tuple[tuple[type[BaseException], int], ...]" = (
+    (NotReachable, NOT_REACHABLE),
+    (Forbidden, FORBIDDEN),
+    (Throttled, TRY_LATER),
+    (Unavailable, TRY_LATER),
+    (Locked, TRY_LATER),
+    (IssuerUnavailable, TRY_LATER),
+    (Internal, FAILED),
+    (Refusal, REFUSED),
+    (ConnectionLost, FAILED),
+    (ProtocolError, FAILED),
+    (UnusablePath, FAILED),
+    (OSError, FAILED),
+    (Pki2fadError, REFUSED),
+)
 
 
 def result(text: str, data: "Any", *, as_json: bool) -> None:
@@ -139,6 +170,11 @@ def with_spinner(message: str, work: "Callable[[], T]") -> "T":
 def flush() -> None:
     """Write out what was printed. Raises `OSError` if that fails, on a full disk say."""
     sys.stdout.flush()
+
+
+def exit_code(error: Exception) -> int:
+    """The exit code of a command that an error ends."""
+    return next(code for kind, code in _EXIT_CODES if isinstance(error, kind))
 
 
 def _printable(text: str, keep: str = "\n") -> str:

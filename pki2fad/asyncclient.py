@@ -10,6 +10,7 @@ from pki2fad.calls import DEFAULT_TIMEOUT, Account, Code, Enrolment
 from pki2fad.errors import ConnectionLost, Pki2fadError, ProtocolError, TimedOut
 
 if TYPE_CHECKING:
+    from collections.abc import Container
     from types import TracebackType
 
     from pki2fad.calls import Call
@@ -30,9 +31,16 @@ class AsyncClient:
     `RuntimeError`, before anything is sent.
     """
 
-    def __init__(self, path: str | None = None, timeout: float = DEFAULT_TIMEOUT) -> None:
+    def __init__(
+        self,
+        path: str | None = None,
+        timeout: float = DEFAULT_TIMEOUT,
+        *,
+        servers: "Container[int] | None" = None,
+    ) -> None:
         self._path = path
         self._timeout = timeout
+        self._servers = servers
         self._loop: asyncio.AbstractEventLoop | None = None
         self._connection: _Connection | None = None
         self._retired: list[_Connection] = []  # on which calls may wait still
@@ -200,7 +208,7 @@ class AsyncClient:
                 await self._connection.close()
                 self._connection = None
             if self._connection is None:
-                connection = calls.connect(self._path)
+                connection = calls.connect(self._path, self._servers)
                 try:
                     self._connection = await _open(connection)
                 except BaseException:

@@ -5,13 +5,14 @@ This module is on the client's path.
 
 import os
 import socket
+import sys
 
 from pki2fad import paths, wire
-from pki2fad.errors import REFUSALS, BadRequest, Internal, NotReachable, ProtocolError
+from pki2fad.errors import REFUSALS, BadRequest, Internal, NobodyListens, NotReachable, ProtocolError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Container, Iterator
     from typing import Any, TypeVar
 
     T = TypeVar("T")
@@ -242,13 +243,15 @@ def result(call: "Call[T]", response: wire.Response) -> "T":
         raise ProtocolError("the daemon's answer is not of the form that PROTOCOL.md gives") from None
 
 
-def connect(path: str | None) -> socket.socket:
+def connect(path: str | None, servers: "Container[int] | None" = None) -> socket.socket:
     """A connection to the daemon, not blocking; a Unix socket is connected at once or not at all.
 
-    Without `path` the places where a daemon may be are tried in order. Raises `NotReachable`, which
-    lists what was tried.
+    Without `path` the places where a daemon may be are tried in order. With `servers` a socket that
+    another uid serves is as good as none. Raises `NotReachable`, which lists what was tried, and where
+    there was nothing but sockets on which nobody listens `NobodyListens`.
     """
     tried = []
+    kind: type[NotReachable] = NobodyListens
     for place in [path] if path else paths.client_sockets():
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
@@ -257,9 +260,22 @@ def connect(path: str | None) -> socket.socket:
         except OSError as error:
             connection.close()
             tried.append(f"{place} ({error.strerror or error})")
+            if not isinstance(error, FileNotFoundError | ConnectionRefusedError):
+                kind = NotReachable
         else:
-            return connection
-    raise NotReachable(f"no daemon answers; tried {', '.join(tried)}")
+            uid = _server_uid(connection)
+            if servers is None or uid in servers:
+                return connection
+            connection.close()
+            tried.append(f"{place} (uid {uid} listens there, and is not trusted)")
+            kind = NotReachable
+    raise kind(f"no daemon answers; tried {', '.join(tried)}")
+
+
+def _server_uid(connection: socket.socket) -> int:
+    """The uid of the process that listens, as the kernel attests it (struct ucred: pid, uid, gid)."""
+    credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+    return int.from_bytes(credentials[4:8], sys.byteorder)
 
 
 def is_dead(connection: socket.socket) -> bool:

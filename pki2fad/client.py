@@ -27,6 +27,7 @@ from pki2fad.errors import ConnectionLost, ProtocolError, TimedOut
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Container
     from types import TracebackType
     from typing import Any, Self, TypeVar
 
@@ -50,7 +51,8 @@ class Client:
     """A connection to the daemon, opened by the first call and kept.
 
     `path` is the socket; without it `$PKI2FAD_SOCKET`, the user's own places and the system's are
-    tried in order. `timeout` bounds each call as a whole, in seconds.
+    tried in order. `timeout` bounds each call as a whole, in seconds. `servers`, where it is given, are
+    the uids that may serve the socket: for programs that decide by the answers.
 
     Every method raises a `Refusal` where the daemon says no (one class for each code of the protocol,
     see `pki2fad.errors`), `NotReachable` where there is no daemon, and `ConnectionLost` (`TimedOut`)
@@ -61,9 +63,16 @@ class Client:
     Threads may share a client: their calls take turns. A forked child opens a connection of its own.
     """
 
-    def __init__(self, path: str | None = None, timeout: float = DEFAULT_TIMEOUT) -> None:
+    def __init__(
+        self,
+        path: str | None = None,
+        timeout: float = DEFAULT_TIMEOUT,
+        *,
+        servers: "Container[int] | None" = None,
+    ) -> None:
         self._path = path
         self._timeout = timeout
+        self._servers = servers
         self._lock = allocate_lock()
         self._socket: socket.socket | None = None
         self._pid = os.getpid()  # of the process whose connection and lock these are
@@ -241,7 +250,7 @@ class Client:
         """Send all of it, over a new connection if the one that is open has died before."""
         if self._socket is None or calls.is_dead(self._socket):
             self.close()
-            self._socket = calls.connect(self._path)
+            self._socket = calls.connect(self._path, self._servers)
         sent = 0
         while sent < len(request):
             self._wait(deadline)

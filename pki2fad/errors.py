@@ -107,6 +107,10 @@ class NotReachable(Pki2fadError):
     """No daemon answers on the socket; nothing was sent."""
 
 
+class NobodyListens(NotReachable):
+    """There is no socket, or nobody listens on it: no daemon runs, where another one may be busy."""
+
+
 class ConnectionLost(Pki2fadError):
     """The connection ended after a request may have left: whether it was carried out is unknown."""
 

@@ -1,12 +1,13 @@
 """The daemon's own log: one line an event, `event key=value`, never a code or a seed."""
 
 import contextlib
-import json
 import logging
 import os
 import sys
 from logging.handlers import WatchedFileHandler
 from typing import Any
+
+from pki2fad.logline import line
 
 _logger = logging.getLogger("pki2fad")
 
@@ -62,16 +63,7 @@ def failure(event: str, cause: BaseException | None, **fields: object) -> None:
 
 def _log(level: int, event: str, fields: dict[str, object], **options: Any) -> None:
     if _logger.isEnabledFor(level):
-        text = "".join(f" {key}={_quoted(value)}" for key, value in fields.items())
-        _logger.log(level, "%s%s", event, text, **options)
-
-
-def _quoted(value: object) -> str:
-    """The value on one line; in quotes unless it is a plain word or number."""
-    text = str(value)
-    if text and all(char.isascii() and (char.isalnum() or char in "._@/:+-") for char in text):
-        return text
-    return json.dumps(text).replace("\x7f", "\\u007f")  # the one control character that JSON lets pass
+        _logger.log(level, "%s", line(event, fields), **options)
 
 
 def _use(handler: logging.Handler, start: str, *, prefixed: bool) -> None:

@@ -31,12 +31,18 @@ PACKAGES = {
     "nsenter": "util-linux",
     "mount": "mount",
     "setsid": "util-linux",
+    "pamtester": "pamtester",
+    "sshd": "openssh-server",
+    "ssh": "openssh-client",
+    "ssh-keygen": "openssh-client",
+    "sshpass": "sshpass",
+    "sudo": "sudo",
 }
 
 
 def require(command: str) -> str:
     """The path of a peer; without it the test is skipped, or fails with PKI2FA_REQUIRE_PEERS=1."""
-    path = shutil.which(command)
+    path = shutil.which(command) or shutil.which(command, path="/usr/sbin:/sbin")
     if path is None:
         missing(f"{command} (apt-get install {PACKAGES[command]})")
     return path

@@ -20,6 +20,7 @@ from pki2fad.errors import (
     AccountExists,
     BadRequest,
     BadSeal,
+    NobodyListens,
     NoSuchAccount,
     NotReachable,
     Refusal,
@@ -192,6 +193,15 @@ def test_where_nobody_listens_the_error_names_the_path(
         Client().status()
 
 
+def test_a_client_can_be_told_who_may_serve_the_socket(daemon: Daemon) -> None:
+    daemon.start()
+    with Client(str(daemon.socket), servers={os.geteuid()}) as client:
+        assert client.status()["ready"]
+    with pytest.raises(NotReachable, match="is not trusted") as caught:
+        Client(str(daemon.socket), servers={STRANGER}).status()
+    assert not isinstance(caught.value, NobodyListens)
+
+
 def test_without_a_path_the_error_names_every_place_in_order(short_path: Path) -> None:
     script = "from pki2fad.client import Client; Client().status()"
     home, runtime = short_path / "home", short_path / "runtime"
@@ -207,7 +217,7 @@ def test_without_a_path_the_error_names_every_place_in_order(short_path: Path) -
         failed = subprocess.run([*mounts.enter, *command], check=False, **options)
     error = failed.stderr.splitlines()[-1]
     places = [f"{runtime}/pki2fad/socket", f"{home}/.local/state/pki2fad/run/socket", "/run/pki2fad/socket"]
-    assert "NotReachable" in error
+    assert "NobodyListens" in error
     assert [error.find(place) for place in places] == sorted(error.find(place) for place in places)
     assert all(place in error for place in places)
 

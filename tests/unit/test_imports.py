@@ -28,6 +28,7 @@ HEAVY = {
 
 CLIENTS_PATH = (
     "pki2fad.errors",
+    "pki2fad.logline",
     "pki2fad.wire",
     "pki2fad.calls",
     "pki2fad.client",
@@ -36,6 +37,11 @@ CLIENTS_PATH = (
     "pki2factl.cli",
     "pki2factl.ui",
     "pki2factl.commands.verify",
+    "pki2factl.__main__",
+    "pki2factl.accountmap",
+    "pki2factl.password",
+    "pki2factl.place",
+    "pki2factl.commands.pam",
 )
 
 # The one module that uses each package.
@@ -49,7 +55,8 @@ USERS = {
 
 # Each module imports only from lines above its own (design section 4).
 LAYERS = (
-    "errors clock memory confinement log metrics streams systemd",
+    "errors logline",
+    "clock memory confinement log metrics streams systemd",
     "paths files wire otp envelope access throttle",
     "calls keyring process",
     "changes backup successor statefile",
@@ -66,7 +73,7 @@ LAYERS = (
 LAYER_OF = {name: place for place, names in enumerate(LAYERS) for name in names.split()}
 
 # What pki2factl takes from pki2fad: anywhere, and inside a command that does such work itself.
-ANYWHERE = {"__version__", "client", "errors", "paths", "streams"}
+ANYWHERE = {"__version__", "client", "errors", "logline", "paths", "streams"}
 INSIDE_COMMANDS = {"backup", "envelope", "files", "memory", "otp"}
 
 

@@ -1,0 +1,232 @@
+"""`pki2factl pam`: asked by pam_exec whether somebody who logs in has a good code.
+
+It runs as root, with a code and names that come from the network, so it believes nothing of its environment
+but what pam_exec says (PAM_*), has a deadline, and tells why it refuses to the log of logins alone. It runs
+for each login, so it imports little: argparse only for help and for lines that are wrong.
+"""
+
+import contextlib
+import os
+import signal
+import sys
+
+from pki2fad import paths
+from pki2fad.client import Client
+from pki2fad.errors import BadRequest, NobodyListens, NoSuchAccount, Pki2fadError, Refusal, TimedOut
+from pki2fad.logline import line
+
+from .. import place, ui
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from argparse import ArgumentParser
+    from collections.abc import Callable, Iterator
+    from typing import Any
+
+HELP = "for pam_exec with expose_authtok: let those in who type a good code"
+
+_SUFFIXES = (6, 7, 8)  # how many digits a code has
+_TIMEOUT = 5.0  # seconds; a login that waits longer is given up by people
+_MOST_PATIENT = 60.0
+_LOG_TIMEOUT = 1.0  # seconds that the log has in addition, before this ends in any case
+_LINE_LIMIT = 1000  # characters; more is lost in many logs
+_INPUT_LIMIT = 4096  # bytes; pam_exec gives at most 512 (PAM_MAX_RESP_SIZE)
+_ORIGIN_LIMIT = 255  # characters, as the daemon takes them
+
+
+class Options:
+    """What the line of the PAM stack says; the values here are the defaults."""
+
+    def __init__(self) -> None:
+        self.socket: str | None = None
+        self.account: str | None = None
+        self.map: str | None = None
+        self.suffix = 0
+        self.timeout = _TIMEOUT
+        self.fail_open = False
+
+
+def digits(text: str) -> int:
+    """The value of --suffix; `ValueError` says that it is none."""
+    if text not in map(str, _SUFFIXES):
+        raise ValueError
+    return int(text)
+
+
+def seconds(text: str) -> float:
+    """The value of --timeout; `ValueError` says that it is none."""
+    number = float(text)
+    if not 0 < number <= _MOST_PATIENT:
+        raise ValueError
+    return number
+
+
+# Option -> what makes its value of the text, or raises ValueError.
+_VALUES: "dict[str, Callable[[str], Any]]" = {
+    "--account": str,
+    "--map": str,
+    "--suffix": digits,
+    "--timeout": seconds,
+}
+
+
+def add_arguments(parser: "ArgumentParser") -> None:
+    """Whose account is meant, what is typed, and what happens without a daemon."""
+    whose = parser.add_mutually_exclusive_group()
+    whose.add_argument("--account", metavar="NAME", help="the account; without it that of the user's name")
+    whose.add_argument("--map", metavar="FILE", help="the account of each user: lines USER ACCOUNT")
+    parser.add_argument(
+        "--suffix",
+        type=digits,
+        default=0,
+        metavar="DIGITS",
+        help="the code is the last 6, 7 or 8 digits of what is typed, and the user's password goes before",
+    )
+    parser.add_argument(
+        "--timeout", type=seconds, default=_TIMEOUT, metavar="SECONDS", help="refuse after so long (5)"
+    )
+    parser.add_argument(
+        "--fail-open", action="store_true", help="let everybody in while no daemon listens on the socket"
+    )
+
+
+def quick_options(arguments: "list[str]") -> Options | None:
+    """What argparse would make of what comes behind `pam`, without it.
+
+    None if it would have something to say: help, or what is wrong.
+    """
+    options = Options()
+    rest = iter(arguments)
+    for argument in rest:
+        name, equals, value = argument.partition("=")
+        if argument == "--fail-open":
+            options.fail_open = True
+            continue
+        if name not in _VALUES:
+            return None
+        value = value if equals else next(rest, "-")
+        if value.startswith("-"):
+            return None
+        try:
+            setattr(options, name[2:], _VALUES[name](value))
+        except ValueError:
+            return None
+    return None if options.account is not None and options.map is not None else options
+
+
+def run(options: "Any") -> int:
+    """Decide, by the exit status; says why in the log of logins, and nothing to whoever logs in."""
+    if not sys.stderr.isatty():  # pam_exec's `stdout` would show it to them
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - for good
+    try:
+        with _deadline(options.timeout):
+            return _decide(options)
+    except (Pki2fadError, OSError) as error:
+        code = f"{error.code}: " if isinstance(error, Refusal) else ""
+        _log("refused", f"{code}{error}")
+        return ui.exit_code(error)
+    except Exception as error:  # a mistake of ours: its text may hold anything, so it is not shown
+        _log("refused", f"internal error ({type(error).__name__}); please report it")
+        return ui.FAILED
+
+
+@contextlib.contextmanager
+def _deadline(seconds: float) -> "Iterator[None]":
+    """Whatever takes longer, in the system or here, ends with `TimedOut`."""
+
+    def expire(*_: object) -> None:
+        raise TimedOut(f"there was no answer within {seconds:g} s")
+
+    signal.signal(signal.SIGALRM, expire)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGALRM})  # who started us may have it blocked
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+def _decide(options: "Any") -> int:
+    if _item("TYPE") != "auth":
+        raise BadRequest("this is for lines that begin with 'auth', of pam_exec")
+    user = _item("USER")
+    if not user:
+        raise BadRequest("PAM_USER is empty: pam_exec says who logs in")
+    password, code = _split(_typed(), options.suffix)
+    account = _account(user, options)
+    origin = _item("RHOST") or None  # a login at the console has none
+    if origin is not None and len(origin) > _ORIGIN_LIMIT:
+        raise BadRequest("PAM_RHOST is too long for an address")
+    if options.suffix:
+        from .. import password as passwords
+
+        if not passwords.is_right(user, password):
+            _log("refused", "the password is wrong")
+            return ui.INVALID
+    path = options.socket or paths.SYSTEM_SOCKET
+    try:
+        try:
+            servers = place.owners(path)
+        except FileNotFoundError:
+            raise NobodyListens(f"no daemon answers; there is no {path}") from None
+        with Client(path, options.timeout, servers=servers) as client:
+            valid = client.verify(code, account, origin=origin)
+    except NobodyListens as error:
+        if not options.fail_open:
+            raise
+        _log("let_in_without_a_code", str(error))
+        return ui.DONE
+    if not valid:
+        _log("refused", "the code is not valid", account=account)
+    return ui.DONE if valid else ui.INVALID
+
+
+def _item(name: str) -> str:
+    return os.environ.get(f"PAM_{name}", "")
+
+
+def _typed() -> bytes:
+    """What pam_exec writes to our standard input; some versions end it with a NUL."""
+    typed = bytearray()
+    while len(typed) <= _INPUT_LIMIT and (more := os.read(0, _INPUT_LIMIT)):
+        typed += more
+    if len(typed) > _INPUT_LIMIT:
+        raise BadRequest("what was typed is too long")
+    return bytes(typed).removesuffix(b"\0").removesuffix(b"\n")
+
+
+def _split(typed: bytes, suffix: int) -> "tuple[bytes, str]":
+    """The password, empty if none is asked for, and the code."""
+    password, code = (typed[:-suffix], typed[-suffix:]) if suffix else (b"", typed)
+    if not code.isdigit() or len(code) not in ((suffix,) if suffix else _SUFFIXES):
+        raise BadRequest("what was typed is not a code" if not suffix else "what was typed ends with no code")
+    return password, code.decode("ascii")
+
+
+def _account(user: str, options: "Any") -> str:
+    from .. import accountmap
+
+    if options.map is not None:
+        try:
+            return accountmap.read(options.map)[user]
+        except KeyError:
+            raise NoSuchAccount(f"{options.map} has no line for this user") from None
+    account: str = options.account if options.account is not None else user
+    if not accountmap.is_account(account):
+        raise BadRequest("this cannot be the name of an account")
+    return account
+
+
+def _log(event: str, reason: str, **fields: object) -> None:
+    """One line to the log of logins; if that takes long, this process ends, which is a refusal."""
+    import syslog
+
+    told = {"user": _item("USER"), **fields, "service": _item("SERVICE"), "rhost": _item("RHOST")}
+    text = line(event, {name: value for name, value in told.items() if value} | {"reason": reason})
+    text = text[:_LINE_LIMIT]
+    if sys.stderr.isatty():
+        ui.error(text)
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.setitimer(signal.ITIMER_REAL, _LOG_TIMEOUT)
+    syslog.openlog("pki2factl", syslog.LOG_PID, syslog.LOG_AUTHPRIV)
+    syslog.syslog(syslog.LOG_NOTICE if event == "refused" else syslog.LOG_WARNING, text)

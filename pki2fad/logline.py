@@ -1,0 +1,15 @@
+"""How an event is written in a log, one line, `event key=value`. On the client's path: it imports nothing."""
+
+
+def line(event: str, fields: "dict[str, object]") -> str:
+    """The event and its fields, a value in quotes unless it is a plain word or number."""
+    return event + "".join(f" {key}={_quoted(value)}" for key, value in fields.items())
+
+
+def _quoted(value: object) -> str:
+    text = str(value)
+    if text and all(char.isascii() and (char.isalnum() or char in "._@/:+-") for char in text):
+        return text
+    import json  # only here: what is written is plain mostly
+
+    return json.dumps(text).replace("\x7f", "\\u007f")  # the one control character that JSON lets pass
