@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from support import preload
+from support import clones, preload
 from support.daemon import Daemon, short_directory
 
 from pki2fad import envelope
@@ -73,3 +73,17 @@ def clock(tmp_path: Path, built: Path) -> Iterator[preload.Clock]:
 def synced(tmp_path: Path, built: Path, daemon: Daemon) -> preload.SyncedCopy:
     """What would be left of the daemon's state after a crash of the machine."""
     return preload.SyncedCopy(daemon.state_dir, tmp_path / "synced", preload.library("keep_synced", built))
+
+
+@pytest.fixture(scope="session")
+def packages(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+    """What pip needs to install a clone where there is no network."""
+    base = tmp_path_factory.getbasetemp()
+    return clones.wheels(base if worker_id == "master" else base.parent)
+
+
+@pytest.fixture
+def clone(packages: Path) -> Iterator[clones.Cloned]:
+    """A booted host with a clone, on which nothing is installed."""
+    with clones.Cloned(packages) as host:
+        yield host

@@ -8,6 +8,8 @@ from .. import ui
 
 HELP = "make a key pair and a sealed seed for the account 'default', where there are none"
 
+_SOCKET_UNIT = "/usr/local/lib/systemd/system/pki2fad.socket"  # put there by systemd/install
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Where to."""
@@ -46,9 +48,21 @@ def run(options: argparse.Namespace) -> int:
         ui.hint(
             f"{options.uri_out} was not written: no seed was made, and a sealed one does not tell its URI"
         )
-    daemon = os.path.join(os.path.dirname(sys.argv[0]), "pki2fad")
-    ui.hint(f"now run: {daemon}{f' --config-dir {config_dir}' if options.config_dir else ''}")
+    ui.hint(f"now run: {_next_command(options.config_dir and config_dir)}")
     return ui.DONE
+
+
+def _next_command(config_dir: str | None) -> str:
+    """What starts the daemon: root's by systemd, where it is installed there."""
+    if config_dir:
+        return f"{_beside_us('pki2fad')} --config-dir {config_dir}"
+    if os.geteuid() == 0 and os.path.exists(_SOCKET_UNIT):
+        return "systemctl enable --now pki2fad.socket"
+    return _beside_us("pki2fad")
+
+
+def _beside_us(command: str) -> str:
+    return os.path.join(os.path.dirname(sys.argv[0]), command)
 
 
 def _make_keys(config_dir: str, sealed: str | None) -> list[str]:

@@ -82,6 +82,21 @@ def test_systemd_would_notice_a_misspelt_setting(system: Path) -> None:
     assert "SocketMod" in done.stderr
 
 
+def test_systemd_finds_nothing_wrong_with_a_users_units(tmp_path: Path) -> None:
+    peers.require("systemd-analyze")
+    for unit in (UNITS / "user").iterdir():
+        (tmp_path / unit.name).write_text(unit.read_text().replace("/opt/pki2fad/bin/pki2fad", "/bin/true"))
+    done = subprocess.run(
+        ["systemd-analyze", "verify", "--user", "--recursive-errors=no", *tmp_path.iterdir()],
+        env={**os.environ, "XDG_RUNTIME_DIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 @pytest.mark.parametrize(
     ("unit", "most"), [(SERVICE, EXPOSURE), (METRICS, EXPOSURE_OF_ROOT)], ids=["daemon", "metrics"]
 )
