@@ -48,9 +48,10 @@ def main(arguments: "Sequence[str] | None" = None) -> int:
     streams.prepare()
     if arguments is None:
         arguments = sys.argv[1:]
+    options = argparse.Namespace()
     try:
         try:
-            options = _parser(arguments).parse_args(arguments)
+            _parser(arguments).parse_args(arguments, options)
             status: int = options.run(options)
         finally:
             ui.flush()  # here, where a full disk still is an error of this command
@@ -62,7 +63,7 @@ def main(arguments: "Sequence[str] | None" = None) -> int:
     except (Pki2fadError, OSError) as error:
         if isinstance(error, OSError):
             streams.abandon()
-        _explain(error)
+        _explain(error, options)
         return ui.exit_code(error)
     except Exception as error:  # a mistake of ours: its text may hold anything, so it is not shown
         ui.error(f"internal error ({type(error).__name__}); please report it")
@@ -70,12 +71,12 @@ def main(arguments: "Sequence[str] | None" = None) -> int:
     return status
 
 
-def _explain(error: Exception) -> None:
+def _explain(error: Exception, options: argparse.Namespace) -> None:
     code = f"{error.code}: " if isinstance(error, Refusal) else ""
     ui.error(f"{code}{error}")
     if isinstance(error, Refusal) and error.retry_after is not None:
         ui.hint(f"try again in {ui.span(error.retry_after)}")
-    elif isinstance(error, AccountExists):
+    elif isinstance(error, AccountExists) and "replace" in options:
         ui.hint("--replace puts it in the place of what is there")
     elif isinstance(error, NotReachable):
         ui.hint("start it with 'pki2fad', or name its socket with --socket")
