@@ -57,9 +57,10 @@ class Clock:
     def wait_for_a_look(self) -> None:
         """Wait until an idle daemon has looked at the clock as it is set now, and done what follows.
 
-        The look after it shows that all is done.
+        Each second the timekeeper looks, and the housekeeping, and at a full minute the minute log: among so
+        many there is one of the timekeeper's, and one after it, which shows that all is done.
         """
-        enough = self._looks() + 2
+        enough = self._looks() + 5
         wait_until(lambda: self._looks() >= enough, "the daemon does not look at the clock")
 
     def close(self) -> None:
