@@ -18,6 +18,7 @@ from support.daemon import wait_until
 _CHECKOUT = Path(__file__).parents[2]
 _UNITS = _CHECKOUT / "systemd"
 SERVICE = "pki2fad.service"
+SEED = b"a seed of the booted tests......"  # of the account default
 
 
 def software(directory: Path) -> Path:
@@ -54,14 +55,16 @@ def _install(layer: Path) -> None:
     for script in ("pki2fad", "pki2factl"):  # pip named the interpreter as it is outside
         path = place / "bin" / script
         path.write_text(path.read_text().replace(f"#!{layer}", "#!", 1))
-    for source, target in (
-        ("pki2fad.service", "etc/systemd/system"),
-        ("pki2fad.socket", "etc/systemd/system"),
-        ("sysusers.d/pki2fad.conf", "etc/sysusers.d"),
-        ("logrotate.d/pki2fad", "etc/logrotate.d"),
+    for pattern, target in (
+        ("*.service", "etc/systemd/system"),
+        ("*.socket", "etc/systemd/system"),
+        ("*.timer", "etc/systemd/system"),
+        ("sysusers.d/*", "etc/sysusers.d"),
+        ("logrotate.d/*", "etc/logrotate.d"),
     ):
         (layer / target).mkdir(parents=True, exist_ok=True)
-        shutil.copy(_UNITS / source, layer / target)
+        for source in _UNITS.glob(pattern):
+            shutil.copy(source, layer / target)
     (layer / "usr" / "local" / "bin").mkdir(parents=True)
     (layer / "usr" / "local" / "bin" / "pki2factl").symlink_to("/opt/pki2fad/bin/pki2factl")
     (layer / "etc" / "pki2fad" / "seeds.d").mkdir(parents=True)

@@ -4,11 +4,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.installed import Installed, software
+from support.installed import SEED, Installed, software
 
 from pki2fad.envelope import PrivateKey
-
-SEED = b"a seed of the booted tests......"
 
 
 @pytest.fixture(scope="session")

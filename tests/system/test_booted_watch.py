@@ -2,14 +2,12 @@
 
 import json
 import re
-from pathlib import Path
 
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse
 from support.daemon import wait_until
 from support.installed import Installed
 
-UNITS = Path(__file__).parents[2] / "systemd"
 TEXTFILES = "/var/lib/prometheus/node-exporter"
 FILE = f"{TEXTFILES}/pki2fad.prom"
 
@@ -17,10 +15,7 @@ FILE = f"{TEXTFILES}/pki2fad.prom"
 @pytest.fixture
 def running(host: Installed) -> Installed:
     """With the daemon, and the timer that goes with it, where there is a node_exporter."""
-    for unit in ("pki2fad-metrics.service", "pki2fad-metrics.timer"):
-        host.write(f"/etc/systemd/system/{unit}", (UNITS / unit).read_text())
     host.run("mkdir", "-p", TEXTFILES)
-    host.systemctl("daemon-reload", "--no-ask-password")
     host.systemctl("enable", "pki2fad-metrics.timer")
     host.systemctl("start", "pki2fad.socket", "pki2fad.service")
     return host

@@ -1,0 +1,83 @@
+"""The ten commands of `systemd/README.md`: from a bare host to a login by ssh with a code."""
+
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support import clones, peers
+from support.clones import Cloned
+
+README = (clones.CHECKOUT / "systemd" / "README.md").read_text()
+
+# What a host has before: sshd, a user who gets in with a key, and nothing that asks for a host's key.
+BEFORE = """
+systemctl start ssh
+useradd --create-home --shell /bin/bash alice
+mkdir -p ~/.ssh ~alice/.ssh
+ssh-keygen -q -t ed25519 -N '' -f ~/.ssh/id_ed25519
+cp ~/.ssh/id_ed25519.pub ~alice/.ssh/authorized_keys
+chown -R alice: ~alice/.ssh
+printf 'StrictHostKeyChecking no\nUserKnownHostsFile /dev/null\nLogLevel ERROR\n' >~/.ssh/config
+printf 'NumberOfPasswordPrompts 1\n' >>~/.ssh/config
+"""
+
+
+def commands(label: str) -> list[str]:
+    found = re.search(rf"<!-- command: {label} -->\n```sh\n(.*?)```", README, re.DOTALL)
+    assert found is not None
+    return [line.split("#")[0].strip() for line in found[1].splitlines()]
+
+
+@pytest.fixture
+def bare(packages: Path) -> Iterator[Cloned]:
+    """A host with sshd and alice."""
+    for peer in ("sshd", "sshpass", "apt-get"):
+        peers.require(peer)
+    with Cloned(packages) as host:
+        host.sh(BEFORE)
+        yield host
+
+
+def log_in(host: Cloned, command: str, code: str) -> str:
+    """What comes of it for who types this code."""
+    script = f"export SSHPASS={shlex.quote(code)}; echo 'echo in' | sshpass -e {command} 2>&1 || true"
+    return host.sh(script).stdout
+
+
+def test_ten_commands_lead_to_a_login_with_a_code(bare: Cloned) -> None:
+    lines = commands("login")
+    assert len(lines) == 10
+    *steps, login = lines
+    assert "in\n" in bare.sh(f"echo 'echo in' | {login}").stdout  # with the key alone, until then
+    bare.sh("rm -f /etc/ssh/sshd_config.d/pki2fad.conf")
+    for step in steps:
+        if step == "./systemd/install":
+            bare.install()
+        else:
+            bare.sh(f"cd /run/share/clone && {step} </dev/null")
+    secret = re.search("secret=([A-Z2-7]+)", (bare.clone / "alice.uri").read_text())
+    assert secret is not None
+    code = bare.sh(f"oathtool --base32 --totp {secret[1]}").stdout.strip()
+    assert "in\n" not in log_in(bare, login, "000000")
+    assert "in\n" in log_in(bare, login, code)
+    assert "in\n" not in log_in(bare, login, code)  # it is spent
+    log = bare.sh("journalctl -u pki2fad -o cat").stdout
+    assert "origin=127.0.0.1" in log or "origin=::1" in log
+
+
+def test_the_other_sockets_are_switched_on_as_it_says(bare: Cloned) -> None:
+    bare.install_and_start()
+    bare.sh("\n".join(commands("sockets")))
+    listening = bare.sh("ls /run/pki2fad").stdout.split()
+    assert listening == ["credential.sock", "socket", "verify.sock"]
+    code = bare.ctl("generate")
+    verified = bare.run("pki2factl", "--socket", "/run/pki2fad/verify.sock", "verify", code)
+    assert verified.stdout == "valid\n"
+
+
+def test_a_backup_is_made_as_it_says(bare: Cloned) -> None:
+    bare.install_and_start()
+    bare.sh("cd /run/share && " + " && ".join(commands("backup")))
+    assert (bare.share / "accounts.backup").stat().st_size > 0
