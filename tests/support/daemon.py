@@ -302,9 +302,9 @@ def code_of(seed: bytes, step: int, digits: int = 6) -> str:
     return f"{number % 10**digits:0{digits}}"
 
 
-def wait_until(condition: Callable[[], object], otherwise: str) -> None:
+def wait_until(condition: Callable[[], object], otherwise: str, patience: float = PATIENCE) -> None:
     """Look at the condition until it holds: for what no event tells of."""
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + patience
     while not condition():
         assert time.monotonic() < deadline, otherwise
         time.sleep(0.005)
