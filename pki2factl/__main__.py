@@ -4,41 +4,37 @@
 environment would have an interpreter do.
 """
 
-import os
 import sys
+
+_NOT_ISOLATED = (
+    "pki2factl: error: pam trusts in nothing that the environment says to an interpreter; start it as\n"
+    "pki2factl: hint: /opt/pki2fad/bin/python -I -m pki2factl pam"
+)
 
 
 def main() -> int:
     """Run one command; returns the exit status."""
     arguments = sys.argv[1:]
-    rest = arguments[2:] if arguments[:1] == ["--socket"] else arguments
+    path, rest = None, arguments
+    if arguments[:1] == ["--socket"]:
+        path, rest = "".join(arguments[1:2]), arguments[2:]
+    elif arguments and arguments[0].startswith("--socket="):
+        path, rest = arguments[0].removeprefix("--socket="), arguments[1:]
     if rest[:1] == ["pam"]:
         if not sys.flags.isolated:
-            _isolate(arguments)
+            print(_NOT_ISOLATED, file=sys.stderr)
+            return 2
         from pki2factl.commands import pam
         from pki2fad import streams
 
         streams.prepare()
         options = pam.quick_options(rest[1:])
         if options is not None:
-            options.socket = arguments[1] if arguments[0] == "--socket" else None
+            options.socket = path
             return pam.run(options)
     from pki2factl import cli
 
     return cli.main(arguments)
-
-
-def _isolate(arguments: "list[str]") -> None:
-    """Begin again with `python -I` and nothing of the environment but PAM's; before anything is imported.
-
-    It costs the time of another interpreter, so lines of PAM stacks say `python -I` themselves.
-    """
-    kept = {name: value for name, value in os.environ.items() if name.startswith("PAM_")}
-    command = [sys.executable, "-I", "-m", "pki2factl", *arguments]
-    try:
-        os.execve(sys.executable, command, kept)  # noqa: S606 - no shell
-    except OSError as error:
-        sys.exit(f"pki2factl: error: cannot start {sys.executable} -I: {error.strerror}")
 
 
 if __name__ == "__main__":

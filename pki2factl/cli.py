@@ -5,7 +5,7 @@ import importlib
 import sys
 
 from pki2fad import __version__, streams
-from pki2fad.errors import AccountExists, NotReachable, Pki2fadError, Refusal
+from pki2fad.errors import AccountExists, NotReachable, Pki2fadError, Refusal, TimedOut
 
 from . import ui
 
@@ -79,7 +79,9 @@ def _explain(error: Exception, options: argparse.Namespace) -> None:
     elif isinstance(error, AccountExists) and "replace" in options:
         ui.hint("--replace puts it in the place of what is there")
     elif isinstance(error, NotReachable):
-        ui.hint("start it with 'pki2fad', or name its socket with --socket")
+        ui.hint(f"start it with '{ui.start_command()}', or name its socket with --socket")
+    elif isinstance(error, TimedOut):
+        ui.hint("it is busy, or does not start: systemctl status pki2fad, journalctl -u pki2fad")
 
 
 def _parser(arguments: "Sequence[str]") -> argparse.ArgumentParser:

@@ -3,9 +3,9 @@
 import os
 import sys
 
-from pki2fad import envelope, files
+from pki2fad import envelope, files, paths
 from pki2fad.envelope import PrivateKey
-from pki2fad.errors import BadRequest, ProtectedKey, UnusablePath
+from pki2fad.errors import BadRequest, ProtectedKey, UnusableKey, UnusablePath
 
 from . import ui
 
@@ -20,6 +20,17 @@ def load(path: str, passphrase: str = "", *, from_stdin: bool = False) -> Privat
             raise
         passphrase = ui.passphrase(f"Passphrase of {path}: ", from_stdin=from_stdin)
         return envelope.load_private(pem, path, passphrase.encode())
+
+
+def require_not_sealed(path: str) -> None:
+    """Raise `UnusableKey` if the host's private key is not in its file, since systemd has it sealed."""
+    sealed = os.path.join(paths.CREDSTORE, f"pki2fad.{paths.PRIVATE_KEY}")
+    ours = os.path.abspath(path) == os.path.join(paths.config_dir(), paths.PRIVATE_KEY)
+    if ours and os.geteuid() == 0 and not os.path.lexists(path) and os.path.lexists(sealed):
+        raise UnusableKey(
+            f"the key {path} is sealed in {sealed}; put it back before with: (umask 077;"
+            f" systemd-creds decrypt --name={paths.PRIVATE_KEY} {sealed} {path})"
+        )
 
 
 def is_protected(path: str) -> bool:

@@ -23,7 +23,10 @@ def owners(path: str) -> frozenset[int]:
     try:
         for count in range(1, len(components)):
             found.add(_owner_of_directory("/".join(components[:count]) or "/", path))
-        found.add(os.lstat(path).st_uid)
+        status = os.lstat(path)
+        if stat.S_ISLNK(status.st_mode):
+            raise UnusablePath(f"{path} is not safe: it is a symbolic link")
+        found.add(status.st_uid)
     except FileNotFoundError as error:
         missing = error
     except OSError as error:

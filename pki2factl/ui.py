@@ -103,6 +103,29 @@ def moment(seconds: float) -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(seconds))
 
 
+def start_command() -> str:
+    """What starts the daemon here: systemd where it is installed there, or the program beside this one."""
+    import os
+
+    if os.path.exists("/run/systemd/system"):
+        if os.geteuid() == 0 and any(map(os.path.exists, _units("system"))):
+            return "systemctl enable --now pki2fad.socket"
+        if any(map(os.path.exists, _units("user"))) and os.environ.get("XDG_RUNTIME_DIR"):
+            return "systemctl --user enable --now pki2fad.socket"
+    return beside_us("pki2fad")
+
+
+def beside_us(command: str) -> str:
+    """The path of another command of ours."""
+    import os
+
+    return os.path.join(os.path.dirname(sys.argv[0]), command)
+
+
+def _units(whose: str) -> "list[str]":
+    return [f"{place}/systemd/{whose}/pki2fad.socket" for place in ("/usr/local/lib", "/etc")]
+
+
 def span(seconds: int) -> str:
     """A time to wait, for people."""
     for unit, length in (("days", 86_400), ("hours", 3_600), ("minutes", 60)):

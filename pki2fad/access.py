@@ -102,6 +102,10 @@ class Access:
             of == role and grant.covers(peer) for (of, _), grant in self._accounts.items()
         )
 
+    def has_some_role(self, peer: Peer) -> bool:
+        """True if there is anything that the peer may do."""
+        return any(self.has_role(peer, role) for role in ROLES)
+
     def payer(self, uid: int) -> int:
         """The uid whose budget pays for this uid's failures and connections.
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from pki2fad import calls, wire
 from pki2fad.calls import DEFAULT_TIMEOUT, Account, Code, Enrolment
-from pki2fad.errors import ConnectionLost, Pki2fadError, ProtocolError, TimedOut
+from pki2fad.errors import Busy, ConnectionLost, Pki2fadError, ProtocolError, TimedOut
 
 if TYPE_CHECKING:
     from collections.abc import Container
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from pki2fad.calls import Call
 
 T = TypeVar("T")
+
+_BUSY_PAUSE = 0.01  # seconds between two attempts to be let in
 
 
 class AsyncClient:
@@ -201,6 +203,14 @@ class AsyncClient:
             self._retired.append(connection)
         connection.retire()
 
+    async def _connect(self) -> socket.socket:
+        """A new connection; `_call` bounds for how long a busy daemon is tried."""
+        while True:
+            try:
+                return calls.connect(self._path, self._servers)
+            except Busy:
+                await asyncio.sleep(_BUSY_PAUSE)
+
     async def _connected(self) -> "_Connection":
         """The connection; a new one if the one that was open has died before."""
         async with self._opening:
@@ -208,7 +218,7 @@ class AsyncClient:
                 await self._connection.close()
                 self._connection = None
             if self._connection is None:
-                connection = calls.connect(self._path, self._servers)
+                connection = await self._connect()
                 try:
                     self._connection = await _open(connection)
                 except BaseException:

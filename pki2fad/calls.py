@@ -8,7 +8,7 @@ import socket
 import sys
 
 from pki2fad import paths, wire
-from pki2fad.errors import REFUSALS, BadRequest, Internal, NobodyListens, NotReachable, ProtocolError
+from pki2fad.errors import REFUSALS, BadRequest, Busy, Internal, NobodyListens, NotReachable, ProtocolError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     T = TypeVar("T")
     Call = tuple[str, dict[str, Any], Callable[[Any], T]]  # method, arguments, what takes the result apart
+
+_BUSY = "too many others wait to be let in"
 
 DEFAULT_TIMEOUT = 5.0  # seconds for one call; the daemon answers in far less than a millisecond
 READ_SIZE = 64 * 1024
@@ -243,33 +245,50 @@ def result(call: "Call[T]", response: wire.Response) -> "T":
         raise ProtocolError("the daemon's answer is not of the form that PROTOCOL.md gives") from None
 
 
-def connect(path: str | None, servers: "Container[int] | None" = None) -> socket.socket:
-    """A connection to the daemon, not blocking; a Unix socket is connected at once or not at all.
+def connect(
+    path: str | None, servers: "Container[int] | None" = None, patience: float = 0.0
+) -> socket.socket:
+    """A connection to the daemon, not blocking.
 
     Without `path` the places where a daemon may be are tried in order. With `servers` a socket that
-    another uid serves is as good as none. Raises `NotReachable`, which lists what was tried, and where
-    there was nothing but sockets on which nobody listens `NobodyListens`.
+    another uid serves is as good as none. Where others' connections wait to be accepted, this waits for so
+    many seconds at each place. Raises `NotReachable`, which lists what was tried, and where there was
+    nothing but sockets on which nobody listens `NobodyListens`, and with a busy one among them `Busy`.
     """
     tried = []
     kind: type[NotReachable] = NobodyListens
     for place in [path] if path else paths.client_sockets():
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            connection.setblocking(False)
+            if patience > 0:
+                seconds, fraction = divmod(patience, 1)
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _timeval(seconds, fraction))
+            connection.setblocking(patience > 0)
             connection.connect(place)
         except OSError as error:
             connection.close()
-            tried.append(f"{place} ({error.strerror or error})")
-            if not isinstance(error, FileNotFoundError | ConnectionRefusedError):
+            tried.append(
+                f"{place} ({_BUSY if isinstance(error, BlockingIOError) else error.strerror or error})"
+            )
+            if isinstance(error, BlockingIOError):
+                kind = Busy
+            elif not isinstance(error, FileNotFoundError | ConnectionRefusedError) and kind is not Busy:
                 kind = NotReachable
         else:
+            connection.setblocking(False)
             uid = _server_uid(connection)
             if servers is None or uid in servers:
                 return connection
             connection.close()
             tried.append(f"{place} (uid {uid} listens there, and is not trusted)")
-            kind = NotReachable
+            kind = Busy if kind is Busy else NotReachable
     raise kind(f"no daemon answers; tried {', '.join(tried)}")
+
+
+def _timeval(seconds: float, fraction: float) -> bytes:
+    """A struct timeval, at least a microsecond: 0 would be for ever."""
+    parts = (int(seconds), max(1, int(fraction * 1_000_000)))
+    return b"".join(part.to_bytes(8, sys.byteorder) for part in parts)
 
 
 def _server_uid(connection: socket.socket) -> int:

@@ -250,7 +250,7 @@ class Client:
         """Send all of it, over a new connection if the one that is open has died before."""
         if self._socket is None or calls.is_dead(self._socket):
             self.close()
-            self._socket = calls.connect(self._path, self._servers)
+            self._socket = calls.connect(self._path, self._servers, deadline - time.monotonic())
         sent = 0
         while sent < len(request):
             self._wait(deadline)

@@ -153,7 +153,12 @@ def _is_missing(file: str) -> bool:
 
 def _parse(file: str) -> dict[str, Any]:
     try:
-        return tomllib.loads(files.read(file).decode())
+        text, status = files.read_with_status(file)
+        if status.st_uid not in (0, os.geteuid()) or status.st_mode & 0o002:
+            raise ConfigError(
+                f"{file} grants roles: it must belong to root or to you, and not everybody may write it"
+            )
+        return tomllib.loads(text.decode())
     except (ValueError, RecursionError) as error:  # tomllib raises more than its own
         raise ConfigError(f"{file}: not TOML: {error}") from None
 

@@ -12,9 +12,6 @@ from pki2fad.errors import ProtocolError
 if TYPE_CHECKING:
     from pki2fad.server import Server
 
-# Messages of one connection that are handled before the others have their turn: under a millisecond.
-MESSAGES_PER_TURN = 16
-
 # Seconds after which a turn ends all the same: loads take longer than questions.
 SECONDS_PER_TURN = 0.005
 
@@ -186,7 +183,7 @@ class Connection(asyncio.Protocol):
         time = asyncio.get_running_loop().time
         end = time() + SECONDS_PER_TURN
         reading = clock.read()
-        for _ in range(MESSAGES_PER_TURN):
+        for _ in range(self._server.messages_per_turn(self)):
             message = self._decoder.next()
             if message is None:
                 self._more = False

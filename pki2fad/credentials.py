@@ -31,14 +31,14 @@ Generate = Callable[[str, clock.Reading], dict[str, Any]]
 
 
 class CredentialServer:
-    """Hands codes to systemd, none to two units.
+    """Hands codes to systemd, none to two units while it runs.
 
     `generate` answers for an account as the method does, or raises a `Refusal`.
     """
 
     def __init__(self, generate: Generate, rules: Iterable[CredentialRule]) -> None:
         self._generate = generate
-        self._given: dict[str, int] = {}  # the last step of which a code was handed out, by account
+        self._given: dict[str, int] = {}  # the end of the step whose code was handed out last, by account
         self._waiting: set[asyncio.Task[None]] = set()
         self._acceptor: Acceptor | None = None
         self.use(rules)
@@ -105,9 +105,11 @@ class CredentialServer:
     async def _fresh(self, account: str) -> str:
         """A code of a step of which no other unit has one; who checks it accepts it once."""
         while True:
-            generated = self._generate(account, clock.read())
-            if generated["step"] > self._given.get(account, -1):
-                self._given[account] = generated["step"]
+            reading = clock.read()
+            generated = self._generate(account, reading)
+            end = int(reading.wall) + generated["valid_for"]
+            if end > self._given.get(account, 0):
+                self._given[account] = end
                 return str(generated["code"])
             await asyncio.sleep(generated["valid_for"])
 

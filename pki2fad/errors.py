@@ -111,6 +111,10 @@ class NobodyListens(NotReachable):
     """There is no socket, or nobody listens on it: no daemon runs, where another one may be busy."""
 
 
+class Busy(NotReachable):
+    """Somebody listens, and others wait to be accepted in such numbers that there was no room in time."""
+
+
 class ConnectionLost(Pki2fadError):
     """The connection ended after a request may have left: whether it was carried out is unknown."""
 

@@ -23,6 +23,8 @@ CODES_LOG = "codes.log"
 DAEMON_LOG = "pki2fad.log"
 SOCKET = "socket"
 
+CREDSTORE = "/etc/credstore.encrypted"  # where systemd looks for sealed credentials
+
 
 def config_dir() -> str:
     """Where settings, keys and `seeds.d` are."""

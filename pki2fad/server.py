@@ -24,8 +24,18 @@ from pki2fad.errors import Internal, Unavailable, UnusableState
 # Connections beyond the caps that root may still make, to look at what is going on.
 ROOT_RESERVE = 16
 
+# Connections of one uid that has no role: it can only look at the status.
+WITHOUT_ROLE = 32
+
+# Messages that are handled before others have their turn, of one connection and of all of one uid: a turn
+# takes some milliseconds at the most, and somebody who logs in waits for several.
+MESSAGES_PER_TURN = 16
+MESSAGES_OF_SHARE = 1024
+
 # Seconds that a stop leaves to clients to take their last answers; all of a stop takes at most 2.
 STOP_DEADLINE = 1.5
+
+_Share = tuple[bool, int]  # whether on the socket that only verifies, and the uid that pays
 
 Keep = Callable[[Sequence[Change]], list[bool]]
 
@@ -43,8 +53,8 @@ class Server:
         self._keep = keep
         self._acceptors: list[Acceptor] = []
         self._connecting: set[asyncio.Task[Any]] = set()  # accepted, without a transport yet
-        self._connections: dict[Connection, int] = {}  # and the uid that each counts for
-        self._by_uid: Counter[int] = Counter()
+        self._connections: dict[Connection, _Share] = {}  # and what each counts for
+        self._by_share: Counter[_Share] = Counter()
         self._pending: list[_Pending] = []
         self._closed = asyncio.Event()  # some connection ended
         self._decisions = DecisionLog(agent.is_stale, agent.metrics)
@@ -88,26 +98,36 @@ class Server:
 
     def admit(self, connection: Connection) -> bool:
         """Count a new connection, if the caps allow it."""
-        uid = connection.peer.uid
-        if not self._has_room(uid):
+        peer = connection.peer
+        share = self._share(peer.uid, verify_only=peer.verify_only)
+        most = self.max_connections_per_uid
+        if not self._agent.access.has_some_role(peer):
+            most = min(most, WITHOUT_ROLE)
+        if not self._has_room(share, most):
             return False
-        payer = self._agent.access.payer(uid)
-        self._connections[connection] = payer
-        self._by_uid[payer] += 1
+        self._connections[connection] = share
+        self._by_share[share] += 1
         return True
 
-    def _has_room(self, uid: int) -> bool:
-        reserve = ROOT_RESERVE if uid == 0 else 0
-        if (
-            len(self._connections) < self.max_connections + reserve
-            and self._by_uid[self._agent.access.payer(uid)] < self.max_connections_per_uid + reserve
-        ):
+    def messages_per_turn(self, connection: Connection) -> int:
+        """How many of its messages are handled before others have their turn."""
+        beside = self._by_share[self._connections[connection]]
+        return max(1, min(MESSAGES_PER_TURN, MESSAGES_OF_SHARE // beside))
+
+    def _share(self, uid: int, *, verify_only: bool) -> _Share:
+        return verify_only, self._agent.access.payer(uid)
+
+    def _has_room(self, share: _Share, most: int) -> bool:
+        # Root of a container that was shown the other socket takes nothing of what is kept for root.
+        reserve = ROOT_RESERVE if share == (False, 0) else 0
+        if len(self._connections) < self.max_connections + reserve and self._by_share[share] < most + reserve:
             return True
-        self._decisions.warning(uid, "connection_refused", reason="too many connections")
+        self._decisions.warning(share[1], "connection_refused", reason="too many connections")
         return False
 
     def _accept(self, accepted: socket.socket, *, verify_only: bool = False) -> None:
-        if not self._has_room(credentials_of(accepted)[1]):
+        share = self._share(credentials_of(accepted)[1], verify_only=verify_only)
+        if not self._has_room(share, self.max_connections_per_uid):
             accepted.close()
             return
         loop = asyncio.get_running_loop()
@@ -120,11 +140,11 @@ class Server:
     def forget(self, connection: Connection) -> None:
         """A connection ended."""
         self._closed.set()
-        payer = self._connections.pop(connection, None)
-        if payer is not None:
-            self._by_uid[payer] -= 1
-            if not self._by_uid[payer]:
-                del self._by_uid[payer]
+        share = self._connections.pop(connection, None)
+        if share is not None:
+            self._by_share[share] -= 1
+            if not self._by_share[share]:
+                del self._by_share[share]
 
     def handle(self, connection: Connection, request: wire.Request, reading: clock.Reading) -> None:
         """Answer a request: at once, or when its change is kept."""

@@ -4,6 +4,11 @@
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin
 unset "${!PYTHON@}"
 
+COUNTS=/var/lib/prometheus/node-exporter/pki2fad.prom
+# What `pki2factl credential` makes.
+SEALED=(/etc/credstore.encrypted/pki2fad.{host.pem,host.passphrase}
+    /etc/systemd/system/pki2fad.service.d/10-credential.conf)
+LOCK=/run/pki2fad-install.lock
 SHARE=/usr/local/share
 SYSTEM_UNITS=/usr/local/lib/systemd/system
 CONFIG=/etc/pki2fad
@@ -47,7 +52,8 @@ require_root() {
 # So that two of them never meet; held until the end.
 lock() {
     $dry_run && return
-    exec 9<"$SHARE"
+    (umask 077; : >>"$LOCK")
+    exec 9>"$LOCK"  # of root's alone: nobody else can hold it
     flock --nonblock 9 || fail "another install or uninstall is at work"
 }
 

@@ -4,6 +4,8 @@ import argparse
 import os
 import shlex
 
+from pki2fad import paths
+
 from .. import ui
 
 TYPE_CHECKING = False
@@ -12,7 +14,6 @@ if TYPE_CHECKING:
 
 HELP = "seal the host's key (and its passphrase) as a credential of the service: print how, or do it"
 
-_CREDSTORE = "/etc/credstore.encrypted"
 _DROP_IN = "/etc/systemd/system/pki2fad.service.d/10-credential.conf"
 
 
@@ -39,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print it as a shell script, or do it and check it."""
-    from pki2fad import files, memory, paths
+    from pki2fad import files, memory
 
     from .. import keypair
 
@@ -84,7 +85,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _sealed(name: str) -> str:
     """Where the sealed credential is."""
-    return os.path.join(_CREDSTORE, f"pki2fad.{name}")
+    return os.path.join(paths.CREDSTORE, f"pki2fad.{name}")
 
 
 def _drop_in(names: "Iterable[str]") -> str:
@@ -94,7 +95,7 @@ def _drop_in(names: "Iterable[str]") -> str:
 
 def _script(private: str, sealed_with: str, names: "Iterable[str]") -> str:
     # In a shell of its own, which ends where a step fails: the service must not look for what is not there.
-    lines = ["(", "set -e", "umask 077", f"mkdir -p {_CREDSTORE}"]
+    lines = ["(", "set -e", "umask 077", f"mkdir -p {paths.CREDSTORE}"]
     for name in names:
         encrypt = f"systemd-creds encrypt --with-key={sealed_with} --name={name}"
         if name.endswith(".pem"):
@@ -119,7 +120,7 @@ def _seal(name: str, secret: bytes, sealed_with: str) -> str:
 
     path = _sealed(name)
     sealed = _systemd_creds("encrypt", f"--with-key={sealed_with}", f"--name={name}", "-", "-", data=secret)
-    files.make_directory(_CREDSTORE, 0o700)
+    files.make_directory(paths.CREDSTORE, 0o700)
     files.replace(path, sealed, files.PRIVATE)
     _require_same(name, secret)
     return path

@@ -2,13 +2,10 @@
 
 import argparse
 import os
-import sys
 
 from .. import ui
 
 HELP = "make a key pair and a sealed seed for the account 'default', where there are none"
-
-_SOCKET_UNIT = "/usr/local/lib/systemd/system/pki2fad.socket"  # put there by systemd/install
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -53,16 +50,10 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _next_command(config_dir: str | None) -> str:
-    """What starts the daemon: root's by systemd, where it is installed there."""
+    """What starts the daemon."""
     if config_dir:
-        return f"{_beside_us('pki2fad')} --config-dir {config_dir}"
-    if os.geteuid() == 0 and os.path.exists(_SOCKET_UNIT):
-        return "systemctl enable --now pki2fad.socket"
-    return _beside_us("pki2fad")
-
-
-def _beside_us(command: str) -> str:
-    return os.path.join(os.path.dirname(sys.argv[0]), command)
+        return f"{ui.beside_us('pki2fad')} --config-dir {config_dir}"
+    return ui.start_command()
 
 
 def _make_keys(config_dir: str, sealed: str | None) -> list[str]:
@@ -70,11 +61,13 @@ def _make_keys(config_dir: str, sealed: str | None) -> list[str]:
     from pki2fad import envelope, files, paths
     from pki2fad.errors import UnusablePath
 
+    from .. import keypair
     from ..keypair import load, make
 
     private = os.path.join(config_dir, paths.PRIVATE_KEY)
     public = os.path.join(config_dir, paths.PUBLIC_KEY)
     if not os.path.lexists(private):
+        keypair.require_not_sealed(private)
         if sealed is not None:
             raise UnusablePath(f"{sealed} is there, but not the key {private} that opens it; move it away")
         make(private, public, envelope.DEFAULT_BITS, force=False)

@@ -221,8 +221,15 @@ def _log(event: str, reason: str, **fields: object) -> None:
     """One line to the log of logins; if that takes long, this process ends, which is a refusal."""
     import syslog
 
-    told = {"user": _item("USER"), **fields, "service": _item("SERVICE"), "rhost": _item("RHOST")}
-    text = line(event, {name: value for name, value in told.items() if value} | {"reason": reason})
+    # What others choose freely comes last, and hides nothing by its length.
+    told = {
+        "rhost": _item("RHOST"),
+        "service": _item("SERVICE"),
+        "reason": reason,
+        "user": _item("USER"),
+        **fields,
+    }
+    text = line(event, {name: value for name, value in told.items() if value})
     text = text[:_LINE_LIMIT]
     if sys.stderr.isatty():
         ui.error(text)

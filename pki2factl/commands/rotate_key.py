@@ -53,6 +53,7 @@ def _rotate(client: Client, private: str, options: argparse.Namespace) -> None:
 
     from .. import keypair
 
+    keypair.require_not_sealed(private)
     files.read(private)  # before anything is made
     root, extension = os.path.splitext(private)
     public = f"{root}.pub{extension}"

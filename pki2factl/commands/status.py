@@ -34,16 +34,19 @@ def _lines(status: "dict[str, Any]") -> "Iterator[str]":
     yield f"pki2fad {status['version']}, pid {status['pid']}, up {_duration(status['uptime'])}, since {since}"
     yield f"accounts: {status['accounts']}"
     yield f"keys: {'locked; unlock with: pki2factl unlock' if status['locked'] else 'unlocked'}"
-    yield f"clock: {status['clock']}"
+    if status["clock"] == "synchronised":
+        yield "clock: synchronised"
+    else:
+        yield "clock: unconfirmed, as systemd-timesyncd has not set it; see timedatectl"
     if status["clock_behind"] > _BEHIND:
         yield (
             f"the clock is {status['clock_behind']} s behind what it was; if it is right now:"
             " pki2factl clock accept"
         )
     if status["throttling"]:
-        yield "wrong codes: throttled"
+        yield "throttling of wrong codes: on"
     else:
-        yield "wrong codes: not throttled: [throttle] enabled = false"
+        yield "throttling of wrong codes: OFF, by [throttle] enabled = false"
     if status["unavailable_until"] is None:
         yield f"verify: {'locked' if status['locked'] else 'available'}"
     else:

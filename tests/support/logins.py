@@ -135,7 +135,7 @@ class Host:
             self.port = probe.getsockname()[1]
         config = self.work / "sshd_config"
         config.write_text(
-            f"Include {SHIPPED}/sshd_config.d/pki2fad.conf\nListenAddress 127.0.0.1:{self.port}\n"
+            f"Include {SHIPPED}/sshd_config.d/00-pki2fad.conf\nListenAddress 127.0.0.1:{self.port}\n"
             f"HostKey {self.work}/host_key\nAuthorizedKeysFile {self.work}/key.pub\nStrictModes no\n"
             "PidFile none\nMaxStartups 100\nMaxAuthTries 6\n"
         )

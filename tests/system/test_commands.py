@@ -231,7 +231,7 @@ def test_status_says_who_answers(several: Daemon) -> None:
         rf"pki2fad {pki2fad.__version__}, pid {several.pid}, up \d+ s, since \S+ \S+ UTC", lines[0]
     )
     assert lines[1:3] == ["accounts: 2", "keys: unlocked"]
-    assert lines[4:] == ["wrong codes: throttled", "verify: available"]
+    assert lines[4:] == ["throttling of wrong codes: on", "verify: available"]
     status = json.loads(several.ctl("status", "--json").stdout)
     assert status["version"] == pki2fad.__version__
     assert status["pid"] == several.pid

@@ -163,6 +163,14 @@ def test_who_is_not_root_is_answered_nothing(asked: Asked) -> None:
     wait_until(lambda: "uid=4711" in asked.daemon.log(), "nothing is logged")
 
 
+def test_an_account_with_another_period_gives_codes_again(asked: Asked, host_key: PrivateKey) -> None:
+    assert len(asked.ask()) == 6
+    seed = Seed(period=3)
+    with asked.daemon.client() as client:
+        client.load(seed.sealed(host_key), "deploy", replace=True, **seed.parameters)
+    assert len(asked.ask()) == 6
+
+
 def test_a_code_is_in_no_log(asked: Asked) -> None:
     codes = [asked.ask().decode(), asked.ask(credential="second").decode()]
     assert not [code for code in codes if code in asked.daemon.log()]

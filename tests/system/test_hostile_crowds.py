@@ -1,8 +1,12 @@
 """Crowds: everybody has a share of the connections, root gets in, and a code is good for one of them."""
 
+import asyncio
 import contextlib
 import pwd
 import resource
+import signal
+import socket
+import threading
 from collections.abc import Iterator
 
 import msgpack
@@ -12,7 +16,11 @@ from support.daemon import Daemon, wait_until
 from support.peers import missing, require_root
 from support.raw import REQUEST, RawPeer, Seed, connect, connect_as
 
+from pki2fad.client import AsyncClient, Client
 from pki2fad.envelope import PrivateKey
+from pki2fad.errors import Busy
+from pki2fad.listener import BACKLOG
+from pki2fad.server import WITHOUT_ROLE
 
 CAP, CAP_PER_UID, ROOT_RESERVE = 30, 20, 16
 USER = pwd.getpwnam("daemon").pw_uid
@@ -145,3 +153,50 @@ def test_a_thousand_connections_that_say_nothing_leave_nothing_behind(
     bystander.check()
     crowd.close()
     bystander.wait_for_descriptors(descriptors)
+
+
+def test_who_has_no_role_has_few_connections_and_others_answers_do_not_wait_for_them(
+    running: Daemon, bystander: Bystander, crowd: contextlib.ExitStack
+) -> None:
+    require_root()
+    running.root.chmod(0o755)
+    running.socket.chmod(0o666)
+    peers = served(gather(crowd, running, 200, uid=USER))
+    assert len(peers) == WITHOUT_ROLE
+    bystander.check()
+
+
+def fill_queue(crowd: contextlib.ExitStack, daemon: Daemon) -> None:
+    """Connect until no more wait to be accepted."""
+    allow_descriptors(2 * BACKLOG)
+    while True:
+        waiting = crowd.enter_context(socket.socket(socket.AF_UNIX))
+        waiting.setblocking(False)
+        try:
+            waiting.connect(str(daemon.socket))
+        except BlockingIOError:
+            return
+
+
+def test_root_waits_where_others_fill_the_queue_of_those_to_be_accepted(
+    host_key: PrivateKey, crowd: contextlib.ExitStack
+) -> None:
+    with besieged(host_key, "[server]\nmax_connections_per_uid = 16000\n") as daemon:
+        daemon.signal(signal.SIGSTOP)  # nobody is accepted meanwhile
+        fill_queue(crowd, daemon)
+        with pytest.raises(Busy, match="too many others"), Client(str(daemon.socket), timeout=0.2) as client:
+            client.status()
+
+        async def ask() -> bool:
+            async with AsyncClient(str(daemon.socket)) as client:
+                asyncio.get_running_loop().call_later(0.1, daemon.signal, signal.SIGCONT)
+                return (await client.status())["ready"] is True
+
+        assert asyncio.run(ask())
+        daemon.signal(signal.SIGSTOP)
+        fill_queue(crowd, daemon)
+        timer = threading.Timer(0.2, daemon.signal, [signal.SIGCONT])
+        timer.start()
+        with daemon.client() as client:
+            assert client.status()["ready"]
+        timer.join()

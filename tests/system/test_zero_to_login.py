@@ -51,7 +51,7 @@ def test_ten_commands_lead_to_a_login_with_a_code(bare: Cloned) -> None:
     assert len(lines) == 10
     *steps, login = lines
     assert "in\n" in bare.sh(f"echo 'echo in' | {login}").stdout  # with the key alone, until then
-    bare.sh("rm -f /etc/ssh/sshd_config.d/pki2fad.conf")
+    bare.sh("rm -f /etc/ssh/sshd_config.d/00-pki2fad.conf")
     for step in steps:
         if step == "./systemd/install":
             bare.install()

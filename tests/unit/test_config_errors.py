@@ -1,5 +1,6 @@
 """A mistake in the configuration is refused with the file, the key and what was expected."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -175,3 +176,14 @@ def test_what_is_not_toml_is_refused_as_that(tmp_path: Path, content: bytes) -> 
 def test_a_directory_in_place_of_the_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(UnusablePath, match="is not a regular file"):
         config.load(str(tmp_path), {})
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="gives files to other users")
+@pytest.mark.parametrize(("mode", "uid"), [(0o646, 0), (0o644, 4711)])
+def test_a_file_that_others_can_write_grants_nothing(tmp_path: Path, mode: int, uid: int) -> None:
+    file = tmp_path / "pki2fad.toml"
+    file.touch()
+    file.chmod(mode)
+    os.chown(file, uid, uid)
+    with pytest.raises(ConfigError, match="not everybody may write it"):
+        config.load(str(file), {})
