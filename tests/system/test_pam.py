@@ -190,7 +190,7 @@ def test_without_a_daemon_it_refuses_unless_told_otherwise(host: Host, how: str)
     assert host.pam("alice", code).returncode == NOT_REACHABLE
     assert "user=alice" in host.log("refused ")
     assert host.pam("alice", code, "--fail-open").returncode == IN
-    assert "<84>" in host.log("let_in_without_a_code user=alice")
+    assert "<84>" in host.log("let_in_without_a_code ")
 
 
 def test_fail_open_lets_nobody_in_while_a_daemon_is_there(host: Host) -> None:
