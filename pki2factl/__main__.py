@@ -6,11 +6,6 @@ environment would have an interpreter do.
 
 import sys
 
-_NOT_ISOLATED = (
-    "pki2factl: error: pam trusts in nothing that the environment says to an interpreter; start it as\n"
-    "pki2factl: hint: /opt/pki2fad/bin/python -I -m pki2factl pam"
-)
-
 
 def main() -> int:
     """Run one command; returns the exit status."""
@@ -21,9 +16,6 @@ def main() -> int:
     elif arguments and arguments[0].startswith("--socket="):
         path, rest = arguments[0].removeprefix("--socket="), arguments[1:]
     if rest[:1] == ["pam"]:
-        if not sys.flags.isolated:
-            print(_NOT_ISOLATED, file=sys.stderr)
-            return 2
         from pki2factl.commands import pam
         from pki2fad import streams
 

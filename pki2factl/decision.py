@@ -12,6 +12,10 @@ _EVENT = re.compile(r"[a-z][a-z0-9_]*(?= |$)")
 _FIELD = re.compile(r' ([a-z_]+)=("(?:[^"\\]|\\.)*"|[^" ]+)')
 _PLAIN = re.compile(r"[!-~]+")
 
+# What is no text; an account may have any name, `True` say.
+_NUMBERS = ("uid", "pid", "offset", "accounts", "deadline", "accepted_time", "spent_from", "spent_until")
+_TRUTHS = ("valid", "cutover")
+
 _EVENT_WIDTH = 8  # as wide as `generate`, which is frequent
 
 
@@ -25,7 +29,7 @@ class Decision:
         self.fields = fields
 
     def as_json(self) -> "dict[str, Any]":
-        """The event and its fields: numbers and truth values as such where they are."""
+        """The event and its fields, numbers and truth values as such."""
         return {"event": self.event, **{name: _value(name, text) for name, text in self.fields.items()}}
 
     def readable(self) -> str:
@@ -87,6 +91,8 @@ def _harmless(text: str) -> str:
 
 
 def _value(name: str, text: str) -> "Any":
-    if name in ("uid", "pid") and text.isdecimal():
+    if name in _NUMBERS and text.lstrip("-").isdecimal():
         return int(text)
-    return {"True": True, "False": False}.get(text, text)
+    if name in _TRUTHS and text in ("True", "False"):
+        return text == "True"
+    return None if name in _NUMBERS and text == "None" else text

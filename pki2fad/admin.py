@@ -149,7 +149,9 @@ class Admin:
         return self._put(self._sealed_account(name, sealed, Parameters()), reading, file_digest)
 
     def remove(self, args: Arguments, _peer: Peer, reading: Reading) -> Answer:
-        """Take an account away; its codes stay spent."""
+        """Take an account away, or one that waits for its first code; its codes stay spent."""
+        if self._keyring.enrolments.pop(args["account"], None) is not None:
+            return Answer({"account": args["account"]}, audit="removed")
         account = self._keyring.account(args["account"])
         edit = self._edit(account.name, None, account, reading)
         return Answer({"account": account.name}, change=edit, audit="removed")
@@ -180,7 +182,11 @@ class Admin:
             "spent_from": spent and int(max(wall, spent[0])),
             "spent_until": spent and int(spent[1]),
         }
-        return Answer(data, change=ClockEdit(wall, spent), audit="accepted", details=data)
+        details = {
+            "accepted_time": data["time"],
+            **{name: data[name] for name in ("spent_from", "spent_until")},
+        }
+        return Answer(data, change=ClockEdit(wall, spent), audit="accepted", details=details)
 
     def backup(self, args: Arguments, _peer: Peer, reading: Reading) -> Answer:
         """All accounts as they are now, for whoever has one of these keys."""

@@ -7,7 +7,7 @@ store before its answer may leave (see `Spend` and `Edit`).
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from pki2fad import __version__, access, enrolment, otp
@@ -154,7 +154,9 @@ class Agent:
             self._authorise(peer, method, args)
             if self._keyring.locked and not method.locked_too:
                 raise Locked("the daemon is locked; unlock it with: pki2factl unlock")
-            return replace(method.run(args, peer, reading), account=account)
+            answer = method.run(args, peer, reading)
+            answer.account = account
+            return answer
         except Refusal as refusal:
             audit = "refused" if self.is_administrative(request.method) else None
             return Answer(refusal=refusal, account=account, audit=audit)

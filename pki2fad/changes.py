@@ -84,7 +84,7 @@ class Restore:
 Change = Spend | Failure | Edit | ClockEdit | Restore
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Answer:
     """A result or a refusal, and the change that has to be kept before it may leave."""
 

@@ -7,7 +7,7 @@ import itertools
 import os
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 # systemd-timesyncd makes it when it has set the clock after a boot.
 _SYNCHRONISED = "/run/systemd/timesync/synchronized"
@@ -28,8 +28,7 @@ _LAG = 3_600.0
 Interval = tuple[float, float]  # Unix times
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
+class Reading(NamedTuple):
     """Both clocks at one moment, in seconds."""
 
     wall: float  # Unix time, as RFC 6238 counts it

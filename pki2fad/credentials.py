@@ -5,6 +5,7 @@ reads until the end of the stream, and hands what it read to the unit. Nobody el
 """
 
 import asyncio
+import contextlib
 import re
 import socket
 from collections.abc import Callable, Iterable
@@ -25,7 +26,7 @@ _LONGEST_WAIT = 60.0
 
 # More than systemd takes for a credential: it fails the start of the unit, where an empty one would not.
 _TOO_MUCH = bytes(1024 * 1024 + 1)
-_DEADLINE = 5.0  # seconds for systemd to read it
+_DEADLINE = 1.0  # seconds for systemd to read it
 
 Generate = Callable[[str, clock.Reading], dict[str, Any]]
 
@@ -40,6 +41,7 @@ class CredentialServer:
         self._generate = generate
         self._given: dict[str, int] = {}  # the end of the step whose code was handed out last, by account
         self._waiting: set[asyncio.Task[None]] = set()
+        self._stopping = asyncio.Event()
         self._acceptor: Acceptor | None = None
         self.use(rules)
 
@@ -51,12 +53,12 @@ class CredentialServer:
         """Answer on a socket that listens already."""
         self._acceptor = Acceptor(listening, self._accepted)
 
-    def stop(self) -> None:
-        """Answer nobody any more; a unit that waits for its turn gets an empty credential."""
+    async def stop(self) -> None:
+        """Answer nobody any more; units that wait for their turn do not start."""
         if self._acceptor is not None:
             self._acceptor.stop()
-        for task in self._waiting:
-            task.cancel()
+        self._stopping.set()
+        await asyncio.gather(*self._waiting)
 
     def _accepted(self, connection: socket.socket, address: Any) -> None:
         pid, uid, _ = credentials_of(connection)
@@ -78,6 +80,9 @@ class CredentialServer:
                 answer = (await self._code(unit, credential)).encode()
             except _Refused as refused:
                 log.warning("credential_refused", **fields, reason=refused)
+                answer = _TOO_MUCH
+            except Exception as error:  # a mistake of ours must start no unit without a code
+                log.failure("credential_failed", error, **fields)
                 answer = _TOO_MUCH
             else:
                 log.info("credential", **fields)
@@ -108,10 +113,14 @@ class CredentialServer:
             reading = clock.read()
             generated = self._generate(account, reading)
             end = int(reading.wall) + generated["valid_for"]
-            if end > self._given.get(account, 0):
+            given = self._given.get(account, 0)
+            if end > given or given > end + _LONGEST_WAIT:  # the clock was set back: that one comes no more
                 self._given[account] = end
                 return str(generated["code"])
-            await asyncio.sleep(generated["valid_for"])
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(generated["valid_for"]):
+                    await self._stopping.wait()
+                    raise _Refused("the daemon stops")
 
 
 class _Refused(Exception):

@@ -1,109 +1,132 @@
-"""The daemon's own log: one line an event, `event key=value`, never a code or a seed."""
+"""The daemon's own log: one line an event, `event key=value`, never a code or a seed.
+
+A line is one write to a descriptor and no more: it is the largest part of a request, and the standard
+library's logging takes four times as long for it (`tests/benchmarks/README.md`).
+"""
 
 import contextlib
-import logging
 import os
 import sys
-from logging.handlers import WatchedFileHandler
-from typing import Any
+import time
+import traceback
 
 from pki2fad.logline import line
 
-_logger = logging.getLogger("pki2fad")
-
-# Between INFO and WARNING, as syslog has it: normal, but of significance.
-_NOTICE = 25
-
 # What sd-daemon(3) puts before a line for the journal to see its priority.
-_PRIORITIES = {
-    logging.DEBUG: "<7>",
-    logging.INFO: "<6>",
-    _NOTICE: "<5>",
-    logging.WARNING: "<4>",
-    logging.ERROR: "<3>",
-    logging.CRITICAL: "<2>",
-}
+_ERROR, _WARNING, _NOTICE, _INFO = 3, 4, 5, 6
 
 
 def to_stderr() -> None:
     """Log to stderr: plain lines, or with priorities where the journal reads them."""
-    prefixed = _is_journal(sys.stderr.fileno())
-    _use(logging.StreamHandler(sys.stderr), "" if prefixed else "%(asctime)s ", prefixed=prefixed)
+    descriptor = sys.stderr.fileno()
+    _use(_Descriptor(descriptor, prefixed=_is_journal(descriptor)))
 
 
 def to_file(path: str) -> None:
     """Log to a file, which is opened again when it was rotated away."""
-    _use(_FileHandler(path, encoding="utf-8"), "%(asctime)s ", prefixed=False)
+    _use(_File(path))
 
 
 def info(event: str, **fields: object) -> None:
     """Something happened as it should."""
-    _log(logging.INFO, event, fields)
+    _log(_INFO, line(event, fields))
 
 
 def audit(event: str, **fields: object) -> None:
     """Accounts, keys or settings were changed; the field `audit` says in a word what was done."""
-    _log(_NOTICE, event, fields)
+    _log(_NOTICE, line(event, fields))
 
 
 def warning(event: str, **fields: object) -> None:
     """Something that an administrator should know of."""
-    _log(logging.WARNING, event, fields)
+    _log(_WARNING, line(event, fields))
 
 
 def error(event: str, **fields: object) -> None:
     """Something failed."""
-    _log(logging.ERROR, event, fields)
+    _log(_ERROR, line(event, fields))
 
 
 def failure(event: str, cause: BaseException | None, **fields: object) -> None:
     """Something failed that should not be possible; the traceback follows."""
-    _log(logging.ERROR, event, fields, exc_info=cause)
+    text = line(event, fields)
+    if cause is not None:
+        told = "".join(traceback.format_exception(cause)).rstrip("\n")
+        text += "\n" + "".join(
+            char if char.isprintable() or char == "\n" else ascii(char)[1:-1] for char in told
+        )
+    _log(_ERROR, text)
 
 
-def _log(level: int, event: str, fields: dict[str, object], **options: Any) -> None:
-    if _logger.isEnabledFor(level):
-        _logger.log(level, "%s", line(event, fields), **options)
+class _Descriptor:
+    """Writes to an open descriptor; a line that cannot be written is lost, and not what it is about."""
+
+    def __init__(self, descriptor: int, *, prefixed: bool) -> None:
+        self._descriptor = descriptor
+        self._prefixed = prefixed
+        self._second = -1  # for which the time was written out last
+        self._time = ""
+
+    def write(self, priority: int, text: str) -> None:
+        """One event, a line or several."""
+        if self._prefixed:
+            text = "\n".join([f"<{priority}>{part}" for part in text.split("\n")])
+        else:
+            text = f"{self._now()} {text}"
+        with contextlib.suppress(OSError):
+            os.write(self._descriptor, f"{text}\n".encode("utf-8", "backslashreplace"))
+
+    def close(self) -> None:
+        """Nothing: others write there too."""
+
+    def _now(self) -> str:
+        now = time.time()
+        if int(now) != self._second:
+            self._second = int(now)
+            self._time = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(now))
+        return f"{self._time},{int(now * 1000) % 1000:03}"
 
 
-def _use(handler: logging.Handler, start: str, *, prefixed: bool) -> None:
-    handler.setFormatter(_Formatter(start + "%(message)s", prefixed))
-    for old in _logger.handlers[:]:
-        _logger.removeHandler(old)
-        old.close()
-    _logger.addHandler(handler)
-    _logger.setLevel(logging.INFO)
-    _logger.propagate = False
-    logging.raiseExceptions = False  # a stream that fails has nowhere to say so
+class _File(_Descriptor):
+    """Writes to a file of that name, whichever it is by now."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        super().__init__(self._open(), prefixed=False)
+
+    def write(self, priority: int, text: str) -> None:
+        try:
+            moved = not os.path.samestat(os.stat(self._path), os.fstat(self._descriptor))
+        except OSError:
+            moved = True
+        if moved:
+            with contextlib.suppress(OSError):
+                descriptor, self._descriptor = self._descriptor, self._open()
+                os.close(descriptor)
+        super().write(priority, text)
+
+    def close(self) -> None:
+        os.close(self._descriptor)
+
+    def _open(self) -> int:
+        return os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+
+_sink: _Descriptor | None = None
+
+
+def _use(sink: _Descriptor) -> None:
+    global _sink  # noqa: PLW0603 - a process has one log
+    if _sink is not None:
+        _sink.close()
+    _sink = sink
+
+
+def _log(priority: int, text: str) -> None:
+    if _sink is not None:
+        _sink.write(priority, text)
 
 
 def _is_journal(descriptor: int) -> bool:
     status = os.fstat(descriptor)
     return os.environ.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
-
-
-class _FileHandler(WatchedFileHandler):
-    """Loses a line that cannot be written, rather than the answer that it is about."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        with contextlib.suppress(OSError):
-            super().emit(record)
-
-
-class _Formatter(logging.Formatter):
-    """Begins every line with the priority, where that is wanted, and lets no control character pass."""
-
-    def __init__(self, layout: str, prefixed: bool) -> None:
-        super().__init__(layout)
-        self._prefixed = prefixed
-
-    def formatException(self, ei: Any) -> str:  # noqa: N802 - logging's name
-        text = super().formatException(ei)
-        return "".join(char if char.isprintable() or char == "\n" else ascii(char)[1:-1] for char in text)
-
-    def format(self, record: logging.LogRecord) -> str:
-        text = super().format(record)
-        if not self._prefixed:
-            return text
-        prefix = _PRIORITIES[record.levelno]
-        return "\n".join(prefix + line for line in text.split("\n"))

@@ -1,5 +1,7 @@
 """How an event is written in a log, one line, `event key=value`. On the client's path: it imports nothing."""
 
+_PLAIN = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._@/:+-"
+
 
 def line(event: str, fields: "dict[str, object]") -> str:
     """The event and its fields, a value in quotes unless it is a plain word or number."""
@@ -8,7 +10,7 @@ def line(event: str, fields: "dict[str, object]") -> str:
 
 def _quoted(value: object) -> str:
     text = str(value)
-    if text and all(char.isascii() and (char.isalnum() or char in "._@/:+-") for char in text):
+    if text and not text.strip(_PLAIN):
         return text
     import json  # only here: what is written is plain mostly
 

@@ -179,7 +179,7 @@ class _Service:
         self._notifier.stopping()
         log.info("stopping")
         self._minute_log.stop()
-        self._credentials.stop()
+        await self._credentials.stop()
         await self._server.stop()
         self._timekeeper.stop()
 

@@ -73,6 +73,9 @@ class Notifier:
     @contextlib.contextmanager
     def starting(self) -> Iterator[None]:
         """Ask for more time again and again while the state is opened, which is not done in steps."""
+        if self._notifier is None:
+            yield
+            return
         started = threading.Event()
 
         def extend() -> None:
@@ -82,14 +85,12 @@ class Notifier:
                     return
 
         thread = threading.Thread(target=extend, daemon=True)
-        if self._notifier is not None:
-            thread.start()
+        thread.start()
         try:
             yield
         finally:
             started.set()
-            if self._notifier is not None:
-                thread.join()
+            thread.join()
 
     def reloading(self) -> None:
         """The configuration is read again; `ready` ends it."""

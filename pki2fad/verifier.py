@@ -148,7 +148,7 @@ class Verifier:
             waits.append((floor, why))
         spent_until = self._watch.spent_until(wall, (otp.WINDOW + 1 + offset) * period)
         if spent_until is not None:
-            waits.append((spent_until, "codes of this time may have been used, when the clock was ahead"))
+            waits.append((spent_until, "codes of this time may have been used, while the clock was ahead"))
         return waits
 
     def is_stale(self, name: str, code: str, reading: Reading) -> bool:

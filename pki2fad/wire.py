@@ -38,6 +38,9 @@ _FEED = 64 * 1024
 # Buffers of a connection that once had more than this (bytes) are given back when it is idle.
 _SMALL = 8 * 1024
 
+# Most messages are shorter (bytes) and arrive whole: they are tried at once, without looking for their end.
+_SHORT = 256
+
 _NOTIFICATION_START = b"\x93\x02"
 # How the array of 3 or 4 elements that every message is can begin.
 _BEGINNINGS = (b"\x93", b"\x94", b"\xdc\0\3", b"\xdc\0\4", b"\xdd\0\0\0\3", b"\xdd\0\0\0\4")
@@ -128,6 +131,10 @@ class Decoder:
 
         Raises `ProtocolError` when what was fed is no message, or one that is too long.
         """
+        if self._scanned == 0 and 0 < len(self._raw) <= _SHORT:
+            message = self._take_short()
+            if message is not None:
+                return message
         while True:
             try:
                 self._scanner.skip()
@@ -152,6 +159,22 @@ class Decoder:
         if self._large and not self._raw:  # give the memory back
             self._raw, self._scanner, self._start, self._large = bytearray(), self._new_scanner(), 0, False
         return False
+
+    def _take_short(self) -> "Request | Response | Passed | None":
+        """The message, if a short one was received as a whole and nothing else, as most are; else None.
+
+        What is short announces nothing large in vain for long: half a message is forgotten at once.
+        """
+        try:
+            elements = _unpack(self._raw)
+        except Exception:  # half a message, or more than one, or none: that is found out in the other way
+            return None
+        if self._raw.startswith(_NOTIFICATION_START):
+            return None
+        message = self._message(elements)
+        self._raw.clear()
+        self.count += 1
+        return message
 
     def _take(self, length: int) -> "Request | Response | Passed":
         self._check_length(length)

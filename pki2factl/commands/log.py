@@ -57,7 +57,7 @@ def run(options: argparse.Namespace) -> int:
             continue
         if options.json:
             data = {"text": text} if found is None else found.as_json()
-            ui.result("", {"time": moment or None, **data}, as_json=True)
+            ui.result("", {**data, "time": moment or None}, as_json=True)
         else:
             date, _, clock = moment.partition(" ")
             if date not in ("", day):

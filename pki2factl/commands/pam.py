@@ -118,6 +118,9 @@ def run(options: "Any") -> int:
     """Decide, by the exit status; says why in the log of logins, and nothing to whoever logs in."""
     if not sys.stderr.isatty():  # pam_exec's `stdout` would show it to them
         sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - for good
+    if not sys.flags.isolated:  # what the environment says to an interpreter has had its effect by now
+        _log("refused", f"not isolated: start it as {sys.executable} -I -m pki2factl pam")
+        return ui.USAGE
     try:
         with _deadline(options.timeout):
             return _decide(options)

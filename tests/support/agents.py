@@ -3,7 +3,6 @@
 import binascii
 import contextlib
 import hmac
-import logging
 import os
 import subprocess
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -11,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from pki2fad import envelope
+from pki2fad import envelope, log
 from pki2fad.access import Access, Peer, Rule
 from pki2fad.agent import Agent
 from pki2fad.changes import INVALID, Edit
@@ -268,14 +267,13 @@ def open_below(directory: Path) -> list[str]:
 def logged() -> Iterator[list[str]]:
     """The lines that the daemon's log gets in the block, whatever else the log is set to."""
     lines: list[str] = []
-    handler = logging.Handler()
-    handler.emit = lambda record: lines.append(record.getMessage())  # type: ignore[method-assign]
-    logger = logging.getLogger("pki2fad")
-    level = logger.level
-    logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
+
+    class Lines:
+        def write(self, _priority: int, text: str) -> None:
+            lines.append(text)
+
+    before, log._sink = log._sink, Lines()  # type: ignore[assignment]
     try:
         yield lines
     finally:
-        logger.removeHandler(handler)
-        logger.setLevel(level)
+        log._sink = before

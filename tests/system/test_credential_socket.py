@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,7 @@ class Asked:
 
     def __init__(self, daemon: Daemon, key: PrivateKey) -> None:
         self.daemon = daemon
+        self.key = key
         self.path = daemon.root / "credential.sock"
         self.seeds = {"deploy": Seed(period=2), "other": Seed()}
         daemon.configure(RULES)
@@ -70,6 +72,11 @@ class Asked:
             while len(answer) <= SYSTEMD_TAKES and (data := asking.recv(65536)):
                 answer += data
             return answer
+
+    def connections(self) -> int:
+        """How many ask at the moment: what the daemon has accepted there."""
+        lines = Path("/proc/net/unix").read_text().splitlines()
+        return sum(line.endswith(str(self.path)) and line.split()[5] == "03" for line in lines)
 
     def refusal(self) -> str:
         """The last refusal in the log."""
@@ -161,6 +168,20 @@ def test_who_is_not_root_is_answered_nothing(asked: Asked) -> None:
     )
     assert done.stdout in ("", "b''")
     wait_until(lambda: "uid=4711" in asked.daemon.log(), "nothing is logged")
+
+
+def test_a_unit_that_waits_when_the_daemon_stops_fails(asked: Asked) -> None:
+    seed = Seed(period=120)
+    with asked.daemon.client() as client:
+        client.load(seed.sealed(asked.key), "deploy", replace=True, **seed.parameters)
+    asked.ask()
+    with ThreadPoolExecutor() as pool:
+        waiting = pool.submit(asked.ask)
+        wait_until(waiting.running, "it does not ask")
+        wait_until(lambda: asked.connections() > 0, "it is not connected")
+        assert asked.daemon.stop() == 0
+        assert len(waiting.result()) > SYSTEMD_TAKES
+    assert "the daemon stops" in asked.refusal()
 
 
 def test_an_account_with_another_period_gives_codes_again(asked: Asked, host_key: PrivateKey) -> None:

@@ -120,6 +120,7 @@ def test_a_right_code_after_a_wrong_one_will_do(served: Daemon) -> None:
         seed = shown_seed(opened)
         opened.type(f"{wrong(seed)}\n")
         opened.wait_for("this is not its code")
+        opened.wait_for("Code: ", times=2)  # what is typed before is thrown away
         opened.type(f"{oathtool_code(seed, time.time())}\n")
         assert opened.finish()[0] == 0
     assert accounts(served) == [NAME]
@@ -140,6 +141,7 @@ def test_what_was_broken_off_is_no_account_and_begins_anew_with_another_seed(
         second = shown_seed(opened)
         opened.type(f"{oathtool_code(first, time.time())}\n")
         opened.wait_for("this is not its code")
+        opened.wait_for("Code: ", times=2)  # what is typed before is thrown away
         opened.type(f"{oathtool_code(second, time.time())}\n")
         assert opened.finish()[0] == 0
 

@@ -113,7 +113,7 @@ def test_a_command_of_somebody_else_is_not_replaced(host: Cloned) -> None:
 
 def test_two_at_once_are_not_let_in(host: Cloned) -> None:
     before = host.tree()
-    with host.popen("flock", "/usr/local/share", "sh", "-c", "echo held; cat") as holder:
+    with host.popen("flock", "/run/pki2fad-install.lock", "sh", "-c", "echo held; cat") as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "held\n"
         done = host.install(check=False)

@@ -84,3 +84,16 @@ def test_numbers_and_verdicts_are_such_in_json() -> None:
     found = decision.parse("verify uid=0 pid=12 account=12 valid=True")
     assert found is not None
     assert found.as_json() == {"event": "verify", "uid": 0, "pid": 12, "account": "12", "valid": True}
+
+
+def test_an_account_of_any_name_stays_a_text_and_numbers_are_numbers() -> None:
+    found = decision.parse("verify uid=7 account=True offset=-2 spent_from=None valid=False")
+    assert found is not None
+    assert found.as_json() == {
+        "event": "verify",
+        "uid": 7,
+        "account": "True",
+        "offset": -2,
+        "spent_from": None,
+        "valid": False,
+    }

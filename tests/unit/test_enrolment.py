@@ -240,12 +240,21 @@ def test_what_waits_is_no_account_to_anything_else(host: Host) -> None:
     code = reference_code(seed, host.step())
     unknown = host.call("verify", BOB, account="nobody-knows", code=code)
     assert host.call("verify", BOB, account=NAME, code=code) == unknown == {"valid": False}
-    for method, args in (("generate", {}), ("verify", {"code": code}), ("remove", {})):
+    for method, args in (("generate", {}), ("verify", {"code": code})):
         with pytest.raises(NoSuchAccount):
             host.call(method, account=NAME, **args)
     assert names(host) == []
     assert host.call("status")["accounts"] == 0
     assert confirm(host, seed)  # no code was spent
+
+
+def test_an_administrator_removes_what_waits(host: Host) -> None:
+    seed = enroll(host)
+    host.call("remove", account=NAME)
+    with pytest.raises(NoSuchAccount):
+        confirm(host, seed)
+    with pytest.raises(NoSuchAccount):
+        host.call("remove", account=NAME)
 
 
 def test_another_seed_takes_the_place_of_the_first(host: Host) -> None:

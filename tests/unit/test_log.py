@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import logging
 import os
 import re
 import subprocess
@@ -36,17 +35,15 @@ LINES_OF_EACH = [
 @contextlib.contextmanager
 def log_file() -> Iterator[Path]:
     """A file to which the log goes meanwhile."""
-    logger = logging.getLogger("pki2fad")
-    before = logger.level, logger.propagate
+    before, log._sink = log._sink, None
     with tempfile.TemporaryDirectory() as directory:
         log.to_file(os.path.join(directory, "log"))
         try:
             yield Path(directory, "log")
         finally:
-            for handler in logger.handlers[:]:
-                logger.removeHandler(handler)
-                handler.close()
-            logger.level, logger.propagate = before
+            assert log._sink is not None
+            log._sink.close()
+            log._sink = before
 
 
 def logged(**fields: object) -> str:
@@ -192,12 +189,6 @@ def test_the_text_of_an_exception_brings_no_control_character_into_the_log(text:
     assert not any(is_control(character) for character in written.replace("\n", ""))
 
 
-def test_what_is_only_for_debugging_is_not_logged() -> None:
-    with log_file() as path:
-        logging.getLogger("pki2fad").debug("detail")
-        assert path.read_text() == ""
-
-
 def test_an_event_before_the_log_has_a_place_goes_nowhere() -> None:
     script = "from pki2fad import log\nlog.info('event', account='deploy')"
     done = subprocess.run([sys.executable, "-P", "-c", script], capture_output=True, check=True)
@@ -229,6 +220,20 @@ def test_a_log_file_that_was_rotated_away_is_opened_again() -> None:
         log.info("third")
         assert path.with_suffix(".1").read_text().split()[-1] == "first"
         assert [line.split()[-1] for line in path.read_text().splitlines()] == ["second", "third"]
+
+
+def test_a_log_file_whose_place_is_gone_takes_its_lines_until_there_is_another(tmp_path: Path) -> None:
+    with log_file() as path:
+        log.info("first")
+        path.parent.rename(tmp_path / "away")
+        log.info("second")
+        path.parent.mkdir()
+        log.info("third")
+        assert [line.split()[-1] for line in (tmp_path / "away" / "log").read_text().splitlines()] == [
+            "first",
+            "second",
+        ]
+        assert path.read_text().split()[-1] == "third"
 
 
 def test_a_log_file_is_appended_to() -> None:
