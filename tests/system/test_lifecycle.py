@@ -218,3 +218,15 @@ def test_a_wrong_option_is_a_usage_error(daemon: Daemon) -> None:
     status, _, error = run(daemon, "--sock=/tmp/short")
     assert status == 2
     assert "--sock" in error
+
+
+@pytest.mark.parametrize("there", [True, False], ids=["with uvloop", "without"])
+def test_it_serves_with_uvloop_and_without(daemon: Daemon, there: bool) -> None:
+    hidden = daemon.root / "hidden"
+    hidden.mkdir()
+    (hidden / "uvloop.py").write_text("raise ImportError('there is none here')\n")
+    daemon.start(**({} if there else {"PYTHONPATH": str(hidden)}))
+    assert ("uvloop" in Path(f"/proc/{daemon.pid}/maps").read_text()) is there
+    with daemon.client() as client:
+        assert client.status()["ready"]
+    assert daemon.stop() == 0

@@ -51,6 +51,7 @@ USERS = {
     "msgpack": "wire",
     "pyotp": "otp",
     "sdnotify": "systemd",
+    "uvloop": "service",
 }
 
 # Each module imports only from lines above its own (design section 4).
