@@ -62,6 +62,7 @@ class Connection(asyncio.Protocol):
         self._ending = False  # nothing more will be handled
         self._lost = False  # there is nobody to write to
         self._blocked = False  # the client does not read
+        self._paused = False  # nothing more is read from it for now
         self._message_deadline: asyncio.TimerHandle | None = None
         self._message_count = -1
         self._write_deadline: asyncio.TimerHandle | None = None
@@ -97,7 +98,7 @@ class Connection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         """Read no more from a client that does not read."""
-        self._blocked = True
+        self._blocked = self._paused = True
         self._transport.pause_reading()
         self._watch_reader()
 
@@ -111,6 +112,7 @@ class Connection(asyncio.Protocol):
         if self._more:
             self._turn()
         else:
+            self._paused = False
             self._transport.resume_reading()
 
     def add(self, answer: bytes) -> None:
@@ -172,11 +174,13 @@ class Connection(asyncio.Protocol):
             return
         if self._more:
             self._transport.pause_reading()
+            self._paused = True
             if not self._blocked:
                 asyncio.get_running_loop().call_soon(self._turn)
         elif self._finished:
             self.end()
-        elif not self._blocked:
+        elif self._paused and not self._blocked:
+            self._paused = False
             self._transport.resume_reading()
 
     def _handle_some(self) -> None:

@@ -5,6 +5,7 @@ keys or settings, or was to, has a field `audit`.
 """
 
 import asyncio
+import functools
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from pki2fad import log
 from pki2fad.access import Peer
 from pki2fad.changes import REPLAYED, STALE, WRONG, Answer
 from pki2fad.clock import Reading
+from pki2fad.logline import line
 from pki2fad.metrics import INVALID, OK, Metrics
 from pki2fad.wire import Request
 
@@ -89,13 +91,20 @@ class DecisionLog:
         elif answer.audit:
             log.audit(request.method, uid=peer.uid, **fields)
         else:
-            log.info(request.method, uid=peer.uid, **fields)
+            log.told(_verdict(request.method, peer.uid, *fields.items()))
 
     def _add_wrong(self, uid: int, fields: dict[str, Any], request: Request, reading: Reading) -> None:
         assert request.args is not None
         name, code = fields["account"], request.args["code"]
         stale = self._lookups.allow() and self._is_stale(name, code, reading)
-        log.info(request.method, uid=uid, **fields, reason=STALE if stale else WRONG)
+        reason = STALE if stale else WRONG
+        log.told(_verdict(request.method, uid, *fields.items(), ("reason", reason)))
+
+
+@functools.lru_cache(maxsize=1024)
+def _verdict(method: str, uid: int, *fields: tuple[str, Any]) -> str:
+    """The line of a verdict: that of a peer about an account is the same again and again."""
+    return line(method, {"uid": uid, **dict(fields)})
 
 
 class _Noise:

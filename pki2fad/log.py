@@ -32,6 +32,11 @@ def info(event: str, **fields: object) -> None:
     _log(_INFO, line(event, fields))
 
 
+def told(text: str) -> None:
+    """Something happened as it should, of which the line is made already (`logline.line`)."""
+    _log(_INFO, text)
+
+
 def audit(event: str, **fields: object) -> None:
     """Accounts, keys or settings were changed; the field `audit` says in a word what was done."""
     _log(_NOTICE, line(event, fields))
