@@ -12,7 +12,7 @@ from pki2fad.backup import Content, Record
 from pki2fad.changes import Answer, ClockEdit, Edit
 from pki2fad.clock import Reading, Watch
 from pki2fad.errors import AccountExists, BadRequest
-from pki2fad.keyring import Account, Keyring
+from pki2fad.keyring import UNKNOWN, Account, Keyring
 from pki2fad.memory import wipe
 from pki2fad.otp import Parameters
 from pki2fad.restore import Upload
@@ -104,6 +104,7 @@ class Admin:
         if args.get("successor", False):
             # A successor has no offset; the seed may be one that is going, and have one still.
             account = account.moved(0, self._keyring.watermark(account))
+            account.drift = UNKNOWN if account.last_step >= 0 else b""
             successor = Successor(account, deadline, cutover)
             return self._load_successor(successor, args.get("replace", False), reading)
         current = self._keyring.accounts.get(name)

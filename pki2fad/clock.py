@@ -80,6 +80,7 @@ class Watch:
         self.spent = list(spent)
         self.synchronised: bool | None = None
         self.accepted = 0  # how often, since the start
+        self._seen = 0.0  # by how much it was set since the last look, as acceptances saw
         self.last = reading  # the last look
         self._stretches = list(stretches)
         self._current = (reading.wall, reading.wall)
@@ -92,6 +93,16 @@ class Watch:
 
     def look(self, reading: Reading, synchronised: bool | None) -> float:
         """Look at the clock again; returns by how much it was set (seconds), 0.0 if it was not."""
+        step, self._seen = self._seen + self._go_to(reading, synchronised), 0.0
+        return step
+
+    def saw(self, reading: Reading) -> None:
+        """A code is accepted at this reading: note where the clock is, which may be gone at the next look."""
+        passed = max(0.0, reading.boot - self.last.boot)
+        if abs(reading.wall - self.last.wall - passed) >= _STEP:
+            self._seen += self._go_to(reading, self.synchronised)
+
+    def _go_to(self, reading: Reading, synchronised: bool | None) -> float:
         passed = max(0.0, reading.boot - self.last.boot)
         step = reading.wall - self.last.wall - passed
         self.last = reading

@@ -22,6 +22,9 @@ _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._@-]{0,63}", re.ASCII)
 
 DRIFTS = 8  # acceptances whose drift is remembered
 
+# A drift of a seed that came back: how far ahead its codes were before is not known.
+UNKNOWN = b"\x7f"
+
 _GONE_AT_LEAST = 1024  # watermarks of seeds that are gone, before it is seen which are too old
 
 # Names of which codes are kept for peers that may not know whether there is such an account: 8 MB at most.
@@ -129,11 +132,11 @@ class Account:
     @property
     def drifts(self) -> list[int]:
         """By how many steps the prover was ahead at its last acceptances, the latest last."""
-        return _drifts(self.drift)
+        return _drifts(self.drift.replace(UNKNOWN, b""))
 
     def drifted(self, steps: int) -> bytes:
         """The drift with one more acceptance, of a code so many steps ahead."""
-        return (self.drift + steps.to_bytes(1, signed=True))[-DRIFTS:]
+        return kept(self.drift + steps.to_bytes(1, signed=True))
 
     def __repr__(self) -> str:
         return f"Account({self.name!r}, {self.parameters!r}, last_step={self.last_step})"
@@ -153,8 +156,20 @@ def is_forgotten(last_step: int, period: int, wall: float) -> bool:
     return (last_step + 1 + otp.WINDOW) * period < wall - REMEMBERED
 
 
+def kept(drift: bytes) -> bytes:
+    """The drift of the last acceptances, and with them the one that was furthest ahead of all.
+
+    However long ago that was: the clock may be set back to just after it.
+    """
+    last = drift[-DRIFTS:]
+    furthest = max(drift, key=_signed, default=0)
+    return last if furthest in last or not drift else bytes([furthest]) + last[1:]
+
+
 def reach(offset: int, drift: bytes) -> int:
-    """By how many steps the middle of the window may have been ahead of late, with another offset too."""
+    """By how many steps the middle of the window may have been ahead, with another offset too."""
+    if UNKNOWN in drift:
+        return otp.MAX_OFFSET
     return max([offset, *(steps - otp.WINDOW for steps in _drifts(drift))])
 
 
@@ -165,7 +180,11 @@ def _spent_until(account: Account) -> int:
 
 
 def _drifts(drift: bytes) -> list[int]:
-    return [int.from_bytes(drift[i : i + 1], signed=True) for i in range(len(drift))]
+    return [_signed(byte) for byte in drift]
+
+
+def _signed(byte: int) -> int:
+    return byte - 256 if byte > 127 else byte
 
 
 class Keyring:
@@ -255,7 +274,9 @@ class Keyring:
         live = next((one for one in known if one.digest == digest), None)
         last_step = max(live.last_step if live else -1, self.gone.get(digest, NEVER)[0])
         sealed = self.master.seal(seed, _associated(name, parameters))
-        return Account(name, parameters, sealed, digest, last_step, offset=live.offset if live else 0)
+        drift = (live.drift if live else b"") + (UNKNOWN if digest in self.gone else b"")
+        offset = live.offset if live else 0
+        return Account(name, parameters, sealed, digest, last_step, offset=offset, drift=kept(drift))
 
     def resealed(self, account: Account, master: "MasterKey") -> bytes:
         """The account's seed, sealed under another master key, for `sealed_elsewhere`."""

@@ -8,7 +8,7 @@ from pki2fad.backup import Content
 from pki2fad.changes import Edit, Restore
 from pki2fad.clock import Reading, Watch
 from pki2fad.errors import AccountExists, BadRequest
-from pki2fad.keyring import Keyring
+from pki2fad.keyring import Keyring, kept
 
 if TYPE_CHECKING:
     from pki2fad.envelope import MasterKey
@@ -90,9 +90,9 @@ def plan(
         current = known and known.settled(reading.wall)
         gone = None if known is current else known
         if current is None:
-            account.offset, account.drift = record.offset, record.drift
+            account.offset, account.drift = record.offset, kept(record.drift + account.drift)
         elif not current.is_like(account):
-            account.offset, account.drift = record.offset, record.drift
+            account.offset, account.drift = record.offset, kept(record.drift + account.drift)
             account.tally = current.tally  # another seed gives who guesses no new budget
             gone = known
             others.append(record.name)

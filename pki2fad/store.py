@@ -16,7 +16,7 @@ from pki2fad import otp
 from pki2fad.changes import Change, ClockEdit, Edit, Failure, Restore, Spend
 from pki2fad.clock import Reading, Watch
 from pki2fad.errors import UnusableState
-from pki2fad.keyring import Account, Gone, is_forgotten, reach
+from pki2fad.keyring import UNKNOWN, Account, Gone, is_forgotten, reach
 from pki2fad.otp import Parameters
 from pki2fad.statefile import StateFile
 from pki2fad.successor import Successor
@@ -134,7 +134,9 @@ class Store:
                 raise UnusableState(
                     f"{self.path} is damaged: successor of account {name!r}: {error}"
                 ) from None
-            account = Account(name, parameters, sealed, digest, last_step)
+            # A successor that was used before is a seed that came back.
+            drift = UNKNOWN if last_step >= 0 else b""
+            account = Account(name, parameters, sealed, digest, last_step, drift=drift)
             yield Successor(account, deadline, bool(cutover))
 
     def throttle_secret(self) -> bytes:
@@ -268,7 +270,8 @@ class Store:
                 (last, period),
             )
             self._database.execute(
-                "UPDATE successors SET last_step = min(last_step, ?) WHERE period = ?", (last, period)
+                "UPDATE successors SET last_step = min(last_step, ?) WHERE period = ?",
+                (last + otp.MAX_OFFSET, period),
             )
             self._database.execute(
                 "UPDATE gone SET last_step = min(last_step, ?) WHERE period = ?",

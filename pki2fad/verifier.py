@@ -75,6 +75,7 @@ class Verifier:
             return self._fail(None, new.name, key, otp.WINDOW_STEPS, now)
         if step <= self._keyring.watermark(new):
             return Answer(INVALID, reason=REPLAYED)
+        self._watch.saw(reading)
         put = new.moved(new.offset, step)
         put.drift = put.drifted(step - otp.step_at(reading.wall, put.parameters.period))
         put.tally = self._throttle.succeed(key, NO_TALLY, now)
@@ -170,6 +171,7 @@ class Verifier:
 
     def _spend(self, account: Account, step: int, tally: Tally, reading: Reading) -> Answer:
         """The answer to a code of the account's own seed."""
+        self._watch.saw(reading)
         period = account.parameters.period
         account.drift = account.drifted(step - otp.step_at(reading.wall, period))
         self._keyring.spend(account, step)
@@ -183,6 +185,7 @@ class Verifier:
 
         Where the code is one of the old seed too, it is spent for both.
         """
+        self._watch.saw(reading)
         put = account.promoted()
         (put.last_step,) = (step for seed, step in steps.items() if seed is not account)
         put.drift = put.drifted(put.last_step - otp.step_at(reading.wall, put.parameters.period))

@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.agents import OTHER_SEED
+from support.agents import OTHER_SEED, SEED, reference_code
 from support.host import Host, refused_when_they_come, seconds_until_good
 
 from pki2fad import clock
 from pki2fad.access import Access, Peer, Rule
 from pki2fad.envelope import MasterKey
 from pki2fad.errors import Unavailable
+from pki2fad.keyring import DRIFTS
 from pki2fad.otp import Parameters
 
 HOUR = 3600
@@ -334,3 +335,38 @@ def test_codes_that_were_used_before_the_daemon_was_killed_stay_spent(host: Host
     host.set(right + 5)
     host.call("clock_accept")
     assert refused_when_they_come(host, [used])
+
+
+@pytest.mark.parametrize("returned", [False, True], ids=["the same account", "a seed that came back"])
+def test_a_prover_that_was_ahead_before_the_clock_was_keeps_its_codes_spent(
+    host: Host, returned: bool
+) -> None:
+    begun = host.step()
+    first, second = (reference_code(SEED, begun + step) for step in (9, 10))
+    host.call("resync", first=first, second=second)
+    used = begun + 11
+    assert host.verify(used)
+    right = host.wall
+    host.set(right + 10 * HOUR)
+    if returned:
+        host.call("remove")
+        host.load()
+    host.call("resync", first=reference_code(SEED, host.step() - 1), second=reference_code(SEED, host.step()))
+    for _ in range(DRIFTS + 2):  # its drift of before is forgotten, but for the furthest
+        host.wait(30)
+        assert host.verify(host.step())
+    host.set(right + 120)
+    host.call("clock_accept")
+    assert refused_when_they_come(host, [used]) > 0
+
+
+def test_where_the_clock_was_for_a_moment_is_noted_when_a_code_is_accepted_there(host: Host) -> None:
+    right = host.wall
+    host.wall, host.uptime = right + 100, host.uptime + 0.1  # nobody looks meanwhile
+    used = host.step()
+    assert host.verify(used)
+    host.set(right + 10 * HOUR)
+    assert host.verify(host.step())
+    host.set(right + 30)
+    host.call("clock_accept")
+    refused_when_they_come(host, [used])
