@@ -142,11 +142,11 @@ class Daemon:
         assert "Traceback" not in error
         return error
 
-    def wait_for(self, assignment: str) -> list[str]:
+    def wait_for(self, assignment: str, patience: float = PATIENCE) -> list[str]:
         """Read notifications until one has this assignment; returns that one's lines."""
         assert self.process is not None
         assert self._notifications is not None
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + patience
         with contextlib.closing(select.epoll()) as poll:
             poll.register(self._notifications, select.EPOLLIN)
             exited = os.pidfd_open(self.process.pid)

@@ -42,6 +42,7 @@ PACKAGES = {
     "ssh-keygen": "openssh-client",
     "sshpass": "sshpass",
     "sudo": "sudo",
+    "redis-server": "redis-server",
 }
 
 

@@ -1,0 +1,110 @@
+"""Accounts by number: names, seeds, codes, and a state file that holds any number of them.
+
+They share SEEDS seeds: codes for a million seeds would take the benchmark longer than the daemon. It keeps
+nothing by seed, so that this is all the same to it.
+"""
+
+import base64
+import contextlib
+import functools
+import itertools
+import random
+import shutil
+import time
+from pathlib import Path
+
+from support.daemon import code_of
+
+from pki2fad import clock, envelope
+from pki2fad.changes import Edit
+from pki2fad.envelope import MasterKey, PrivateKey
+from pki2fad.keyring import Keyring
+from pki2fad.otp import Parameters
+from pki2fad.store import Store
+
+SEEDS = 1000
+PERIOD = 30  # seconds in a step, unless a state is made with another
+
+# Steps for which a wrong code has to stay wrong: six hours of the usual ones.
+_HORIZON = 720
+_BATCH = 10_000  # accounts in one transaction
+
+
+def name(number: int) -> str:
+    return f"u{number:06}"
+
+
+def seed(number: int) -> bytes:
+    return f"the seed {number % SEEDS:05} of accounts".encode()
+
+
+def base32(number: int) -> str:
+    return base64.b32encode(seed(number)).decode().rstrip("=")
+
+
+def step_now(period: int = PERIOD) -> int:
+    return int(time.time()) // period
+
+
+def right_codes(step: int) -> list[str]:
+    """The codes of a step, by the number of the seed."""
+    return [code_of(seed(number), step) for number in range(SEEDS)]
+
+
+@functools.cache
+def wrong_codes(period: int = PERIOD) -> list[str]:
+    """A code for each seed that is none of its own for hours to come, and of no step just gone."""
+    first = step_now(period) - 2
+    wrong = []
+    for number in range(SEEDS):
+        key = seed(number)
+        taken = {code_of(key, step) for step in range(first, first + _HORIZON)}
+        guesses = random.Random(number)
+        candidates = (f"{guesses.randrange(10**6):06}" for _ in itertools.count())
+        wrong.append(next(code for code in candidates if code not in taken))
+    return wrong
+
+
+def write_state(directory: Path, key: PrivateKey, count: int, period: int = PERIOD) -> None:
+    """A state with so many accounts, by the project's own parts: one RSA operation, not one for each."""
+    directory.mkdir(mode=0o700)
+    reading, parameters = clock.read(), Parameters(period=period)
+    with contextlib.closing(Store(str(directory / "state.db"))) as store:
+        store.begin_boot(clock.boot_id(), reading)  # made in this boot: there is nothing to wait for
+        master = MasterKey()
+        store.add_keyslot(envelope.fingerprint(key.public_key()), master.wrap(key.public_key()))
+        keyring = Keyring(master)
+        edits = (
+            Edit(
+                name(number),
+                reading.wall,
+                keyring.seal(name(number), bytearray(seed(number)), parameters),
+                None,
+            )
+            for number in range(count)
+        )
+        while batch := list(itertools.islice(edits, _BATCH)):
+            store.keep(batch)
+        keyring.lock()
+
+
+class States:
+    """Copies of states, each of which is made once."""
+
+    def __init__(self, directory: Path, key: PrivateKey) -> None:
+        self._directory = directory
+        self.key = key
+        self.pem = envelope.private_pem(key)
+
+    def copy(self, to: Path, count: int, period: int = PERIOD) -> None:
+        made = self._directory / f"{count}-{period}"
+        if not made.exists():
+            write_state(made, self.key, count, period)
+        shutil.copytree(made, to)
+
+
+def shuffled(count: int) -> list[int]:
+    """All numbers in an order that is the same in every run."""
+    numbers = list(range(count))
+    random.Random(count).shuffle(numbers)
+    return numbers

@@ -1,0 +1,121 @@
+"""What is asked next: plans that go round, plans that are good for one step, and codes that are good once."""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+from benchmarks import accounts, plans
+from benchmarks.daemons import Pki2fad
+from benchmarks.generator import Load, Programs, Result
+from benchmarks.plans import Exchange
+
+from pki2fad.throttle import FREE_FAILURES
+
+_MARKING = 10.0  # seconds for which codes of one step are used, well before they are too old
+
+
+class Supply(Protocol):
+    """Gives the next measurement its plan and options of `c/load.c`, and hears where it ended."""
+
+    def take(self, load: Load) -> tuple[Path, list[str]]: ...
+
+    def used(self, result: Result) -> None: ...
+
+
+class Cycle:
+    """A plan that can be repeated for ever."""
+
+    def __init__(self, path: Path, exchanges: Sequence[Exchange]) -> None:
+        self._path = plans.write(path, exchanges)
+        self._count = len(exchanges)
+        self._next = 0
+
+    def take(self, _load: Load) -> tuple[Path, list[str]]:
+        return self._path, ["--cycle", f"--from={self._next}"]
+
+    def used(self, result: Result) -> None:
+        self._next = result.next % self._count
+
+
+class Generated:
+    """Codes of the step in which they are asked for, and of the next, should that come meanwhile."""
+
+    def __init__(self, path: Path, count: int) -> None:
+        self._path = path
+        self._count = count
+        self._step = -1
+
+    def take(self, _load: Load) -> tuple[Path, list[str]]:
+        step = accounts.step_now()
+        if step != self._step:
+            exchanges = plans.generate(self._count, step)
+            plans.write(self._path, exchanges, turn=(step + 1) * accounts.PERIOD)
+            self._step = step
+        return self._path, ["--cycle"]
+
+    def used(self, _result: Result) -> None:
+        """It goes round."""
+
+
+class Fresh:
+    """The code of each account in each step, once; where all are spent, the next step is waited for."""
+
+    def __init__(self, path: Path, count: int) -> None:
+        self._path = path
+        self._count = count
+        self._step = -1
+        self._next = 0
+
+    def has_more(self, load: Load) -> bool:
+        """True if nothing has to be waited for."""
+        least = load.connections * (load.depth + 1)
+        return accounts.step_now() != self._step or self._next + least <= self._count
+
+    def take(self, load: Load) -> tuple[Path, list[str]]:
+        step = accounts.step_now()
+        if not self.has_more(load):
+            time.sleep((step + 1) * accounts.PERIOD - time.time())
+            step += 1
+        if step != self._step:
+            plans.write(self._path, plans.verify(plans.right(self._count, step)))
+            self._step, self._next = step, 0
+        return self._path, [f"--from={self._next}"]
+
+    def used(self, result: Result) -> None:
+        self._next = result.next
+
+
+class Forgiven:
+    """Wrong codes that are counted and not refused yet: a few for each account after a right one."""
+
+    def __init__(self, path: Path, programs: Programs, server: Pki2fad) -> None:
+        self._path = path
+        self._programs = programs
+        self._server = server
+        wrong = plans.wrong(server.count)
+        self._count = FREE_FAILURES * len(wrong)
+        self._next = self._count
+        self._marked_in = -1  # the last step of which codes were used
+        plans.write(path, plans.verify(wrong * FREE_FAILURES))
+
+    def take(self, load: Load) -> tuple[Path, list[str]]:
+        least = load.connections * (load.depth + 1)
+        if self._next + least > self._count:
+            self._mark()
+            self._next = 0
+        return self._path, [f"--from={self._next}"]
+
+    def used(self, result: Result) -> None:
+        self._next = result.next
+
+    def _mark(self) -> None:
+        """Have a right code of every account accepted; that may take longer than a code is good."""
+        path, many, done = self._path.with_suffix(".right"), Load(32, 4), 0
+        if accounts.step_now() <= self._marked_in:
+            time.sleep((self._marked_in + 1) * accounts.PERIOD - time.time())
+        while done < self._server.count:
+            self._marked_in = accounts.step_now()
+            plans.write(path, plans.verify(plans.right(self._server.count, self._marked_in)))
+            options = ["--cold", f"--from={done}"]
+            done = self._programs.load(self._server.address, path, many, *options, seconds=_MARKING).next
