@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import dataclasses
+import gc
 import os
 import resource
 import signal
@@ -112,6 +113,7 @@ async def _serve(
             resources.callback(loop.remove_signal_handler, number)
         with notifier.starting():
             service = _Service(config, reload_config, notifier, resources)
+        gc.freeze()  # what is there from the start stays: looking through all accounts would stall answers
         await service.start(sockets)
         started(sockets.main.getsockname())
         await stopped.wait()

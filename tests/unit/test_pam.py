@@ -1,13 +1,17 @@
 """What `pki2factl pam` takes from its line, from names, and from the path of a socket."""
 
 import argparse
+import os
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.peers import require, require_root
 
-from pki2factl import accountmap, place
+from pki2factl import accountmap, password, place
 from pki2factl.commands import pam
 from pki2fad import keyring
 from pki2fad.errors import UnusablePath
@@ -77,3 +81,56 @@ def test_below_a_directory_that_all_may_write_nothing_is_safe(short_path: Path) 
 def test_a_path_has_to_be_whole(path: str) -> None:
     with pytest.raises(UnusablePath, match="not the whole path"):
         place.owners(path)
+
+
+@pytest.fixture
+def roots() -> Iterator[Path]:
+    """A directory in which nobody but root can write, from / on."""
+    require_root()
+    with tempfile.TemporaryDirectory(dir="/root") as directory:
+        yield Path(directory)
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("", {}),
+        ("# nobody\n\n", {}),
+        ("alice deploy\n  bob\tops.2 \n", {"alice": "deploy", "bob": "ops.2"}),
+        ("alice", "line 1: a line has two words"),
+        ("alice deploy\nalice ops\n", "line 2: alice has an account already"),
+        ("\nalice @deploy\n", "line 2: @deploy cannot be the name"),
+    ],
+)
+def test_a_map_is_taken_as_a_whole_or_not_at_all(
+    roots: Path, text: str, found: "dict[str, str] | str"
+) -> None:
+    file = roots / "users"
+    file.write_text(text)
+    file.chmod(0o644)
+    if isinstance(found, dict):
+        assert accountmap.read(str(file)) == found
+    else:
+        with pytest.raises(UnusablePath, match=found):
+            accountmap.read(str(file))
+
+
+@pytest.mark.parametrize("mend", ["missing", "others write", "of another", "a link"])
+def test_a_map_that_others_rule_is_refused(roots: Path, mend: str) -> None:
+    file = roots / "users"
+    if mend != "missing":
+        file.write_text("alice deploy\n")
+        file.chmod(0o646 if mend == "others write" else 0o644)
+        if mend == "of another":
+            os.chown(file, 4711, 4711)
+        elif mend == "a link":
+            file = roots / "link"
+            file.symlink_to(roots / "users")
+    with pytest.raises(UnusablePath):
+        accountmap.read(str(file))
+
+
+def test_an_empty_password_and_one_of_nobody_are_never_right() -> None:
+    require("setpriv")  # of a Debian with PAM's helper
+    assert not password.is_right("root", b"")
+    assert not password.is_right("nobody-has-this-name", b"horse")
