@@ -10,6 +10,7 @@ import socket
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from pki2fad import clock, log, wire
@@ -63,10 +64,9 @@ class Server:
 
     async def start(self, listening: socket.socket, restricted: socket.socket | None = None) -> None:
         """Accept connections on a socket that listens already, and on one that is for `verify` alone."""
-        self._acceptors.append(Acceptor(listening, lambda accepted, _: self._accept(accepted)))
+        self._acceptors.append(Acceptor(listening, partial(self._accept, verify_only=False)))
         if restricted is not None:
-            accept = lambda accepted, _: self._accept(accepted, verify_only=True)  # noqa: E731
-            self._acceptors.append(Acceptor(restricted, accept))
+            self._acceptors.append(Acceptor(restricted, partial(self._accept, verify_only=True)))
 
     async def stop(self) -> None:
         """Accept no more, answer what was read, and end all connections before the deadline."""
@@ -125,7 +125,7 @@ class Server:
         self._decisions.warning(share[1], "connection_refused", reason="too many connections")
         return False
 
-    def _accept(self, accepted: socket.socket, *, verify_only: bool = False) -> None:
+    def _accept(self, accepted: socket.socket, _address: object, *, verify_only: bool) -> None:
         share = self._share(credentials_of(accepted)[1], verify_only=verify_only)
         if not self._has_room(share, self.max_connections_per_uid):
             accepted.close()

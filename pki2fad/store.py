@@ -89,7 +89,7 @@ class Store:
     def digest_key(self) -> bytes | None:
         """What digests are keyed with, sealed under the master key; None: they are with that itself."""
         ((sealed,),) = self._file.rows("SELECT (SELECT value FROM secrets WHERE name = 'digest')")
-        return sealed  # type: ignore[no-any-return]
+        return sealed  # type: ignore[no-any-return]  # SQLite has no types
 
     def accounts(self) -> Iterator[Account]:
         """Every account, its seed sealed. Raises `UnusableState` for a row that cannot be one."""

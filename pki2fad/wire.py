@@ -82,7 +82,7 @@ class Response:
 
 def encode_request(msgid: int, method: str, args: "dict[str, Any]") -> bytes:
     """The bytes of a request."""
-    return _pack([REQUEST, msgid, method, [args]])  # type: ignore[no-any-return]
+    return _pack([REQUEST, msgid, method, [args]])  # type: ignore[no-any-return]  # msgpack has no types
 
 
 def encode_response(msgid: int, error: "list[Any] | None", result: "Any") -> bytes:

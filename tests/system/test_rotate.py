@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from support import memory
 from support.daemon import Daemon, as_user, ctl
+from support.peers import require_root
 from support.raw import Seed
 
 from pki2fad import envelope, files
@@ -179,8 +180,8 @@ def test_of_two_at_once_one_is_refused_and_changes_nothing(rotated: Rotated) -> 
     assert rotated.rotate().returncode == 0
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="gives files to other users")
 def test_the_new_key_belongs_to_the_owner_of_the_old_one(rotated: Rotated) -> None:
+    require_root()  # to give files to others
     os.chown(rotated.private, 0, 4711)
     assert rotated.rotate().returncode == 0
     assert (rotated.private.stat().st_uid, rotated.private.stat().st_gid) == (0, 4711)

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+from support.peers import require_root
 
 from pki2fad import config
 from pki2fad.errors import ConfigError, UnusablePath
@@ -178,9 +179,9 @@ def test_a_directory_in_place_of_the_file_is_named(tmp_path: Path) -> None:
         config.load(str(tmp_path), {})
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="gives files to other users")
 @pytest.mark.parametrize(("mode", "uid"), [(0o646, 0), (0o644, 4711)])
 def test_a_file_that_others_can_write_grants_nothing(tmp_path: Path, mode: int, uid: int) -> None:
+    require_root()  # to give files to other users
     file = tmp_path / "pki2fad.toml"
     file.touch()
     file.chmod(mode)
