@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from pki2fad import backup, otp, restore
 from pki2fad.access import Peer
+from pki2fad.account import UNKNOWN, Account, Successor
 from pki2fad.backup import Content, Record
 from pki2fad.changes import Answer, ClockEdit, Edit
 from pki2fad.clock import Reading, Watch
 from pki2fad.errors import AccountExists, BadRequest
-from pki2fad.keyring import UNKNOWN, Account, Keyring
+from pki2fad.keyring import Keyring
 from pki2fad.memory import wipe
 from pki2fad.otp import Parameters
 from pki2fad.restore import Upload
-from pki2fad.successor import Successor
 from pki2fad.verifier import Verifier
 
 if TYPE_CHECKING:

@@ -12,12 +12,13 @@ from typing import Any
 
 from pki2fad import __version__, access, enrolment, otp
 from pki2fad.access import Access, Peer
+from pki2fad.account import Account, is_name
 from pki2fad.admin import Admin, Arguments, Keys
 from pki2fad.changes import Answer, ClockEdit, Edit, Restore
 from pki2fad.clock import Reading, Watch
 from pki2fad.enrolment import Enrolment
 from pki2fad.errors import BadRequest, Forbidden, Locked, Refusal, UnknownMethod
-from pki2fad.keyring import Account, Keyring, is_name
+from pki2fad.keyring import Keyring
 from pki2fad.metrics import Metrics
 from pki2fad.throttle import Throttle
 from pki2fad.verifier import Verifier

@@ -21,9 +21,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pki2fad import otp, wire
+from pki2fad.account import DRIFTS, is_name
 from pki2fad.clock import Interval
 from pki2fad.errors import BadSeal
-from pki2fad.keyring import DRIFTS, is_name
 from pki2fad.otp import Parameters
 
 if TYPE_CHECKING:  # what seals and opens is passed in: nothing here depends on cryptography

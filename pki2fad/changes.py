@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from typing import Any
 
+from pki2fad.account import Account
 from pki2fad.clock import Interval
 from pki2fad.errors import Refusal
-from pki2fad.keyring import Account
 from pki2fad.throttle import Slots, Tally
 
 INVALID: dict[str, Any] = {"valid": False}

@@ -9,9 +9,9 @@ from typing import Any
 
 from pki2fad import access, files, paths
 from pki2fad.access import Rule
+from pki2fad.account import is_name
 from pki2fad.agent import DEFAULT_ACCOUNT
 from pki2fad.errors import ConfigError
-from pki2fad.keyring import is_name
 
 PATH_SETTINGS = ("config_dir", "state_dir", "log_dir", "socket", "key")
 

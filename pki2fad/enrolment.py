@@ -7,11 +7,12 @@ accounts, and no account to any other method.
 
 from pki2fad import access, otp
 from pki2fad.access import Peer
+from pki2fad.account import is_name
 from pki2fad.admin import Arguments, Keys
 from pki2fad.changes import Answer
 from pki2fad.clock import Reading
 from pki2fad.errors import AccountExists, BadRequest, Forbidden, NoSuchAccount, Unavailable
-from pki2fad.keyring import Keyring, is_name
+from pki2fad.keyring import Keyring
 from pki2fad.memory import wipe
 from pki2fad.otp import Parameters
 from pki2fad.verifier import Verifier

@@ -1,145 +1,24 @@
-"""Accounts in memory: parameters, sealed seeds, live watermarks, the codes of the current steps."""
+"""All accounts in memory: sealed seeds and the master key, what is spent, the codes of the current steps."""
 
-import re
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from pki2fad import otp
+from pki2fad.account import UNKNOWN, Account, kept, reach, spent_until
 from pki2fad.clock import REMEMBERED
 from pki2fad.errors import BadSeal, Locked, NoSuchAccount
 from pki2fad.memory import wipe
 from pki2fad.otp import Parameters
-from pki2fad.throttle import NO_TALLY, Tally
 
 if TYPE_CHECKING:
     # The service passes one in: nothing here depends on cryptography
     from pki2fad.envelope import MasterKey
-    from pki2fad.successor import Successor
 
-
-# Account names become file names, and PAM brings them from the network.
-_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._@-]{0,63}", re.ASCII)
-
-DRIFTS = 8  # acceptances whose drift is remembered
-
-# A drift of a seed that came back: how far ahead its codes were before is not known.
-UNKNOWN = b"\x7f"
 
 _GONE_AT_LEAST = 1024  # watermarks of seeds that are gone, before it is seen which are too old
 
 # Names of which codes are kept for peers that may not know whether there is such an account: 8 MB at most.
 _VEILED = 16_384
-
-
-class Account:
-    """One account, or the seed that is to succeed to it.
-
-    Only its watermark, tally, drift and the codes kept for a step ever change.
-    """
-
-    __slots__ = (
-        "codes",
-        "digest",
-        "drift",
-        "last_step",
-        "name",
-        "offset",
-        "parameters",
-        "sealed",
-        "step",
-        "successor",
-        "tally",
-    )
-
-    def __init__(
-        self,
-        name: str,
-        parameters: Parameters,
-        sealed: bytes,
-        digest: bytes,
-        last_step: int,
-        *,
-        tally: Tally = NO_TALLY,
-        offset: int = 0,
-        drift: bytes = b"",
-        successor: "Successor | None" = None,
-    ) -> None:
-        self.name = name
-        self.parameters = parameters
-        self.sealed = sealed  # under the master key
-        self.digest = digest  # the same for all accounts whose codes are made by the same HMACs
-        self.last_step = last_step  # the watermark: the last accepted step, -1 for none
-        self.tally = tally
-        self.offset = offset  # steps by which the prover is ahead: the middle of its window
-        self.drift = drift  # a signed byte for each of the last acceptances: steps from now
-        self.step = -1  # the step in the middle of the codes that are kept
-        self.codes: tuple[str, ...] = ()
-        self.successor = successor
-
-    @property
-    def seeds(self) -> "tuple[Account, ...]":
-        """The account's own seed, and its successor's if there is one."""
-        return (self,) if self.successor is None else (self, self.successor.account)
-
-    def in_force(self, wall: float) -> "tuple[Account, ...]":
-        """The seeds whose codes count at this time; those of the first are generated."""
-        if self.successor is None or not self.successor.is_due(wall):
-            return self.seeds
-        return self.seeds[1:] if self.successor.cutover else self.seeds[:1]
-
-    def settled(self, wall: float) -> "Account":
-        """What its successor's deadline leaves of it: itself, where that has not come."""
-        if self.successor is None or not self.successor.is_due(wall):
-            return self
-        return self.promoted() if self.successor.cutover else self.with_successor(None)
-
-    def promoted(self) -> "Account":
-        """Its successor in its place; who guesses gets no new budget by that."""
-        assert self.successor is not None
-        new = self.successor.account.with_successor(None)
-        new.tally = self.tally
-        return new
-
-    def with_successor(self, successor: "Successor | None") -> "Account":
-        """The same account with another successor, or none."""
-        copy = self.moved(self.offset, self.last_step)
-        copy.successor = successor
-        return copy
-
-    def is_like(self, other: "Account") -> bool:
-        """True if both have the same seed and parameters."""
-        return self.digest == other.digest and self.parameters == other.parameters
-
-    def moved(self, offset: int, last_step: int) -> "Account":
-        """The same account with another middle of its window, and its watermark raised."""
-        return Account(
-            self.name,
-            self.parameters,
-            self.sealed,
-            self.digest,
-            max(self.last_step, last_step),
-            tally=self.tally,
-            offset=offset,
-            drift=self.drift,
-            successor=self.successor,
-        )
-
-    @property
-    def last_used(self) -> int | None:
-        """The Unix time at which the last accepted step began; None if none was."""
-        return None if self.last_step < 0 else self.last_step * self.parameters.period
-
-    @property
-    def drifts(self) -> list[int]:
-        """By how many steps the prover was ahead at its last acceptances, the latest last."""
-        return _drifts(self.drift.replace(UNKNOWN, b""))
-
-    def drifted(self, steps: int) -> bytes:
-        """The drift with one more acceptance, of a code so many steps ahead."""
-        return kept(self.drift + steps.to_bytes(1, signed=True))
-
-    def __repr__(self) -> str:
-        return f"Account({self.name!r}, {self.parameters!r}, last_step={self.last_step})"
 
 
 Sealed = dict[str, bytes]  # seeds under a master key, by the account's name
@@ -154,37 +33,6 @@ def is_forgotten(last_step: int, period: int, wall: float) -> bool:
     back meanwhile. In SQL too.
     """
     return (last_step + 1 + otp.WINDOW) * period < wall - REMEMBERED
-
-
-def kept(drift: bytes) -> bytes:
-    """The drift of the last acceptances, and with them the one that was furthest ahead of all.
-
-    However long ago that was: the clock may be set back to just after it.
-    """
-    last = drift[-DRIFTS:]
-    furthest = max(drift, key=_signed, default=0)
-    return last if furthest in last or not drift else bytes([furthest]) + last[1:]
-
-
-def reach(offset: int, drift: bytes) -> int:
-    """By how many steps the middle of the window may have been ahead, with another offset too."""
-    if UNKNOWN in drift:
-        return otp.MAX_OFFSET
-    return max([offset, *(steps - otp.WINDOW for steps in _drifts(drift))])
-
-
-def _spent_until(account: Account) -> int:
-    """The Unix time at which a code that is not spent comes, for a prover that is as far ahead as ever."""
-    reached = account.last_step + 1 - otp.WINDOW - reach(account.offset, account.drift)
-    return reached * account.parameters.period
-
-
-def _drifts(drift: bytes) -> list[int]:
-    return [_signed(byte) for byte in drift]
-
-
-def _signed(byte: int) -> int:
-    return byte - 256 if byte > 127 else byte
 
 
 class Keyring:
@@ -360,12 +208,12 @@ class Keyring:
         """Let no code up to this step be good any more."""
         account.last_step = step
         if self._latest is not None:
-            self._latest = max(self._latest, _spent_until(account))
+            self._latest = max(self._latest, spent_until(account))
 
     def latest(self) -> int:
         """The Unix time until which codes are spent, of the account that is furthest ahead; 0 for none."""
         if self._latest is None:  # whoever asks again need not wait for all accounts
-            self._latest = max(map(_spent_until, self.seeds()), default=0)
+            self._latest = max(map(spent_until, self.seeds()), default=0)
         return self._latest
 
     def kinds(self) -> set[tuple[int, int]]:
@@ -434,11 +282,6 @@ class Keyring:
     def _make(self, account: Account, steps: range) -> tuple[str, ...]:
         with self.master.opened(account.sealed, _associated(account.name, account.parameters)) as seed:
             return tuple(otp.make_code(seed, account.parameters, step) for step in steps)
-
-
-def is_name(text: str) -> bool:
-    """True for what may name an account."""
-    return _NAME.fullmatch(text) is not None
 
 
 def _associated(name: str, of: Parameters) -> bytes:

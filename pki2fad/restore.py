@@ -4,11 +4,12 @@ import re
 from typing import TYPE_CHECKING
 
 from pki2fad import backup, otp, wire
+from pki2fad.account import kept
 from pki2fad.backup import Content
 from pki2fad.changes import Edit, Restore
 from pki2fad.clock import Reading, Watch
 from pki2fad.errors import AccountExists, BadRequest
-from pki2fad.keyring import Keyring, kept
+from pki2fad.keyring import Keyring
 
 if TYPE_CHECKING:
     from pki2fad.envelope import MasterKey

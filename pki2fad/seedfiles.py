@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from pki2fad import envelope, files, log, paths
+from pki2fad.account import is_name
 from pki2fad.errors import BadSeal, UnusablePath
-from pki2fad.keyring import is_name
 
 
 @dataclass(frozen=True, slots=True)

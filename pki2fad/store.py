@@ -13,13 +13,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from pki2fad import otp
+from pki2fad.account import UNKNOWN, Account, Successor, reach
 from pki2fad.changes import Change, ClockEdit, Edit, Failure, Restore, Spend
 from pki2fad.clock import Reading, Watch
 from pki2fad.errors import UnusableState
-from pki2fad.keyring import UNKNOWN, Account, Gone, is_forgotten, reach
+from pki2fad.keyring import Gone, is_forgotten
 from pki2fad.otp import Parameters
 from pki2fad.statefile import StateFile
-from pki2fad.successor import Successor
 from pki2fad.throttle import Level, Tally
 
 # Steps beyond the current one that a lease covers: a prover one step ahead, and one more for the

@@ -3,10 +3,11 @@
 import math
 
 from pki2fad import otp
+from pki2fad.account import Account, reach
 from pki2fad.changes import INVALID, PROMOTED, REPLAYED, WRONG, Answer, Edit, Failure, Spend
 from pki2fad.clock import Reading, Watch
 from pki2fad.errors import BadRequest, Throttled, Unavailable
-from pki2fad.keyring import Account, Keyring, reach
+from pki2fad.keyring import Keyring
 from pki2fad.otp import Parameters
 from pki2fad.throttle import NO_TALLY, Key, Tally, Throttle
 

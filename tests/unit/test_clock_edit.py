@@ -12,9 +12,9 @@ from support.host import Host, refused_when_they_come, seconds_until_good
 
 from pki2fad import clock
 from pki2fad.access import Access, Peer, Rule
+from pki2fad.account import DRIFTS
 from pki2fad.envelope import MasterKey
 from pki2fad.errors import Unavailable
-from pki2fad.keyring import DRIFTS
 from pki2fad.otp import Parameters
 
 HOUR = 3600

@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterator
 import pytest
 from support.agents import OTHER_SEED, SEED, make_keyring, reference_code
 
+from pki2fad.account import Account
 from pki2fad.envelope import MasterKey
 from pki2fad.errors import BadSeal
-from pki2fad.keyring import Account, Keyring
+from pki2fad.keyring import Keyring
 from pki2fad.otp import Parameters
 
 STEP = 50_000_000

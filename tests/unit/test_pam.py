@@ -13,7 +13,7 @@ from support.peers import require, require_root
 
 from pki2factl import accountmap, password, place
 from pki2factl.commands import pam
-from pki2fad import keyring
+from pki2fad import account
 from pki2fad.errors import UnusablePath
 
 LINES = [
@@ -61,7 +61,7 @@ def test_what_is_wrong_or_asks_for_help_is_left_to_argparse(arguments: list[str]
 
 @given(st.text() | st.text("aZ0_.@-", max_size=66))
 def test_names_of_accounts_are_those_of_the_daemon(name: str) -> None:
-    assert accountmap.is_account(name) is keyring.is_name(name)
+    assert accountmap.is_account(name) is account.is_name(name)
 
 
 def test_what_only_root_can_decide_on_is_roots() -> None:

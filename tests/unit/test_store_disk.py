@@ -26,11 +26,11 @@ from support.agents import (
     small_disk,
 )
 
+from pki2fad.account import Account
 from pki2fad.agent import Agent
 from pki2fad.changes import Edit, Spend
 from pki2fad.envelope import MasterKey
 from pki2fad.errors import UnusableState
-from pki2fad.keyring import Account
 from pki2fad.otp import Parameters
 from pki2fad.store import Store
 

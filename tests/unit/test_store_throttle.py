@@ -22,12 +22,13 @@ from support.agents import (
 )
 
 from pki2fad.access import Peer, Rule
+from pki2fad.account import Account
 from pki2fad.agent import Agent
 from pki2fad.changes import Edit, Failure, Spend
 from pki2fad.clock import Reading
 from pki2fad.envelope import MasterKey
 from pki2fad.errors import Throttled, UnusableState
-from pki2fad.keyring import Account, Keyring
+from pki2fad.keyring import Keyring
 from pki2fad.statefile import APPLICATION_ID, MIGRATIONS
 from pki2fad.store import Store
 from pki2fad.throttle import Level, Tally, Throttle
