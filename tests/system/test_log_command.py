@@ -148,6 +148,7 @@ def following(log: Path, *arguments: str) -> Iterator[Follower]:
             yield Follower(process)
         finally:
             process.send_signal(signal.SIGINT)
+            process.wait(PATIENCE)
 
 
 def append(log: Path, text: str) -> None:
