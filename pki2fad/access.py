@@ -4,6 +4,7 @@ import grp
 import pwd
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from pki2fad.errors import ConfigError
 
@@ -25,7 +26,7 @@ DEFAULT_GROUPS = {VERIFY: "pki2fad-verify", GENERATE: "pki2fad-generate", MONITO
 OVERFLOW_ID = 65534
 
 
-_PAYERS = 4096  # uids for which it is remembered whether the system knows them
+_REMEMBERED = 4096  # peers whose rights are, and uids of which it is whether the system knows them
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,18 @@ class Peer:
     uid: int
     gids: frozenset[int]  # primary and supplementary
     verify_only: bool = False  # it came over the socket on which nothing else is answered
+
+
+class Rights(NamedTuple):
+    """What a peer may, for every account alike."""
+
+    verify: bool
+    generate: bool
+    veiled: bool  # it may not know whether there is such an account
+    payer: int  # see `Access.payer`
+
+
+NO_RIGHTS = Rights(verify=False, generate=False, veiled=True, payer=OVERFLOW_ID)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +81,7 @@ class Access:
         self._accounts: dict[tuple[str, str], _Grant] = {}
         self._named = {0, own_uid}  # uids of the configuration
         self._payers: dict[int, int] = {}
+        self._rights: dict[tuple[int, frozenset[int], bool], Rights | None] = {}
         for role, group in DEFAULT_GROUPS.items():
             gid = _gid(group)
             if gid is not None:
@@ -106,6 +120,22 @@ class Access:
         """True if there is anything that the peer may do."""
         return any(self.has_role(peer, role) for role in ROLES)
 
+    def rights(self, peer: Peer) -> Rights | None:
+        """What the peer may; None where that depends on the account."""
+        key = (peer.uid, peer.gids, peer.verify_only)
+        try:
+            return self._rights[key]
+        except KeyError:
+            if len(self._rights) >= _REMEMBERED:
+                self._rights.clear()
+            return self._rights.setdefault(key, self._find_rights(peer))
+
+    def _find_rights(self, peer: Peer) -> Rights | None:
+        if any(grant.covers(peer) for grant in self._accounts.values()):
+            return None
+        verify, generate, admin = (self.allows_everywhere(peer, role) for role in (VERIFY, GENERATE, ADMIN))
+        return Rights(verify, generate, not (generate or admin), self.payer(peer.uid))
+
     def payer(self, uid: int) -> int:
         """The uid whose budget pays for this uid's failures and connections.
 
@@ -114,7 +144,7 @@ class Access:
         payer = self._payers.get(uid)
         if payer is None:
             payer = uid if uid in self._named or _is_user(uid) else OVERFLOW_ID
-            if len(self._payers) >= _PAYERS:
+            if len(self._payers) >= _REMEMBERED:
                 self._payers.clear()
             self._payers[uid] = payer
         return payer

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pki2fad import __version__, access, enrolment, otp
-from pki2fad.access import Access, Peer
+from pki2fad.access import Access, Peer, Rights
 from pki2fad.account import Account, is_name
 from pki2fad.admin import Admin, Arguments, Keys
 from pki2fad.changes import Answer, ClockEdit, Edit, Restore
@@ -25,6 +25,8 @@ from pki2fad.verifier import Verifier
 from pki2fad.wire import Request
 
 DEFAULT_ACCOUNT = "default"
+
+_LOCKED = "the daemon is locked; unlock it with: pki2factl unlock"
 
 _ORIGIN_LIMIT = 255  # characters: longer than any address or host name
 
@@ -143,7 +145,6 @@ class Agent:
 
     def handle(self, request: Request, peer: Peer, reading: Reading) -> Answer:
         """Answer one request."""
-        account = None
         try:
             method = self._methods.get(request.method)
             if method is None:
@@ -151,16 +152,22 @@ class Agent:
             args = _checked(method, request.args)
             if method.own and self.access.has_role(peer, access.ENROLL):
                 args = {**args, "account": enrolment.own_name(peer)}
-            account = args.get("account")
+            request.account = args.get("account")
             self._authorise(peer, method, args)
             if self._keyring.locked and not method.locked_too:
-                raise Locked("the daemon is locked; unlock it with: pki2factl unlock")
-            answer = method.run(args, peer, reading)
-            answer.account = account
-            return answer
+                raise Locked(_LOCKED)
+            return method.run(args, peer, reading)
         except Refusal as refusal:
             audit = "refused" if self.is_administrative(request.method) else None
-            return Answer(refusal=refusal, account=account, audit=audit)
+            return Answer(refusal=refusal, audit=audit)
+
+    def verdict(self, rights: Rights, name: str, code: str, reading: Reading) -> Answer:
+        """What `verify` answers a peer with these rights, about a name and a code. Raises a `Refusal`."""
+        if self._keyring.locked:
+            raise Locked(_LOCKED)
+        if not rights.veiled:
+            self._keyring.account(name)
+        return self._verifier.verify(name, code, rights.payer, "", reading, veiled=rights.veiled)
 
     def is_administrative(self, name: str) -> bool:
         """True for a method that makes changes: that one was refused, or failed, is for the audit too."""
@@ -229,7 +236,7 @@ class Agent:
     def code(self, name: str, reading: Reading) -> dict[str, Any]:
         """What `generate` answers for an account, for the daemon itself. Raises a `Refusal`."""
         if self.locked:
-            raise Locked("the daemon is locked")
+            raise Locked(_LOCKED)
         return self._code(self._keyring.account(name), reading)
 
     @property

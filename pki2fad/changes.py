@@ -91,7 +91,6 @@ class Answer:
     result: Any = None
     refusal: Refusal | None = None
     change: Change | None = None
-    account: str | None = None  # that it is about, for the log
     reason: str | None = None  # why a code is not valid, or what else it did, for the log
     quiet: bool = False  # nothing was decided that belongs into the log
     audit: str | None = None  # what an administrator's method did, in a word, for the log
@@ -99,3 +98,7 @@ class Answer:
 
     def __repr__(self) -> str:
         return f"Answer(refusal={self.refusal!r}, change={self.change!r})"  # results may be codes
+
+
+# What a wrong code is answered where failures are not counted.
+NO = Answer(INVALID, reason=WRONG)

@@ -8,12 +8,16 @@ from typing import TYPE_CHECKING, cast
 from pki2fad import clock, log, wire
 from pki2fad.access import Peer
 from pki2fad.errors import ProtocolError
+from pki2fad.plain import Plain, split
 
 if TYPE_CHECKING:
     from pki2fad.server import Server
 
 # Seconds after which a turn ends all the same: loads take longer than questions.
 SECONDS_PER_TURN = 0.005
+
+# Plain requests that are handled before it is looked at the clock.
+_PLAIN_AT_ONCE = 32
 
 # Seconds from the first byte of a message to its last: a load from a slow shell takes less.
 MESSAGE_DEADLINE = 10.0
@@ -55,6 +59,7 @@ class Connection(asyncio.Protocol):
         self._server = server
         self._verify_only = verify_only
         self._decoder = wire.Decoder(wire.REQUEST, wire.REQUEST_LIMIT)
+        self._plain: list[Plain] = []  # of what was read, before what the decoder has
         self._out: list[bytes] = []  # answers that have not been written, in order
         self._held = 0  # of them, how many wait for a change to be kept
         self._more = False  # what was read is not all handled
@@ -85,9 +90,13 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Handle what arrived."""
-        if not self._ending:
+        if self._ending:
+            return
+        if not self._more and not self._decoder.partial:
+            self._plain, data = split(data)
+        if data:
             self._decoder.feed(data)
-            self._turn()
+        self._turn()
 
     def eof_received(self) -> bool:
         """The client sends no more; it still gets its answers."""
@@ -118,6 +127,12 @@ class Connection(asyncio.Protocol):
     def add(self, answer: bytes) -> None:
         """An answer that may leave, behind those before it."""
         self._out.append(answer)
+
+    def add_plain(self, answers: list[str]) -> None:
+        """Take all answers, as `plain` writes them, out of a list."""
+        if answers:
+            self.add("".join(answers).encode("latin-1"))
+            answers.clear()
 
     def hold(self) -> int:
         """The place of an answer that may not leave yet, for `settle`."""
@@ -169,7 +184,8 @@ class Connection(asyncio.Protocol):
         except ProtocolError as error:
             self._violation(error)
         self.release()
-        self._watch_message()
+        if self._message_deadline is not None or self._decoder.partial:
+            self._watch_message()
         if self._ending:
             return
         if self._more:
@@ -184,9 +200,16 @@ class Connection(asyncio.Protocol):
             self._transport.resume_reading()
 
     def _handle_some(self) -> None:
-        time = asyncio.get_running_loop().time
-        end = time() + SECONDS_PER_TURN
         reading = clock.read()
+        end = reading.boot + SECONDS_PER_TURN
+        while self._plain:
+            some, self._plain = self._plain[:_PLAIN_AT_ONCE], self._plain[_PLAIN_AT_ONCE:]
+            self._server.handle_plain(self, some, reading)
+            if self._plain and clock.boot() > end:
+                return
+        if not self._decoder.partial:
+            self._more = False
+            return
         for _ in range(self._server.messages_per_turn(self)):
             message = self._decoder.next()
             if message is None:
@@ -194,7 +217,7 @@ class Connection(asyncio.Protocol):
                 return
             if isinstance(message, wire.Request):
                 self._server.handle(self, message, reading)
-            if time() > end:
+            if clock.boot() > end:
                 return
 
     def _violation(self, error: ProtocolError) -> None:

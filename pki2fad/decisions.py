@@ -8,7 +8,7 @@ import asyncio
 import functools
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from pki2fad import log
@@ -43,6 +43,7 @@ class DecisionLog:
         self._metrics = metrics
         self._noise = _Noise()
         self._lookups = _Lookups()
+        self._told = False  # lines wait for the end of the turn
 
     def add(self, request: Request, peer: Peer, answer: Answer, reading: Reading, ready: float) -> None:
         """Log and count the answer to a request, which has left or is about to.
@@ -58,8 +59,8 @@ class DecisionLog:
         if (method in LOOKS or answer.quiet) and refusal is None:
             return
         fields: dict[str, Any] = {"pid": peer.pid}
-        if answer.account:
-            fields["account"] = answer.account
+        if request.account:
+            fields["account"] = request.account
         if answer.audit:
             fields["audit"] = answer.audit
         if refusal is not None:
@@ -71,6 +72,33 @@ class DecisionLog:
             log.audit(method, uid=peer.uid, **fields, **(answer.details or {}))
         else:
             log.info(method, uid=peer.uid, **fields)
+
+    def in_short(self, reading: Reading) -> bool:
+        """True if nothing is to be looked up for a wrong code."""
+        return self._lookups.are_done(reading)
+
+    def add_in_short(
+        self, peer: Peer, generated: list[str], wrong: list[str], reading: Reading, ready: float
+    ) -> None:
+        """Like `add`, for accounts whose code was generated, and accounts that were given a wrong one."""
+        start, seconds = f" uid={peer.uid} pid={peer.pid} account=", ready - reading.boot
+        if generated:
+            self._metrics.add("generate", OK, seconds, len(generated))
+            self._tell([f"generate{start}{name}" for name in generated])
+        if wrong:
+            self._metrics.add("verify", INVALID, seconds, len(wrong))
+            self._tell([f"verify{start}{name} valid=False reason={WRONG}" for name in wrong])
+
+    def _tell(self, lines: Iterable[str]) -> None:
+        """Have lines written in the end of this turn, with those of others."""
+        if not self._told:
+            self._told = True
+            asyncio.get_running_loop().call_soon(self._flush)
+        log.told(lines)
+
+    def _flush(self) -> None:
+        self._told = False
+        log.flush()
 
     def warning(self, uid: int, event: str, **fields: object) -> None:
         """Log what a uid did wrong, a bounded number of times in each second."""
@@ -91,14 +119,14 @@ class DecisionLog:
         elif answer.audit:
             log.audit(request.method, uid=peer.uid, **fields)
         else:
-            log.told(_verdict(request.method, peer.uid, *fields.items()))
+            self._tell([_verdict(request.method, peer.uid, *fields.items())])
 
     def _add_wrong(self, uid: int, fields: dict[str, Any], request: Request, reading: Reading) -> None:
         assert request.args is not None
         name, code = fields["account"], request.args["code"]
-        stale = self._lookups.allow() and self._is_stale(name, code, reading)
+        stale = self._lookups.allow(reading) and self._is_stale(name, code, reading)
         reason = STALE if stale else WRONG
-        log.told(_verdict(request.method, uid, *fields.items(), ("reason", reason)))
+        self._tell([_verdict(request.method, uid, *fields.items(), ("reason", reason))])
 
 
 @functools.lru_cache(maxsize=1024)
@@ -134,9 +162,14 @@ class _Lookups:
         self._second = 0
         self._done = 0
 
-    def allow(self) -> bool:
-        second = int(time.monotonic())
+    def allow(self, reading: Reading) -> bool:
+        done = self.are_done(reading)
+        self._done += 1
+        return not done
+
+    def are_done(self, reading: Reading) -> bool:
+        """True if there were as many as there may be in this second."""
+        second = int(reading.boot)
         if second != self._second:
             self._second, self._done = second, 0
-        self._done += 1
-        return self._done <= STALE_LOOKUPS_PER_SECOND
+        return self._done >= STALE_LOOKUPS_PER_SECOND

@@ -9,6 +9,7 @@ import os
 import sys
 import time
 import traceback
+from collections.abc import Iterable
 
 from pki2fad.logline import line
 
@@ -32,9 +33,21 @@ def info(event: str, **fields: object) -> None:
     _log(_INFO, line(event, fields))
 
 
-def told(text: str) -> None:
-    """Something happened as it should, of which the line is made already (`logline.line`)."""
-    _log(_INFO, text)
+def told(lines: Iterable[str]) -> None:
+    """Things happened as they should, of which the lines are made already (`logline.line`).
+
+    They are written with others at the next `flush`, or before the next event of another kind.
+    """
+    _told.extend(lines)
+
+
+def flush() -> None:
+    """Write what was told."""
+    if _told:
+        lines = _told.copy()
+        _told.clear()
+        if _sink is not None:
+            _sink.write(_INFO, lines)
 
 
 def audit(event: str, **fields: object) -> None:
@@ -72,14 +85,18 @@ class _Descriptor:
         self._second = -1  # for which the time was written out last
         self._time = ""
 
-    def write(self, priority: int, text: str) -> None:
-        """One event, a line or several."""
+    def write(self, priority: int, events: Iterable[str]) -> None:
+        """Events of now, each a line or several."""
         if self._prefixed:
-            text = "\n".join([f"<{priority}>{part}" for part in text.split("\n")])
+            start = f"<{priority}>"
+            events = "\n".join(events).split("\n")
         else:
-            text = f"{self._now()} {text}"
+            start = f"{self._now()} "
+        text = start + f"\n{start}".join(events) + "\n"
+        rest = text.encode("utf-8", "backslashreplace")
         with contextlib.suppress(OSError):
-            os.write(self._descriptor, f"{text}\n".encode("utf-8", "backslashreplace"))
+            while rest:
+                rest = rest[os.write(self._descriptor, rest) :]
 
     def close(self) -> None:
         """Nothing: others write there too."""
@@ -99,7 +116,7 @@ class _File(_Descriptor):
         self._path = path
         super().__init__(self._open(), prefixed=False)
 
-    def write(self, priority: int, text: str) -> None:
+    def write(self, priority: int, events: Iterable[str]) -> None:
         try:
             moved = not os.path.samestat(os.stat(self._path), os.fstat(self._descriptor))
         except OSError:
@@ -108,7 +125,7 @@ class _File(_Descriptor):
             with contextlib.suppress(OSError):
                 descriptor, self._descriptor = self._descriptor, self._open()
                 os.close(descriptor)
-        super().write(priority, text)
+        super().write(priority, events)
 
     def close(self) -> None:
         os.close(self._descriptor)
@@ -118,6 +135,7 @@ class _File(_Descriptor):
 
 
 _sink: _Descriptor | None = None
+_told: list[str] = []
 
 
 def _use(sink: _Descriptor) -> None:
@@ -128,8 +146,9 @@ def _use(sink: _Descriptor) -> None:
 
 
 def _log(priority: int, text: str) -> None:
+    flush()
     if _sink is not None:
-        _sink.write(priority, text)
+        _sink.write(priority, [text])
 
 
 def _is_journal(descriptor: int) -> bool:

@@ -26,12 +26,12 @@ class Metrics:
         self.last_code: Callable[[], int | None] = lambda: None  # the minute log's, as `MinuteLog` says
         self._counts = {name: _Counts(_ALWAYS.get(name, ())) for name in (*methods, _UNKNOWN)}
 
-    def add(self, method: str, outcome: str, seconds: float) -> None:
-        """Count a request; `seconds` are from when it was taken up to when its answer was ready."""
+    def add(self, method: str, outcome: str, seconds: float, count: int = 1) -> None:
+        """Count requests; `seconds` are from when they were taken up to when their answers were ready."""
         counts = self._counts.get(method) or self._counts[_UNKNOWN]
-        counts.outcomes[outcome] = counts.outcomes.get(outcome, 0) + 1
-        counts.latencies[bisect_left(BOUNDS, seconds * 1e6)] += 1
-        counts.seconds += seconds
+        counts.outcomes[outcome] = counts.outcomes.get(outcome, 0) + count
+        counts.latencies[bisect_left(BOUNDS, seconds * 1e6)] += count
+        counts.seconds += seconds * count
 
     def read(self) -> dict[str, Any]:
         """All of it, as PROTOCOL.md says; of what was never asked, nothing."""

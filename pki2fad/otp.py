@@ -66,9 +66,8 @@ def make_code(seed: bytearray, parameters: Parameters, step: int) -> str:
     return _Generator(seed, parameters).generate_otp(step) if step >= 0 else ""
 
 
-def equal(code: str, candidate: str) -> bool:
-    """Compare two codes in constant time, as far as their lengths are equal."""
-    return hmac.compare_digest(code, candidate)
+# Compares two codes in constant time, as far as their lengths are equal.
+equal: Callable[[str, str], bool] = hmac.compare_digest
 
 
 def otpauth_uri(seed: bytearray, parameters: Parameters, account: str) -> str:

@@ -8,19 +8,20 @@ import asyncio
 import contextlib
 import socket
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from pki2fad import clock, log, wire
+from pki2fad import clock, log, plain, wire
 from pki2fad.acceptor import Acceptor
-from pki2fad.access import Peer
+from pki2fad.access import NO_RIGHTS, Peer
 from pki2fad.agent import Agent
-from pki2fad.changes import INVALID, REPLAYED, Answer, Change, ClockEdit, Edit, Failure, Restore, Spend
+from pki2fad.changes import INVALID, NO, REPLAYED, Answer, Change, ClockEdit, Edit, Failure, Restore, Spend
 from pki2fad.connection import Connection, credentials_of
 from pki2fad.decisions import LOOKS, DecisionLog
 from pki2fad.errors import Internal, Unavailable, UnusableState
+from pki2fad.plain import Plain
 
 # Connections beyond the caps that root may still make, to look at what is going on.
 ROOT_RESERVE = 16
@@ -90,6 +91,7 @@ class Server:
                     await self._closed.wait()
         for connection in list(self._connections):
             connection.abort()
+        log.flush()
         await asyncio.sleep(0)  # for the transports to close their sockets
 
     def idle_for(self, reading: clock.Reading) -> float:
@@ -148,17 +150,60 @@ class Server:
 
     def handle(self, connection: Connection, request: wire.Request, reading: clock.Reading) -> None:
         """Answer a request: at once, or when its change is kept."""
-        peer, answer = connection.peer, None
         try:
-            answer = self._agent.handle(request, peer, reading)
-            if request.method not in LOOKS and answer.refusal is None:
-                self._last_use = reading.boot  # who is refused keeps nothing unlocked
-            if isinstance(answer.change, Edit | ClockEdit | Restore):
-                self.edit(answer.change)
+            answer = self._agent.handle(request, connection.peer, reading)
         except Exception as error:  # a mistake of ours must not end the connection
-            account = None if answer is None else answer.account
-            audit = "failed" if self._agent.is_administrative(request.method) else None
-            answer = replace(_failed(error), account=account, audit=audit)
+            answer = self._failed(request, error)
+        self._conclude(connection, request, answer, reading)
+
+    def handle_plain(self, connection: Connection, requests: Iterable[Plain], reading: clock.Reading) -> None:
+        """Answer requests like `handle`; those that need nothing else are answered all together."""
+        agent, peer = self._agent, connection.peer
+        rights = agent.access.rights(peer) or NO_RIGHTS
+        in_short = self._decisions.in_short(reading)
+        answers: list[str] = []
+        generated: list[str] = []  # for which accounts
+        wrong: list[str] = []
+        for one in requests:
+            msgid, name, code = one
+            answer = None
+            try:
+                if code is None:
+                    if rights.generate:
+                        answers.append(plain.code(msgid, **agent.code(name, reading)))
+                        generated.append(name)
+                        continue
+                elif rights.verify:
+                    answer = agent.verdict(rights, name, code, reading)
+                    if answer is NO and in_short:
+                        answers.append(plain.invalid(msgid))
+                        wrong.append(name)
+                        continue
+            except Exception:  # noqa: S110 - a refusal mostly; `handle` finds it again and answers it
+                pass
+            connection.add_plain(answers)
+            request = plain.request(one)
+            if answer is None:
+                self.handle(connection, request, reading)
+            else:
+                request.account = name
+                self._conclude(connection, request, answer, reading)
+        connection.add_plain(answers)
+        if generated or wrong:
+            self._last_use = reading.boot
+            self._decisions.add_in_short(peer, generated, wrong, reading, clock.boot())
+
+    def _conclude(
+        self, connection: Connection, request: wire.Request, answer: Answer, reading: clock.Reading
+    ) -> None:
+        """Let an answer go: at once, or when its change is kept."""
+        if request.method not in LOOKS and answer.refusal is None:
+            self._last_use = reading.boot  # who is refused keeps nothing unlocked
+        if isinstance(answer.change, Edit | ClockEdit | Restore):
+            try:
+                self.edit(answer.change)
+            except Exception as error:  # as above
+                answer = self._failed(request, error)
         if isinstance(answer.change, Spend | Failure):
             if not self._pending:
                 asyncio.get_running_loop().call_soon(self.commit)
@@ -166,7 +211,7 @@ class Server:
             self._pending.append(waiting)
             return
         connection.add(_encode(request, answer))
-        self._decisions.add(request, peer, answer, reading, clock.boot())
+        self._decisions.add(request, connection.peer, answer, reading, clock.boot())
 
     def edit(self, edit: Edit | ClockEdit | Restore) -> None:
         """Keep what is pending, then the edit, and then make it.
@@ -189,8 +234,7 @@ class Server:
                 for waiting, kept in zip(pending, verdicts, strict=True)
             ]
         except Exception as error:  # whatever it was, nothing may leave as if it had been kept
-            failed = _failed(error)
-            answers = [replace(failed, account=waiting.answer.account) for waiting in pending]
+            answers = [_failed(error)] * len(pending)
         for waiting, answer in zip(pending, answers, strict=True):
             waiting.connection.settle(waiting.slot, _encode(waiting.request, answer))
         ready = clock.boot()
@@ -198,6 +242,10 @@ class Server:
             connection.release()
         for waiting, answer in zip(pending, answers, strict=True):
             self._decisions.add(waiting.request, waiting.connection.peer, answer, waiting.reading, ready)
+
+    def _failed(self, request: wire.Request, error: Exception) -> Answer:
+        audit = "failed" if self._agent.is_administrative(request.method) else None
+        return replace(_failed(error), audit=audit)
 
     def violated(self, peer: Peer, reason: object) -> None:
         """A connection is ended for what its client did."""

@@ -87,6 +87,9 @@ class Key:
         return _place(self.digest) % KEY_SLOTS
 
 
+_NOBODY = Key(b"")  # where none is told from another
+
+
 @dataclass(frozen=True, slots=True)
 class Tally:
     """What is remembered of one account: its bucket, and the marks of keys that know its codes.
@@ -134,6 +137,8 @@ class Throttle:
 
     def key(self, uid: int, origin: str, account: str) -> Key:
         """The key of a peer, where it relays for others of the origin that it names."""
+        if not self.enabled:
+            return _NOBODY
         # No name has a NUL; an origin, which may, comes last.
         return Key(self._digest(f"{uid}\0{account}\0{origin}"))
 

@@ -4,7 +4,7 @@ import math
 
 from pki2fad import otp
 from pki2fad.account import Account, reach
-from pki2fad.changes import INVALID, PROMOTED, REPLAYED, WRONG, Answer, Edit, Failure, Spend
+from pki2fad.changes import INVALID, NO, PROMOTED, REPLAYED, WRONG, Answer, Edit, Failure, Spend
 from pki2fad.clock import Reading, Watch
 from pki2fad.errors import BadRequest, Throttled, Unavailable
 from pki2fad.keyring import Keyring
@@ -42,15 +42,16 @@ class Verifier:
         now = self._throttle.now(reading)
         tally = self._throttle.tally_of_unknown(name) if account is None else account.tally
         seeds = () if account is None else account.in_force(reading.wall)
-        cost = otp.WINDOW_STEPS * max(1, len(seeds))
+        cost = otp.WINDOW_STEPS * (len(seeds) or 1)
         self._require_budget(key, tally, cost, now)
         steps = {}
         for seed in seeds or (self._keyring.veiled(name, None),):
+            middle = _middle(seed, reading)
             self._require_clock(seed, reading)
             if not veiled:
-                self._require_past(seed, reading)
+                self._require_past(seed, middle, reading)
             kept = self._keyring.veiled(name, seed) if veiled and seeds else seed
-            step = self._match(seed, kept, code, reading)
+            step = self._match(seed, kept, code, middle)
             if step is not None:
                 steps[seed] = step
         if account is None or not steps:
@@ -71,7 +72,7 @@ class Verifier:
         key, now = self._throttle.key(payer, "", new.name), self._throttle.now(reading)
         self._require_budget(key, NO_TALLY, otp.WINDOW_STEPS, now)
         self._require_clock(new, reading)
-        step = self._match(new, new, code, reading)
+        step = self._match(new, new, code, _middle(new, reading))
         if step is None:
             return self._fail(None, new.name, key, otp.WINDOW_STEPS, now)
         if step <= self._keyring.watermark(new):
@@ -123,13 +124,19 @@ class Verifier:
 
     def _require_clock(self, account: Account, reading: Reading) -> None:
         """Raise `Unavailable` where codes may have been accepted of which nothing is known."""
-        waits = self._waits(account.parameters.period, abs(account.offset), reading.wall)
+        wall, period = reading.wall, account.parameters.period
+        watch, floors = self._watch, self._keyring.floors
+        if wall >= watch.mark and not watch.spent and (not floors or wall >= floors.get(period, 0)):
+            return  # as nearly always
+        waits = self._waits(period, abs(account.offset), wall)
         if waits:
             until, why = max(waits)
             raise Unavailable(why, otp.seconds_until(reading.wall, until))
 
-    def _require_past(self, account: Account, reading: Reading) -> None:
+    def _require_past(self, account: Account, middle: int, reading: Reading) -> None:
         """Raise `Unavailable` where every code of the window is spent, since the clock was set back."""
+        if account.last_step <= middle + 2 * otp.WINDOW:
+            return  # the prover may have been further ahead before, and never less
         last = otp.step_at(reading.wall, account.parameters.period) + reach(account.offset, account.drift)
         if account.last_step > last + 2 * otp.WINDOW:  # small slews pass
             until = (account.last_step + 1 - otp.WINDOW - account.offset) * account.parameters.period
@@ -197,24 +204,24 @@ class Verifier:
 
     def _fail(self, account: Account | None, name: str, key: Key, cost: int, now: float) -> Answer:
         if not self._throttle.enabled:
-            return Answer(INVALID, reason=WRONG)
+            return NO
         if account is None:
             slots = self._throttle.fail_unknown(key, name, cost, now)
             return Answer(INVALID, change=Failure(name, None, slots), reason=WRONG)
         account.tally, slots = self._throttle.fail(key, account.tally, cost, now)
         return Answer(INVALID, change=Failure(name, account.tally, slots), reason=WRONG)
 
-    def _match(self, account: Account, kept: Account, code: str, reading: Reading) -> int | None:
+    def _match(self, account: Account, kept: Account, code: str, middle: int) -> int | None:
         """The last of the steps that this code stands for, or None; codes are kept with `kept`.
 
         Every step of the window is compared, in constant time. Adjacent steps can share a code: all of
         them are spent with it, also one that the window reaches only later.
         """
-        step, matched = _middle(account, reading), None
-        for offset, candidate in enumerate(self._keyring.codes(kept, step), -otp.WINDOW):
+        matched = None
+        for step, candidate in enumerate(self._keyring.codes(kept, middle), middle - otp.WINDOW):
             if otp.equal(code, candidate):
-                matched = step + offset
-        if matched == step + otp.WINDOW:
+                matched = step
+        if matched == middle + otp.WINDOW:
             while otp.equal(code, self._keyring.code(account, matched + 1)):
                 matched += 1
         return matched

@@ -53,14 +53,18 @@ _pack = Packer(unicode_errors="surrogateescape").pack
 
 
 class Request:
-    """One call: `args` maps names to scalars, or is None where it was no such map."""
+    """One call: `args` maps names to scalars, or is None where it was no such map.
 
-    __slots__ = ("args", "method", "msgid")
+    `account` is the one that it is about, for the log, as soon as that is known.
+    """
+
+    __slots__ = ("account", "args", "method", "msgid")
 
     def __init__(self, msgid: int, method: str, args: "dict[str, Any] | None") -> None:
         self.msgid = msgid
         self.method = method
         self.args = args
+        self.account: str | None = None
 
     def __repr__(self) -> str:
         return f"Request(msgid={self.msgid}, method={self.method!a})"  # arguments may be codes

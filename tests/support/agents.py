@@ -269,11 +269,12 @@ def logged() -> Iterator[list[str]]:
     lines: list[str] = []
 
     class Lines:
-        def write(self, _priority: int, text: str) -> None:
-            lines.append(text)
+        def write(self, _priority: int, events: Iterable[str]) -> None:
+            lines.extend(events)
 
     before, log._sink = log._sink, Lines()  # type: ignore[assignment]
     try:
         yield lines
     finally:
+        log.flush()
         log._sink = before

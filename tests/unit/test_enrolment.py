@@ -129,8 +129,9 @@ def test_who_has_no_name_gets_nothing(host: Host, uid: int) -> None:
 
 def test_the_log_has_the_account_also_of_what_is_refused(host: Host) -> None:
     for _ in range(2):
-        answer = host.agent.handle(Request(1, "enroll", {}), ALICE, host.reading)
-        assert answer.account == NAME
+        request = Request(1, "enroll", {})
+        answer = host.agent.handle(request, ALICE, host.reading)
+        assert request.account == NAME
         host.call("load", account=NAME, sealed=sealed(OTHER_SEED), replace=True)
     assert isinstance(answer.refusal, AccountExists)
 

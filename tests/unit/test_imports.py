@@ -59,7 +59,7 @@ LAYERS = (
     "errors logline",
     "clock memory confinement log metrics streams systemd",
     "paths files wire otp envelope access throttle",
-    "account calls process",
+    "account calls plain process",
     "keyring",
     "backup changes statefile",
     "verifier restore",

@@ -1,0 +1,135 @@
+"""Plain requests: the same bytes mean the same as to the decoder that takes everything."""
+
+import itertools
+from collections.abc import Iterable
+
+import msgpack
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pki2fad import plain
+from pki2fad.wire import REQUEST, REQUEST_LIMIT, Decoder, Request
+
+VERIFY = msgpack.packb([0, 7, "verify", [{"account": "deploy", "code": "123456"}]])
+GENERATE = msgpack.packb([0, 300, "generate", [{"account": "a.b@c"}]])
+LOAD = msgpack.packb([0, 1, "load", [{"account": "deploy", "sealed": VERIFY}]])
+
+good_names = st.from_regex(r"[A-Za-z0-9_][A-Za-z0-9._@-]{0,40}", fullmatch=True)
+good_codes = st.from_regex(r"[0-9]{5,9}", fullmatch=True)
+names = good_names | st.tuples(good_names, st.text(max_size=2)).map("".join)
+codes = good_codes | st.tuples(good_codes, st.text(max_size=2)).map("".join)
+arguments = (
+    st.fixed_dictionaries({"account": names, "code": codes})
+    | st.fixed_dictionaries({"account": names})
+    | st.fixed_dictionaries({"code": codes, "account": names})
+    | st.fixed_dictionaries({"account": names, "code": codes, "origin": names})
+)
+messages = st.tuples(st.integers(0, 2**32 - 1), st.sampled_from(["verify", "generate", "status"]), arguments)
+
+
+def fields(requests: Iterable[object]) -> list[tuple[int, str, object]]:
+    found = []
+    for request in requests:
+        assert isinstance(request, Request)
+        found.append((request.msgid, request.method, request.args))
+    return found
+
+
+def decoded(data: bytes) -> list[tuple[int, str, object]]:
+    """What the decoder makes of it."""
+    decoder = Decoder(REQUEST, REQUEST_LIMIT)
+    decoder.feed(data)
+    return fields(itertools.takewhile(lambda message: message is not None, iter(decoder.next, None)))
+
+
+def all_of(data: bytes) -> list[tuple[int, str, object]]:
+    """What is made of it where plain requests are taken out first."""
+    requests, rest = plain.split(data)
+    return fields(map(plain.request, requests)) + decoded(rest)
+
+
+def test_both_methods_are_plain() -> None:
+    assert plain.split(VERIFY) == ([("\x07", "deploy", "123456")], b"")
+    assert plain.split(GENERATE) == ([("\xcd\x01\x2c", "a.b@c", None)], b"")
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.lists(messages, max_size=6))
+def test_requests_mean_what_they_mean_to_the_decoder(sent: list[tuple[int, str, object]]) -> None:
+    data = b"".join(msgpack.packb([0, msgid, method, [args]]) for msgid, method, args in sent)
+    assert all_of(data) == sent
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.integers(0, 2**32 - 1), good_names, good_codes)
+def test_what_is_plain_is_found(msgid: int, name: str, code: str) -> None:
+    data = msgpack.packb([0, msgid, "verify", [{"account": name, "code": code}]])
+    is_plain = len(name) < 32 and 6 <= len(code) <= 8
+    requests, rest = plain.split(3 * data)
+    assert (len(requests), rest) == ((3, b"") if is_plain else (0, 3 * data))
+
+
+def test_what_is_not_whole_comes_after() -> None:
+    for cut in range(1, len(VERIFY)):
+        requests, rest = plain.split(GENERATE + VERIFY[:cut])
+        assert [plain.request(one).method for one in requests] + decoded(rest) in (["generate"], [])
+        assert rest.endswith(VERIFY[:cut])
+
+
+@pytest.mark.parametrize("between", [LOAD, b"\x93\x02\xa1x\x90", b"\xc1", b"x", b"\x94\x00", b"\n"])
+def test_what_stands_between_requests_is_not_passed_over(between: bytes) -> None:
+    assert plain.split(GENERATE + between + VERIFY) == ([], GENERATE + between + VERIFY)
+    assert plain.split(between + VERIFY) == ([], between + VERIFY)
+
+
+def test_a_request_within_another_is_none() -> None:
+    assert plain.split(LOAD) == ([], LOAD)
+    assert plain.split(GENERATE + LOAD) == ([], GENERATE + LOAD)
+    cut = LOAD[: -len(VERIFY)]
+    assert plain.split(cut) == ([], cut)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        VERIFY.replace(b"\xa6123456", b"\xa61234567"),  # lengths that are not those of what follows
+        VERIFY.replace(b"\xa6123456", b"\xa7123456"),
+        VERIFY.replace(b"\xa6deploy", b"\xa5deploy"),
+        VERIFY.replace(b"\xa6deploy", b"\xa7deploy"),
+        VERIFY.replace(b"\x82", b"\x81"),
+        VERIFY.replace(b"\xa6123456", b"\xa7123456 "),  # what is not of a code or a name at the end
+        VERIFY.replace(b"\xa6123456", b"\xa8123456\n\0"),
+        VERIFY.replace(b"\xa6123456", b"\xa712345678"),
+        VERIFY.replace(b"\xa6deploy", b"\xa7deploy\n"),
+        GENERATE.replace(b"\xa5a.b@c", b"\xa6a.b@c\n"),
+        GENERATE.replace(b"\xa5a.b@c", b"\xa7a.b@c\xc3\xa9"),
+        VERIFY.replace(b"123456", "\uff11\uff12".encode()),
+        VERIFY.replace(b"123456", b"12345\n"),
+        VERIFY.replace(b"deploy", b"-eploy"),
+        VERIFY.replace(b"deploy", b"dep\0oy"),
+        VERIFY.replace(b"verify", b"verifY"),
+        VERIFY.replace(b"\x94\x00", b"\x94\x01"),
+        VERIFY.replace(b"\x94\x00", b"\x94\xc2"),
+        VERIFY.replace(b"\x94\x00\x07", b"\x94\x00\xcc\x07"),  # msgids that are not written shortest
+        VERIFY.replace(b"\x94\x00\x07", b"\x94\x00\xcd\x00\x07"),
+        VERIFY.replace(b"\x94\x00\x07", b"\x94\x00\xce\x00\x00\x01\x07"),
+        VERIFY.replace(b"\x94\x00\x07", b"\x94\x00\xd0\x07"),
+        VERIFY.replace(b"\x94\x00\x07", b"\x94\x00\xff"),
+        GENERATE.replace(b"\x81", b"\x82") + b"\xa4code\xa6123456",
+        VERIFY.replace(b"\xa6verify", b"\xa8generate"),
+    ],
+)
+def test_whatever_differs_is_left_to_the_decoder(data: bytes) -> None:
+    assert plain.split(data) == ([], data)
+    assert plain.split(VERIFY + data)[0] in ([], plain.split(VERIFY)[0])
+
+
+@settings(deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 120), st.integers(0, 2**40), good_codes)
+def test_answers_are_what_msgpack_writes(msgid: int, valid_for: int, step: int, code: str) -> None:
+    text = msgpack.packb(msgid).decode("latin-1")
+    assert plain.invalid(text).encode("latin-1") == msgpack.packb([1, msgid, None, {"valid": False}])
+    result = {"code": code, "valid_for": valid_for, "step": step}
+    answer = plain.code(text, code, valid_for, step)
+    assert answer.encode("latin-1") == msgpack.packb([1, msgid, None, result])
