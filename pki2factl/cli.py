@@ -1,6 +1,7 @@
 """The command tree: arguments to a command, its exceptions to messages and exit codes."""
 
 import argparse
+import functools
 import importlib
 import sys
 
@@ -85,6 +86,8 @@ def _explain(error: Exception, options: argparse.Namespace) -> None:
 
 
 def _parser(arguments: "Sequence[str]") -> argparse.ArgumentParser:
+    # 2 less than there are, as argparse has it
+    formatter = functools.partial(argparse.HelpFormatter, width=streams.columns() - 2)
     parser = argparse.ArgumentParser(
         prog="pki2factl",
         description="Make keys, load sealed seeds, and ask pki2fad for codes and verdicts.",
@@ -92,6 +95,7 @@ def _parser(arguments: "Sequence[str]") -> argparse.ArgumentParser:
         " 4 forbidden, 5 throttled, unavailable or locked, or the issuer cannot be reached or fails:"
         " try later, 6 any other refusal, 7 internal or input/output error",
         allow_abbrev=False,
+        formatter_class=formatter,
     )
     parser.add_argument("--socket", metavar="PATH", help="the daemon's socket")
     parser.add_argument("--version", action="version", version=f"pki2factl {__version__}")
@@ -99,7 +103,9 @@ def _parser(arguments: "Sequence[str]") -> argparse.ArgumentParser:
     for name in _named(arguments) or COMMANDS:  # the others need not be imported when one is named
         module = importlib.import_module(f"pki2factl.commands.{name.replace('-', '_')}")
         text: str = module.HELP
-        command = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
+        command = commands.add_parser(
+            name, help=text, description=text, allow_abbrev=False, formatter_class=formatter
+        )
         command.add_argument(
             "--socket", metavar="PATH", default=argparse.SUPPRESS, help="the daemon's socket"
         )

@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import functools
 import os
 import sys
 from collections.abc import Sequence
@@ -73,6 +74,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="pki2fad",
         description="Keep TOTP seeds in memory, and answer who may ask for a code or a verdict.",
         allow_abbrev=False,
+        formatter_class=functools.partial(argparse.HelpFormatter, width=streams.columns() - 2),
     )
     parser.add_argument(
         "--config",

@@ -29,8 +29,7 @@ OVERFLOW_ID = 65534
 _REMEMBERED = 4096  # peers whose rights are, and uids of which it is whether the system knows them
 
 
-@dataclass(frozen=True, slots=True)
-class Peer:
+class Peer(NamedTuple):
     """The other end of a connection: SO_PEERCRED and SO_PEERGROUPS, never what a message says."""
 
     pid: int
@@ -51,8 +50,7 @@ class Rights(NamedTuple):
 NO_RIGHTS = Rights(verify=False, generate=False, veiled=True, payer=OVERFLOW_ID)
 
 
-@dataclass(frozen=True, slots=True)
-class Rule:
+class Rule(NamedTuple):
     """One `[[access]]` entry: a role for users, `@groups` and uids, for some accounts or all."""
 
     role: str

@@ -18,7 +18,7 @@ import base64
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pki2fad import otp, wire
 from pki2fad.account import DRIFTS, is_name
@@ -69,8 +69,7 @@ class Record:
         _require(len(self.drift) <= DRIFTS)
 
 
-@dataclass(frozen=True, slots=True)
-class Content:
+class Content(NamedTuple):
     """All that is in a backup."""
 
     created: int  # Unix time

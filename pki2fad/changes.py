@@ -1,7 +1,7 @@
 """Answers, and the changes that have to be kept by the store before an answer may leave."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from pki2fad.account import Account
 from pki2fad.clock import Interval
@@ -19,8 +19,7 @@ STALE = "stale"  # it is of a step near the window
 PROMOTED = "promoted"
 
 
-@dataclass(frozen=True, slots=True)
-class Spend:
+class Spend(NamedTuple):
     """A code was accepted: the watermark has already moved in memory, and only grows."""
 
     account: str
@@ -32,8 +31,7 @@ class Spend:
     tally: Tally | None = None  # the account's new one, if the success changed it
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
+class Failure(NamedTuple):
     """A failure was counted, in memory already: like a Spend it is kept with others of its turn."""
 
     account: str
@@ -41,8 +39,7 @@ class Failure:
     slots: Slots
 
 
-@dataclass(frozen=True, slots=True)
-class Edit:
+class Edit(NamedTuple):
     """Accounts change, once this is kept: memory has not moved, `Agent.apply` moves it.
 
     `put` replaces or adds an account with its successor, None removes both. `gone` is what was there:
@@ -57,8 +54,7 @@ class Edit:
     file_digest: bytes | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class ClockEdit:
+class ClockEdit(NamedTuple):
     """The wall clock is right as it is: what is spent beyond its window comes down, once this is kept.
 
     Codes of the interval `spent` stay so: the clock may have been there.
@@ -68,8 +64,7 @@ class ClockEdit:
     spent: Interval | None
 
 
-@dataclass(frozen=True, slots=True)
-class Restore:
+class Restore(NamedTuple):
     """Accounts come from a backup, all or none, once this is kept.
 
     `floors` are Unix times by period: no code that began before them is good, since it may have been used

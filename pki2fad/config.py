@@ -2,10 +2,8 @@
 
 import os
 import re
-import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from pki2fad import access, files, paths
 from pki2fad.access import Rule
@@ -24,8 +22,7 @@ _UNIT = re.compile(r"[A-Za-z0-9:_.\\@-]+\.service", re.ASCII)
 _CREDENTIAL = re.compile(r"[A-Za-z0-9_.-]+", re.ASCII)
 
 
-@dataclass(frozen=True, slots=True)
-class CredentialRule:
+class CredentialRule(NamedTuple):
     """A unit of systemd that gets a code of an account as a credential of this name."""
 
     unit: str
@@ -33,37 +30,32 @@ class CredentialRule:
     account: str
 
 
-@dataclass(frozen=True, slots=True)
-class MinuteLogConfig:
+class MinuteLogConfig(NamedTuple):
     """Which accounts' codes are logged every minute, and to which files."""
 
     files: Mapping[str, str]  # account -> path
 
 
-@dataclass(frozen=True, slots=True)
-class ServerConfig:
+class ServerConfig(NamedTuple):
     """Caps that keep one caller from shutting out all others."""
 
     max_connections: int = 16384
     max_connections_per_uid: int = 4096
 
 
-@dataclass(frozen=True, slots=True)
-class ThrottleConfig:
+class ThrottleConfig(NamedTuple):
     """Whether failures are counted and bounded; `enabled = false` is for benchmarks alone."""
 
     enabled: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class LockConfig:
+class LockConfig(NamedTuple):
     """When the daemon locks by itself."""
 
     idle: int = 0  # seconds without a request; 0: never
 
 
-@dataclass(frozen=True, slots=True)
-class Config:
+class Config(NamedTuple):
     """Every setting of the daemon; all paths are absolute."""
 
     file: str  # where the settings came from, or would have
@@ -152,6 +144,8 @@ def _is_missing(file: str) -> bool:
 
 
 def _parse(file: str) -> dict[str, Any]:
+    import tomllib  # only here: a start without a file does not pay for it
+
     try:
         text, status = files.read_with_status(file)
         if status.st_uid not in (0, os.geteuid()) or status.st_mode & 0o002:

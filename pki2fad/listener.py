@@ -5,7 +5,7 @@ import os
 import socket
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from pki2fad import files, systemd
 from pki2fad.connection import credentials_of
@@ -15,8 +15,7 @@ from pki2fad.errors import AlreadyRunning, UnusablePath
 BACKLOG = 4096
 
 
-@dataclass(frozen=True, slots=True)
-class Sockets:
+class Sockets(NamedTuple):
     """Where the daemon listens."""
 
     main: socket.socket

@@ -5,8 +5,6 @@ import os
 import sys
 from typing import NoReturn
 
-import daemon
-
 from pki2fad import files
 from pki2fad.errors import UnusablePath
 
@@ -40,6 +38,8 @@ def detach(log_path: str) -> Starter:
     It exits 0, or 1 with the child's error. What the child writes to stderr from here on goes to
     `log_path`. Raises `UnusablePath` if that cannot be written.
     """
+    import daemon  # only here: a start that stays in the foreground does not pay for it
+
     try:
         stderr = os.open(
             log_path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, files.PRIVATE

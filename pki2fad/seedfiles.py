@@ -4,15 +4,14 @@ import hashlib
 import os
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from pki2fad import envelope, files, log, paths
 from pki2fad.account import is_name
 from pki2fad.errors import BadSeal, UnusablePath
 
 
-@dataclass(frozen=True, slots=True)
-class SeedFile:
+class SeedFile(NamedTuple):
     """A sealed seed as it was delivered."""
 
     path: str

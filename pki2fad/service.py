@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import dataclasses
 import gc
 import os
 import resource
@@ -42,8 +41,6 @@ from pki2fad.vault import Vault, host_key
 # With a new state file, files of seeds.d older than this (seconds) may be of accounts whose codes were
 # used under an old state file; younger ones were made just now, for this start.
 _SEED_FILE_IS_NEW = 120
-
-_SETTINGS = [field.name for field in dataclasses.fields(Config)]
 
 # Descriptors that are not counted connections: the state, logs, the loop, those being accepted or refused.
 _OTHER_DESCRIPTORS = 160
@@ -217,7 +214,7 @@ class _Service:
         for name in ("socket", "verify_socket", "state_dir", "key"):
             if getattr(config, name) != getattr(self._config, name):
                 log.warning("restart_needed", setting=name)
-        changed = [name for name in _SETTINGS if getattr(config, name) != getattr(self._config, name)]
+        changed = [name for name in Config._fields if getattr(config, name) != getattr(self._config, name)]
         self._config = config
         self._agent.access = access
         self._server.max_connections, self._server.max_connections_per_uid = _caps(config)

@@ -4,6 +4,8 @@ import contextlib
 import os
 import sys
 
+_COLUMNS = 80  # as terminals always had
+
 
 def prepare() -> None:
     """Let printing work whatever is there.
@@ -17,6 +19,20 @@ def prepare() -> None:
             setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115 - for good
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace", write_through=False)  # type: ignore[union-attr]
+
+
+def columns() -> int:
+    """How wide help may be: $COLUMNS, the terminal's width, or 80 where there is none.
+
+    argparse asks the same of `shutil` for each argument of a parser, also where no help is wanted, and to
+    import that takes longer than all the parsing.
+    """
+    given = os.environ.get("COLUMNS", "")
+    if given.isdecimal() and int(given) > 0:
+        return int(given)
+    with contextlib.suppress(OSError):
+        return os.get_terminal_size(sys.stdout.fileno()).columns or _COLUMNS
+    return _COLUMNS
 
 
 def abandon() -> None:

@@ -1,5 +1,6 @@
 """Processes: from exec of the daemon to its first answer, and the whole of `pki2factl verify`."""
 
+import compileall
 import contextlib
 import os
 import signal
@@ -21,12 +22,16 @@ from benchmarks.sizes import Size
 from msgpack import packb
 from support.daemon import PKI2FACTL, PKI2FAD, environment
 
+import pki2factl
+import pki2fad
+
 # As systemd starts it: the socket is there before, so that a request waits for the daemon.
 _ACTIVATE = 'exec 3<&"$1"; shift; LISTEN_PID=$$ LISTEN_FDS=1 exec "$@"'
 
 
 def measure(root: Path, _programs: Programs, states: States, size: Size, say: Say) -> list[Table]:
     """A row for each command."""
+    _compile()
     cold = Pki2fad(root / "cold", states, 1)
     cold.prepare()
     running = Pki2fad(root / "running", states, size.processes, settings=NOT_THROTTLED)
@@ -56,6 +61,13 @@ def measure(root: Path, _programs: Programs, states: States, size: Size, say: Sa
         goals.row("pki2factl verify, of python3 -c pass", verify, most=3.5),
     ]
     return [table]
+
+
+def _compile() -> None:
+    """Make the bytecode that pip makes where it installs: a checkout, installed with `-e`, may have none."""
+    for package in (pki2fad, pki2factl):
+        assert package.__file__ is not None
+        compileall.compile_dir(Path(package.__file__).parent, quiet=1)
 
 
 def _whole(root: Path, command: Sequence[str]) -> float:

@@ -86,6 +86,19 @@ def test_seal_shows_the_uri_of_the_seed_that_it_sealed(tmp_path: Path, host_key:
     assert secret_of(uri) == seed.rstrip("=")
 
 
+@pytest.mark.parametrize(
+    ("before", "longest"),
+    [("stty cols 0", 78), ("stty cols 60", 58), ("stty cols 200", 198), ("export COLUMNS=100", 98)],
+)
+def test_help_is_as_wide_as_the_terminal(tmp_path: Path, before: str, longest: int) -> None:
+    with terminal(
+        tmp_path, "--help", command=["sh", "-c", f'unset COLUMNS; {before}; exec "$@"', "sh"]
+    ) as asked:
+        status, shown = asked.finish()
+    assert status == 0
+    assert longest - 20 < max(map(len, shown.splitlines())) <= longest
+
+
 def test_verify_asks_for_the_code_and_does_not_show_it(running: Daemon) -> None:
     code = running.ctl("generate").stdout.strip()
     with terminal(running.root, "--socket", str(running.socket), "verify") as opened:

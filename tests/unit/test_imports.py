@@ -151,7 +151,7 @@ def test_no_command_loads_anything_heavy_before_it_runs(command: str) -> None:
 
 
 def test_a_whole_parse_of_a_verify_loads_nothing_heavy() -> None:
-    assert not HEAVY & loaded_by(
+    assert not (HEAVY | {"shutil"}) & loaded_by(
         "from pki2factl import cli\nassert cli.main(['--socket', '/nonexistent', 'verify', '123456']) == 3"
     )
 
@@ -159,6 +159,15 @@ def test_a_whole_parse_of_a_verify_loads_nothing_heavy() -> None:
 def test_the_agent_runs_without_files_sockets_and_keys() -> None:
     assert not {"asyncio", "cryptography", "daemon", "sdnotify", "socket", "sqlite3"} & loaded_by(
         f"sys.path += {[entry for entry in sys.path if entry]!r}\nimport pki2fad.agent"
+    )
+
+
+def test_a_start_in_the_foreground_without_settings_loads_nothing_for_others() -> None:
+    assert not {"daemon", "shutil", "tomllib"} & loaded_by(
+        f"sys.path += {[entry for entry in sys.path if entry]!r}\n"
+        "from pki2fad import __main__, config\n"
+        "__main__._parser().parse_args([])\n"
+        "config.load(None, {'config_dir': '/nonexistent'})"
     )
 
 

@@ -3,7 +3,6 @@
 import contextlib
 import sqlite3
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -200,7 +199,7 @@ def test_a_spend_that_is_refused_marks_nobody(path: Path) -> None:
         store.keep([Edit("default", NOW.wall, account, gone=None)])
         assert store.keep([marked]) == [False]
         assert [one.tally for one in store.accounts()] == [Tally()]
-        assert store.keep([replace(marked, step=STEP + 1)]) == [True]
+        assert store.keep([marked._replace(step=STEP + 1)]) == [True]
         assert [one.tally for one in store.accounts()] == [marked.tally]
 
 
