@@ -23,6 +23,10 @@ from pki2fad.wire import Request
 # that is full of them keeps no watermark.
 NOISE_PER_SECOND = 20
 
+# Seconds for which lines about ordinary verdicts may wait for others: a write for each would take as long as
+# the verdict. Whatever is worth a warning is written at once, and they before it.
+TOLD_WITHIN = 0.005
+
 # Wrong codes in one second of which the steps near the window are looked up.
 STALE_LOOKUPS_PER_SECOND = 5
 
@@ -43,7 +47,7 @@ class DecisionLog:
         self._metrics = metrics
         self._noise = _Noise()
         self._lookups = _Lookups()
-        self._told = False  # lines wait for the end of the turn
+        self._told = False  # lines wait
 
     def add(self, request: Request, peer: Peer, answer: Answer, reading: Reading, ready: float) -> None:
         """Log and count the answer to a request, which has left or is about to.
@@ -90,10 +94,10 @@ class DecisionLog:
             self._tell([f"verify{start}{name} valid=False reason={WRONG}" for name in wrong])
 
     def _tell(self, lines: Iterable[str]) -> None:
-        """Have lines written in the end of this turn, with those of others."""
+        """Have lines written in a moment, with those of others."""
         if not self._told:
             self._told = True
-            asyncio.get_running_loop().call_soon(self._flush)
+            asyncio.get_running_loop().call_later(TOLD_WITHIN, self._flush)
         log.told(lines)
 
     def _flush(self) -> None:

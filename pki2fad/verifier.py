@@ -43,7 +43,8 @@ class Verifier:
         tally = self._throttle.tally_of_unknown(name) if account is None else account.tally
         seeds = () if account is None else account.in_force(reading.wall)
         cost = otp.WINDOW_STEPS * (len(seeds) or 1)
-        self._require_budget(key, tally, cost, now)
+        if self._throttle.enabled:
+            self._require_budget(key, tally, cost, now)
         steps = {}
         for seed in seeds or (self._keyring.veiled(name, None),):
             middle = _middle(seed, reading)
