@@ -1,7 +1,7 @@
 """The daemon's own log: one line an event, `event key=value`, never a code or a seed.
 
-A line is one write to a descriptor and no more: it is the largest part of a request, and the standard
-library's logging takes four times as long for it (`tests/benchmarks/README.md`).
+An event is one write to a descriptor and no more, and ordinary ones share it (`told`): the standard library's
+logging takes longer for a line than all the rest of a request.
 """
 
 import contextlib

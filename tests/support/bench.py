@@ -10,6 +10,7 @@ from typing import Any
 
 import msgpack
 
+from pki2fad.access import Peer
 from pki2fad.agent import Agent
 from pki2fad.changes import Edit, Spend
 from pki2fad.connection import Connection
@@ -49,12 +50,14 @@ class Bench:
         self.server = Server(agent, keeper.keep, 100, 100)
         self._open = contextlib.ExitStack()
 
-    async def connect(self) -> RawPeer:
-        """A client over a pair of sockets."""
+    async def connect(self, peer: Peer | None = None) -> RawPeer:
+        """A client over a pair of sockets; the server takes it for `peer`, if one is given."""
         ours, theirs = socket.socketpair()
         ours.settimeout(TIMEOUT)
         loop = asyncio.get_running_loop()
-        await loop.connect_accepted_socket(lambda: Connection(self.server), theirs)
+        _, connection = await loop.connect_accepted_socket(lambda: Connection(self.server), theirs)
+        if peer is not None:
+            connection.peer = peer
         return self._open.enter_context(RawPeer(ours))
 
     async def close(self) -> None:

@@ -9,6 +9,7 @@ import sys
 import tempfile
 import unicodedata
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -242,3 +243,53 @@ def test_a_log_file_is_appended_to() -> None:
         log.to_file(str(path))
         log.info("second")
         assert [line.split()[-1] for line in path.read_text().splitlines()] == ["first", "second"]
+
+
+@contextlib.contextmanager
+def log_to(descriptor: int, *, prefixed: bool) -> Iterator[None]:
+    before, log._sink = log._sink, log._Descriptor(descriptor, prefixed=prefixed)
+    try:
+        yield
+    finally:
+        log._sink = before
+
+
+def test_what_is_told_is_written_together_at_the_next_flush() -> None:
+    with log_file() as path:
+        log.told(["one a=1", "two a=2"])
+        log.told(["three"])
+        assert path.read_text() == ""
+        log.flush()
+        log.flush()
+        lines = path.read_text().splitlines()
+    assert [re.sub(f"^{TIME}", "", line) for line in lines] == ["one a=1", "two a=2", "three"]
+
+
+def test_what_is_told_is_written_before_the_next_event_of_another_kind() -> None:
+    with log_file() as path:
+        log.told(["one", "two"])
+        log.warning("three")
+        lines = path.read_text().splitlines()
+    assert [re.sub(f"^{TIME}", "", line) for line in lines] == ["one", "two", "three"]
+
+
+def test_each_line_that_is_told_has_its_priority_in_the_journal() -> None:
+    reading, writing = os.pipe()
+    with log_to(writing, prefixed=True):
+        log.told(["one", "two"])
+        log.flush()
+    assert os.read(reading, 100) == b"<6>one\n<6>two\n"
+    os.close(reading)
+    os.close(writing)
+
+
+def test_many_lines_are_written_whole_whatever_one_write_takes() -> None:
+    reading, writing = os.pipe()  # takes 64 KiB at once
+    lines = [f"event number={number} {'x' * 100}" for number in range(2000)]
+    with ThreadPoolExecutor() as threads, open(reading, "rb") as file:
+        read = threads.submit(file.read)
+        with log_to(writing, prefixed=True):
+            log.told(lines)
+            log.flush()
+        os.close(writing)
+        assert read.result() == b"".join(f"<6>{line}\n".encode() for line in lines)

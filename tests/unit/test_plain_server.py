@@ -1,0 +1,143 @@
+"""Plain requests: answered, counted and logged as the same ones in another encoding are."""
+
+import os
+import re
+from itertools import chain
+from typing import Any
+
+import pytest
+from msgpack import packb
+from support.agents import logged, shared_step
+from support.bench import Keeper, agent, bench, in_loop, receive
+from support.raw import Seed
+
+from pki2fad import plain
+from pki2fad.access import Access, Peer, Rule
+from pki2fad.changes import Failure, Spend
+from pki2fad.decisions import STALE_LOOKUPS_PER_SECOND
+
+RULES = [
+    Rule("verify", (4001, 4003)),
+    Rule("generate", (4002, 4003)),
+    Rule("verify", (4004,), ("deploy",)),
+]
+PEERS = {
+    "root": Peer(7, 0, frozenset()),
+    "who verifies": Peer(7, 4001, frozenset()),
+    "who generates": Peer(7, 4002, frozenset()),
+    "who does both": Peer(7, 4003, frozenset()),
+    "who verifies for one account": Peer(7, 4004, frozenset()),
+    "who has no role": Peer(7, 4005, frozenset()),
+    "root where only verify is answered": Peer(7, 0, frozenset(), verify_only=True),
+}
+
+Call = tuple[str, dict[str, Any]]
+
+FIRST = STALE_LOOKUPS_PER_SECOND + 3  # wrong codes, after which none is looked up any more
+
+
+def encoded(msgid: int, call: Call, *, shortest: bool) -> bytes:
+    method, args = call
+    data: bytes = packb([0, msgid, method, [args]])
+    return data if shortest else data.replace(b"\x94\x00", b"\xdc\x00\x04\x00", 1)
+
+
+async def ask(
+    seeds: dict[str, Seed], peer: Peer, calls: list[Call], *, shortest: bool, throttled: bool
+) -> tuple[list[Any], list[str], dict[str, Any], list[type]]:
+    """What comes of calls that arrive in two pieces: answers, lines, counts, and changes that were kept."""
+    keeper, asked = Keeper(), agent(**seeds)
+    asked.access = Access(RULES, os.geteuid())
+    asked._throttle.enabled = throttled
+    with logged() as lines:
+        async with bench(asked, keeper) as at:
+            client = await at.connect(peer)
+            messages = [encoded(msgid, call, shortest=shortest) for msgid, call in enumerate(calls)]
+            answers = []
+            for some in (messages[:FIRST], messages[FIRST:]):
+                client.send_bytes(b"".join(some))
+                answers += await receive(client, len(some))
+    for _, _, _, result in answers:
+        if isinstance(result, dict):
+            result.pop("valid_for", None)  # the second may have ended meanwhile
+    return answers, sorted(lines), asked.metrics.read()["requests"], [*chain.from_iterable(keeper.kinds)]
+
+
+def calls_of(seeds: dict[str, Seed]) -> list[Call]:
+    """One of each kind, one after the other."""
+    deploy, other = seeds["deploy"], seeds["x.y@z"]
+    wrong: list[Call] = [("verify", {"account": "x.y@z", "code": "00000000"})]
+    return [
+        *wrong * FIRST,
+        ("generate", {"account": "deploy"}),
+        ("verify", {"account": "deploy", "code": deploy.code()}),
+        ("verify", {"account": "deploy", "code": deploy.code()}),
+        ("verify", {"account": "nobody", "code": "1234567"}),
+        ("generate", {"account": "nobody"}),
+        ("generate", {"account": "x.y@z"}),
+        *wrong,
+        ("verify", {"account": "x.y@z", "code": other.code()}),
+        ("generate", {"account": "deploy"}),
+    ]
+
+
+@pytest.mark.parametrize("throttled", [False, True])
+@pytest.mark.parametrize("who", PEERS)
+@in_loop
+async def test_the_encoding_changes_nothing(who: str, throttled: bool) -> None:
+    shared_step()
+    seeds = {"deploy": Seed(), "x.y@z": Seed()}
+    calls = calls_of(seeds)
+    data = b"".join(encoded(msgid, call, shortest=True) for msgid, call in enumerate(calls))
+    assert len(plain.split(data)[0]) == len(calls)
+    one = await ask(seeds, PEERS[who], calls, shortest=True, throttled=throttled)
+    other = await ask(seeds, PEERS[who], calls, shortest=False, throttled=throttled)
+    assert one == other
+    assert [msgid for _, msgid, _, _ in one[0]] == list(range(len(calls)))
+
+
+@in_loop
+async def test_root_is_answered_all_of_it() -> None:
+    shared_step()
+    seeds = {"deploy": Seed(), "x.y@z": Seed()}
+    calls = calls_of(seeds)
+    answers, lines, counts, kept = await ask(seeds, PEERS["root"], calls, shortest=True, throttled=False)
+    results = [error[0] if error else result.get("valid", "code") for _, _, error, result in answers]
+    assert results == [
+        *[False] * 8, "code", True, False, "no_such_account", "no_such_account", "code", False, True, "code",
+    ]  # fmt: skip
+    assert kept == [Spend, Spend]
+    assert counts["verify"] == {"ok": 2, "invalid": 10, "throttled": 0, "no_such_account": 1}
+    assert counts["generate"] == {"ok": 3, "no_such_account": 1}
+    assert len(lines) == len(calls)
+    codes = {args["code"] for _, args in calls if "code" in args}
+    assert not codes & set(re.findall("[0-9]+", " ".join(lines)))
+
+
+@in_loop
+async def test_wrong_codes_are_counted_where_they_are_throttled() -> None:
+    seeds = {"deploy": Seed()}
+    wrong: list[Call] = [("verify", {"account": "deploy", "code": "00000000"})]
+    answers, _, counts, kept = await ask(
+        seeds, PEERS["root"], wrong * (FIRST + 2), shortest=True, throttled=True
+    )
+    assert kept == [Failure] * 4
+    assert [error and error[0] for _, _, error, _ in answers] == [None] * 4 + ["throttled"] * 6
+    assert counts["verify"] == {"ok": 0, "invalid": 4, "throttled": 6}
+
+
+@in_loop
+async def test_what_follows_plain_requests_is_handled_behind_them() -> None:
+    seeds = {"deploy": Seed()}
+    async with bench(agent(**seeds), Keeper()) as at:
+        client = await at.connect()
+        verify = ("verify", {"account": "deploy", "code": "00000000"})
+        data = b"".join(encoded(msgid, verify, shortest=True) for msgid in range(3))
+        status = packb([0, 3, "status", []])
+        client.send_bytes(data + status[:4])
+        assert [msgid for _, msgid, _, _ in await receive(client, 3)] == [0, 1, 2]
+        client.send_bytes(status[4:] + encoded(4, verify, shortest=True))
+        assert [msgid for _, msgid, _, _ in await receive(client, 2)] == [3, 4]
+        client.send_bytes(encoded(5, verify, shortest=True) + b"\xc1")
+        assert [msgid for _, msgid, _, _ in await receive(client, 1)] == [5]
+        assert client.stream.recv(1) == b""
