@@ -224,9 +224,9 @@ def _unpack(marks: bytes) -> list[_Mark]:
 
 
 def _find(marks: bytes, key: Key, now: float) -> _Mark | None:
-    for mark in _unpack(marks):
-        if mark.digest == key.digest:
-            return mark if now - mark.succeeded <= KNOWN_FOR else None
+    for digest, succeeded, units, at in _MARK.iter_unpack(marks):
+        if digest == key.digest:
+            return _Mark(digest, succeeded, Level(units, at)) if now - succeeded <= KNOWN_FOR else None
     return None
 
 
