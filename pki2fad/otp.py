@@ -1,4 +1,8 @@
-"""Steps, codes, windows and otpauth URIs: RFC 4226 and RFC 6238. The only module that uses pyotp."""
+"""Steps, codes, windows and otpauth URIs: RFC 4226 and RFC 6238. The only module that uses pyotp.
+
+Codes are made here, and pyotp makes the URIs: it would keep a seed as base32 text, which cannot be wiped, and
+takes twice as long for a code.
+"""
 
 import base64
 import hashlib
@@ -8,8 +12,6 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
-
-import pyotp
 
 WINDOW = 1  # steps accepted on each side of the current one: RFC 6238 section 5.2 advises at most one
 WINDOW_STEPS = 2 * WINDOW + 1  # that a code is compared with
@@ -63,7 +65,12 @@ def is_code(text: object) -> bool:
 
 def make_code(seed: bytearray, parameters: Parameters, step: int) -> str:
     """The code of one step (RFC 4226 section 5.3); an empty one for a step before 1970."""
-    return _Generator(seed, parameters).generate_otp(step) if step >= 0 else ""
+    if step < 0:
+        return ""
+    hashed = hmac.digest(seed, step.to_bytes(8, "big"), parameters.algorithm)
+    offset = hashed[-1] & 0xF
+    number = int.from_bytes(hashed[offset : offset + 4], "big") & 0x7FFF_FFFF
+    return f"{number % 10**parameters.digits:0{parameters.digits}}"
 
 
 # Compares two codes in constant time, as far as their lengths are equal.
@@ -72,6 +79,8 @@ equal: Callable[[str, str], bool] = hmac.compare_digest
 
 def otpauth_uri(seed: bytearray, parameters: Parameters, account: str) -> str:
     """The URI that authenticator applications read, with the seed in it."""
+    import pyotp  # only here: the daemon starts sooner
+
     totp = pyotp.TOTP(
         base64.b32encode(seed).decode().rstrip("="),
         digits=parameters.digits,
@@ -84,14 +93,3 @@ def otpauth_uri(seed: bytearray, parameters: Parameters, account: str) -> str:
 def seconds_until(wall: float, moment: float) -> int:
     """Whole seconds, at least one, after which `moment` has come."""
     return max(1, math.ceil(moment - wall))
-
-
-class _Generator(pyotp.OTP):
-    """pyotp's HOTP over a buffer that can be wiped, where pyotp itself would keep base32 text."""
-
-    def __init__(self, seed: bytearray, parameters: Parameters) -> None:
-        self._seed = seed
-        super().__init__("", digits=parameters.digits, digest=_HASHES[parameters.algorithm])
-
-    def byte_secret(self) -> bytes:
-        return self._seed  # type: ignore[return-value]  # hmac takes a bytearray as it takes bytes
