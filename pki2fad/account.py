@@ -121,7 +121,7 @@ class Account:
 
     def drifted(self, steps: int) -> bytes:
         """The drift with one more acceptance, of a code so many steps ahead."""
-        return kept(self.drift + steps.to_bytes(1, signed=True))
+        return kept(self.drift + _one(steps))
 
     def __repr__(self) -> str:
         return f"Account({self.name!r}, {self.parameters!r}, last_step={self.last_step})"
@@ -151,15 +151,17 @@ def kept(drift: bytes) -> bytes:
     However long ago that was: the clock may be set back to just after it.
     """
     last = drift[-DRIFTS:]
-    furthest = max(drift, key=_signed, default=0)
-    return last if furthest in last or not drift else bytes([furthest]) + last[1:]
+    furthest = max(_drifts(drift), default=0)
+    return last if furthest in _drifts(last) or not drift else _one(furthest) + last[1:]
 
 
 def reach(offset: int, drift: bytes) -> int:
     """By how many steps the middle of the window may have been ahead, with another offset too."""
+    if not drift:
+        return offset
     if UNKNOWN in drift:
         return otp.MAX_OFFSET
-    return max([offset, *(steps - otp.WINDOW for steps in _drifts(drift))])
+    return max(offset, max(_drifts(drift)) - otp.WINDOW)
 
 
 def spent_until(account: Account) -> int:
@@ -169,11 +171,11 @@ def spent_until(account: Account) -> int:
 
 
 def _drifts(drift: bytes) -> list[int]:
-    return [_signed(byte) for byte in drift]
+    return memoryview(drift).cast("b").tolist()
 
 
-def _signed(byte: int) -> int:
-    return byte - 256 if byte > 127 else byte
+def _one(steps: int) -> bytes:
+    return steps.to_bytes(1, signed=True)
 
 
 def is_name(text: str) -> bool:

@@ -142,7 +142,8 @@ class Admin:
         Only once the time is believed: what was the wrong time takes no seed away for good.
         """
         wall = self._watch.believed(reading.wall)
-        settled = [(account, account.settled(wall)) for account in self._keyring.accounts.values()]
+        waiting = [account for account in self._keyring.accounts.values() if account.successor is not None]
+        settled = [(account, account.settled(wall)) for account in waiting]
         return [self._edit(one.name, put, one, reading) for one, put in settled if put is not one]
 
     def provision(self, name: str, sealed: bytes, file_digest: bytes, reading: Reading) -> Edit:

@@ -12,7 +12,7 @@ import hashlib
 import hmac
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from cryptography.exceptions import InvalidSignature, InvalidTag
 from cryptography.hazmat.primitives import hashes, serialization
@@ -35,6 +35,7 @@ _MASTER_LABEL = b"pki2fad master key"
 _DIGEST_KEY = b"pki2fad digest key"
 _MASTER_BYTES = 32
 _NONCE_BYTES = 12
+_TAG_BYTES = 16
 _OAEP_OVERHEAD = 66  # two SHA-256 digests and two bytes
 _PSS = padding.PSS(padding.MGF1(hashes.SHA256()), padding.PSS.MAX_LENGTH)
 
@@ -279,16 +280,34 @@ class MasterKey:
         Raises `BadSeal` if a byte of either was changed. The cipher is made anew each time (2 us), so
         that its key schedule is in ordinary memory no longer than the seed.
         """
-        view = memoryview(sealed)
-        seed = bytearray(max(0, len(sealed) - _NONCE_BYTES - 16))
+        seed = _buffer_for(sealed)
         try:
-            try:
-                AESGCM(self._key).decrypt_into(view[:_NONCE_BYTES], view[_NONCE_BYTES:], associated, seed)
-            except (InvalidTag, ValueError):
-                raise BadSeal("a sealed seed of the state was changed") from None
+            _open_into(seed, AESGCM(self._key), sealed, associated)
             yield seed
         finally:
             wipe(seed)
+
+    @contextlib.contextmanager
+    def checking(self) -> Iterator[Callable[[bytes, bytes], None]]:
+        """What raises `BadSeal` where `opened` would, in half the time: for all seeds of a state.
+
+        They have one cipher and, by their length, one buffer in common, in which the next seed overwrites
+        the last. Both are wiped at the end, the cipher by OpenSSL.
+        """
+        cipher = AESGCM(self._key)
+        buffers: dict[int, bytearray] = {}
+
+        def check(sealed: bytes, associated: bytes) -> None:
+            seed = buffers.get(len(sealed))
+            if seed is None:
+                seed = buffers[len(sealed)] = _buffer_for(sealed)
+            _open_into(seed, cipher, sealed, associated)
+
+        try:
+            yield check
+        finally:
+            for seed in buffers.values():
+                wipe(seed)
 
     def digest(self, seed: bytearray, associated: bytes) -> bytes:
         """16 bytes by which the same seed is known again, and which say nothing without the key."""
@@ -302,3 +321,14 @@ class MasterKey:
         self._key.release()
         self._digest_key.release()
         self._page.close()
+
+
+def _buffer_for(sealed: bytes) -> bytearray:
+    return bytearray(max(0, len(sealed) - _NONCE_BYTES - _TAG_BYTES))
+
+
+def _open_into(seed: bytearray, cipher: AESGCM, sealed: bytes, associated: bytes) -> None:
+    try:
+        cipher.decrypt_into(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], associated, seed)
+    except (InvalidTag, ValueError):
+        raise BadSeal("a sealed seed of the state was changed") from None

@@ -1,6 +1,6 @@
 """All accounts in memory: sealed seeds and the master key, what is spent, the codes of the current steps."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from pki2fad import otp
@@ -64,11 +64,7 @@ class Keyring:
         """Use this master key. Raises `BadSeal`, with the name of the account whose seed does not open."""
         self.lock()
         self._unlocked = master
-        for account in self.seeds():
-            try:
-                self.check(account)
-            except BadSeal as error:
-                raise BadSeal(f"account {account.name!r}: {error}") from None
+        self.check(self.seeds())
 
     def all_resealed(self, master: "MasterKey") -> "tuple[Sealed, Sealed]":
         """Every seed sealed under another master key: of accounts, and of their successors."""
@@ -181,10 +177,14 @@ class Keyring:
         self._veiled.clear()
         self._decoy_sealed = None
 
-    def check(self, account: Account) -> None:
-        """Raise `BadSeal` unless the account's seed opens."""
-        with self.master.opened(account.sealed, _associated(account.name, account.parameters)):
-            pass
+    def check(self, accounts: Iterable[Account]) -> None:
+        """Raise `BadSeal`, with the name of the account, unless all their seeds open."""
+        with self.master.checking() as check:
+            for account in accounts:
+                try:
+                    check(account.sealed, _associated(account.name, account.parameters))
+                except BadSeal as error:
+                    raise BadSeal(f"account {account.name!r}: {error}") from None
 
     def watermark(self, account: Account) -> int:
         """The highest step that is spent: the account's own, or the floor's after a crash."""
@@ -266,7 +266,9 @@ class Keyring:
     def seeds(self) -> Iterator[Account]:
         """Those of all accounts and their successors."""
         for account in self.accounts.values():
-            yield from account.seeds
+            yield account
+            if account.successor is not None:
+                yield account.successor.account
 
     def _digest(self, seed: bytearray, parameters: Parameters) -> bytes:
         """What the seed's steps are known by.

@@ -1,4 +1,4 @@
-"""Memory for what must not leave it: one locked page, wiped at the end; no core dumps.
+"""Memory for what must not leave it: one locked page, wiped at the end; no core dumps; no garbage collector.
 
 Python cannot wipe `str` or `bytes`, so what has to be wiped lives in buffers. SECURITY.md says what
 that protects from, and what not.
@@ -6,9 +6,11 @@ that protects from, and what not.
 
 import contextlib
 import ctypes
+import gc
 import mmap
 import os
 import resource
+from collections.abc import Iterator
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -20,6 +22,20 @@ def forbid_dumps() -> None:
     """No core dump of this process, and no ptrace by others of its user."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     _libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+
+
+@contextlib.contextmanager
+def uncollected() -> Iterator[None]:
+    """What is made in it stays: the garbage collector looks through it neither now nor afterwards.
+
+    To look through all accounts again and again was a fifth of a start, and would stall answers.
+    """
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def wipe(buffer: bytearray | memoryview) -> None:

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import gc
 import os
 import resource
 import signal
@@ -108,9 +107,8 @@ async def _serve(
         ):
             loop.add_signal_handler(number, action)  # carried out when the service is built
             resources.callback(loop.remove_signal_handler, number)
-        with notifier.starting():
+        with notifier.starting(), memory.uncollected():
             service = _Service(config, reload_config, notifier, resources)
-        gc.freeze()  # what is there from the start stays: looking through all accounts would stall answers
         await service.start(sockets)
         started(sockets.main.getsockname())
         await stopped.wait()

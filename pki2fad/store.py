@@ -8,6 +8,7 @@ the floor rises to the lease, so that nothing accepted before can be accepted ag
 """
 
 import contextlib
+import functools
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -20,14 +21,16 @@ from pki2fad.errors import UnusableState
 from pki2fad.keyring import Gone, is_forgotten
 from pki2fad.otp import Parameters
 from pki2fad.statefile import StateFile
-from pki2fad.throttle import Level, Tally
+from pki2fad.throttle import EMPTY, NO_TALLY, Level, Tally
 
 # Steps beyond the current one that a lease covers: a prover one step ahead, and one more for the
 # step in which the lease is raised.
 _LEASE_STEPS = 2
 
-_ACCOUNT_TYPES = [str, bytes, bytes, int, float, float, bytes, int, bytes]
-_SUCCESSOR_TYPES = [str, bytes, bytes, int, int]
+# What the rows of accounts and of successors begin with.
+_SEED_TYPES = (str, str, int, int, bytes, bytes, int)
+_ACCOUNT_TYPES = (*_SEED_TYPES, float, float, bytes, int, bytes)
+_SUCCESSOR_TYPES = (*_SEED_TYPES, int)
 
 # If the clock is so many seconds from where it was when a lease was raised last, that is noted as a
 # stretch of it: it may be set back before the timekeeper looks.
@@ -94,17 +97,17 @@ class Store:
     def accounts(self) -> Iterator[Account]:
         """Every account, its seed sealed. Raises `UnusableState` for a row that cannot be one."""
         successors = {successor.account.name: successor for successor in self._successors()}
-        for name, algorithm, digits, period, *rest in self._file.rows(
+        for row in self._file.rows(
             "SELECT name, algorithm, digits, period,"
             " sealed, digest, last_step, failed_units, failed_at, marks, offset, drift FROM accounts"
         ):
+            name, algorithm, digits, period, sealed, digest, last_step, units, at, marks, offset, drift = row
             try:
-                parameters = Parameters(algorithm, digits, period)
-                if [type(value) for value in (name, *rest)] != _ACCOUNT_TYPES:
+                if tuple(map(type, row)) != _ACCOUNT_TYPES:
                     raise ValueError("a value is of the wrong type")
-                sealed, digest, last_step, units, at, marks, offset, drift = rest
-                tally = Tally(Level(units, at), marks)
-            except (ValueError, TypeError) as error:
+                parameters = _parameters(algorithm, digits, period)
+                tally = _tally(units, at, marks)
+            except ValueError as error:
                 raise UnusableState(f"{self.path} is damaged: account {name!r}: {error}") from None
             yield Account(
                 name,
@@ -119,18 +122,18 @@ class Store:
             )
 
     def _successors(self) -> Iterator[Successor]:
-        for name, algorithm, digits, period, *rest, deadline in self._file.rows(
+        for *row, deadline in self._file.rows(
             "SELECT name, algorithm, digits, period,"
             " sealed, digest, last_step, cutover, deadline FROM successors"
         ):
+            name, algorithm, digits, period, sealed, digest, last_step, cutover = row
             try:
-                parameters = Parameters(algorithm, digits, period)
-                if [type(value) for value in (name, *rest)] != _SUCCESSOR_TYPES:
+                if tuple(map(type, row)) != _SUCCESSOR_TYPES:
                     raise ValueError("a value is of the wrong type")
                 if type(deadline) not in (int, type(None)):
                     raise ValueError("a deadline is of the wrong type")
-                sealed, digest, last_step, cutover = rest
-            except (ValueError, TypeError) as error:
+                parameters = _parameters(algorithm, digits, period)
+            except ValueError as error:
                 raise UnusableState(
                     f"{self.path} is damaged: successor of account {name!r}: {error}"
                 ) from None
@@ -374,3 +377,17 @@ def _row(seed: Account) -> tuple[Any, ...]:
 def _safe_time(wall: float, period: int) -> int:
     """The end of the last step that can be accepted now, and one period more."""
     return (otp.step_at(wall, period) + _LEASE_STEPS) * period
+
+
+# What most accounts have in common is there once, and not once for each of a million.
+
+
+@functools.cache
+def _parameters(algorithm: str, digits: int, period: int) -> Parameters:
+    return Parameters(algorithm, digits, period)
+
+
+def _tally(units: float, at: float, marks: bytes) -> Tally:
+    if not units and not at:
+        return Tally(EMPTY, marks) if marks else NO_TALLY
+    return Tally(Level(units, at), marks)

@@ -128,7 +128,14 @@ class Throttle:
 
     def as_loaded(self, tally: Tally) -> Tally:
         """A tally of an earlier run: what is of the future, by a clock that was ahead, is of now."""
+        if tally is NO_TALLY:  # as nearly all are in a large state
+            return tally
         now = self.now(self._started)
+        times = [tally.level.at]
+        for _, succeeded, _, at in _MARK.iter_unpack(tally.marks):
+            times += succeeded, at
+        if max(times) <= now:
+            return tally
         marks = [
             _Mark(mark.digest, min(mark.succeeded, now), self._level_as_loaded(mark.level))
             for mark in _unpack(tally.marks)

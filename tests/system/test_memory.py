@@ -46,19 +46,28 @@ def test_no_seed_is_in_memory_in_any_form(daemon: Daemon, seeds: dict[str, Seed]
     assert found == {}
 
 
-def test_after_a_restart_neither(daemon: Daemon, seeds: dict[str, Seed]) -> None:
+@pytest.mark.parametrize("use", ["all seeds are checked", "all seeds are used"])
+def test_after_a_restart_neither(
+    daemon: Daemon, seeds: dict[str, Seed], host_key: PrivateKey, use: str
+) -> None:
     daemon.kill()
     daemon.start()
-    with daemon.client() as client:
-        for name in seeds:
-            client.generate(name)
+    if use == "all seeds are used":
+        with daemon.client() as client:
+            for name in seeds:
+                client.generate(name)
     assert memory.hits(daemon.pid, {"a seed": BEGINNING}) == {}
+    assert_the_master_key_is_hidden(daemon, host_key)
 
 
 def test_the_master_key_is_not_to_be_read_where_memory_can_be_secret(
     daemon: Daemon, seeds: dict[str, Seed], host_key: PrivateKey
 ) -> None:
     assert seeds
+    assert_the_master_key_is_hidden(daemon, host_key)
+
+
+def assert_the_master_key_is_hidden(daemon: Daemon, host_key: PrivateKey) -> None:
     found = memory.hits(daemon.pid, {"master key": memory.master_key(daemon.state_file, host_key)})
     if "/secretmem" in Path(f"/proc/{daemon.pid}/maps").read_text():
         assert found == {}

@@ -1,6 +1,8 @@
 """The master key: what it seals stays sealed to it, to its account and to every byte."""
 
-from collections.abc import Iterator
+import contextlib
+import inspect
+from collections.abc import Callable, Iterator
 
 import pytest
 from hypothesis import given
@@ -95,6 +97,37 @@ def test_an_opened_seed_is_wiped_after_an_exception_too(master: MasterKey) -> No
     with pytest.raises(KeyError):
         fail()
     assert buffers == [bytearray(32)]
+
+
+def checked_in(check: Callable[[bytes, bytes], None]) -> dict[int, bytearray]:
+    """The buffers of a check, by the length of what is sealed."""
+    buffers: dict[int, bytearray] = inspect.getclosurevars(check).nonlocals["buffers"]
+    return buffers
+
+
+@pytest.mark.parametrize("end", ["all open", "one does not"])
+def test_seeds_that_were_checked_are_wiped(master: MasterKey, end: str) -> None:
+    short, long = (master.seal(bytearray(SEED[:length]), ASSOCIATED) for length in (16, 32))
+    with contextlib.suppress(BadSeal), master.checking() as check:
+        for sealed in (short, long, short):
+            check(sealed, ASSOCIATED)
+        buffers = checked_in(check)
+        assert buffers == {len(short): SEED[:16], len(long): SEED}
+        if end == "one does not":
+            check(long, b"")
+    assert buffers == {len(short): bytes(16), len(long): bytes(32)}
+
+
+@pytest.mark.parametrize("length", [0, 12, 27, 28, 29, 44, 59, 61, 1000])
+def test_a_check_finds_what_does_not_open(master: MasterKey, length: int) -> None:
+    sealed = master.seal(bytearray(SEED), ASSOCIATED)
+    with master.checking() as check:
+        check(sealed, ASSOCIATED)
+        with pytest.raises(BadSeal):
+            check((sealed * 20)[:length], ASSOCIATED)
+        with pytest.raises(BadSeal):
+            check(sealed, ASSOCIATED + b"\0")
+        check(sealed, ASSOCIATED)
 
 
 def test_another_host_key_joins_by_a_wrap_of_its_own(

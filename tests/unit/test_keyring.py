@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from support.agents import OTHER_SEED, SEED, make_keyring, reference_code
 
-from pki2fad.account import Account
+from pki2fad.account import Account, Successor
 from pki2fad.envelope import MasterKey
 from pki2fad.errors import BadSeal
 from pki2fad.keyring import Keyring
@@ -139,7 +139,7 @@ def changed(account: Account, **changes: object) -> Account:
 
 
 def test_a_seed_opens_in_its_own_account(keyring: Keyring) -> None:
-    keyring.check(keyring.accounts["default"])
+    keyring.check([keyring.accounts["default"]])
 
 
 @pytest.mark.parametrize(
@@ -163,7 +163,7 @@ def test_a_sealed_seed_opens_under_no_other_name_or_parameters(
     keyring: Keyring, changes: dict[str, object]
 ) -> None:
     account = changed(keyring.accounts["default"], **changes)
-    for use in (keyring.check, lambda account: keyring.codes(account, STEP)):
+    for use in (lambda account: keyring.check([account]), lambda account: keyring.codes(account, STEP)):
         with pytest.raises(BadSeal):
             use(account)
 
@@ -173,7 +173,7 @@ def test_two_accounts_cannot_swap_their_sealed_seeds() -> None:
     a, b = keyring.accounts["a"], keyring.accounts["b"]
     for account in (changed(a, sealed=b.sealed), changed(b, sealed=a.sealed)):
         with pytest.raises(BadSeal):
-            keyring.check(account)
+            keyring.check([account])
 
 
 def test_no_byte_of_a_sealed_seed_can_be_changed_or_left_out(keyring: Keyring) -> None:
@@ -186,12 +186,41 @@ def test_no_byte_of_a_sealed_seed_can_be_changed_or_left_out(keyring: Keyring) -
     for edit in edits:
         for position in range(len(account.sealed)):
             with pytest.raises(BadSeal):
-                keyring.check(changed(account, sealed=edit(position)))
+                keyring.check([changed(account, sealed=edit(position))])
+
+
+@pytest.mark.parametrize("bad", range(4))
+def test_one_bad_seal_among_others_of_any_length_is_found_and_named(keyring: Keyring, bad: int) -> None:
+    seeds = [SEED, bytes(16), bytes(64), OTHER_SEED]
+    accounts = [
+        keyring.seal(f"a{number}", bytearray(seed), Parameters()) for number, seed in enumerate(seeds)
+    ]
+    keyring.check(accounts)
+    sealed = accounts[bad].sealed
+    accounts[bad] = changed(accounts[bad], sealed=sealed[:-1] + bytes([sealed[-1] ^ 1]))
+    with pytest.raises(BadSeal, match=f"account 'a{bad}'"):
+        keyring.check(accounts)
+
+
+@pytest.mark.parametrize("where", ["an account", "a successor"])
+def test_no_master_key_unlocks_seeds_that_do_not_open(where: str) -> None:
+    keyring, master = make_keyring({"a": SEED, "b": OTHER_SEED}), MasterKey()
+    a, b = keyring.accounts["a"], keyring.accounts["b"]
+    for account in (a, b):
+        account.sealed = keyring.resealed(account, master)
+    successor = changed(b, sealed=a.sealed)
+    if where == "an account":
+        keyring.accounts["b"] = successor
+    else:
+        keyring.accounts["b"] = b.with_successor(Successor(successor, None, cutover=False))
+    with pytest.raises(BadSeal, match="account 'b'"):
+        keyring.unlock(master)
+    keyring.lock()
 
 
 def test_another_master_key_opens_nothing(keyring: Keyring) -> None:
     with pytest.raises(BadSeal):
-        make_keyring().check(keyring.accounts["default"])
+        make_keyring().check([keyring.accounts["default"]])
 
 
 def test_a_seed_is_sealed_differently_each_time(keyring: Keyring) -> None:

@@ -1,9 +1,12 @@
 """The locked page, as the kernel sees it, and no core dumps: each in a process of its own."""
 
+import contextlib
 import ctypes
+import gc
 import os
 import subprocess
 import sys
+import weakref
 
 import pytest
 from support import peers
@@ -172,3 +175,30 @@ forbid_dumps()
 print(*resource.getrlimit(resource.RLIMIT_CORE), libc.prctl(PR_GET_DUMPABLE, 0, 0, 0, 0))
 """
     assert run(script) == ["1", "0", "0", "0"]
+
+
+@pytest.mark.parametrize("end", ["done", "failed"])
+def test_what_is_made_uncollected_is_left_alone_and_what_comes_after_is_collected(end: str) -> None:
+    class Part:
+        itself: object
+
+    def cycle() -> weakref.ref[Part]:
+        part = Part()
+        part.itself = part
+        return weakref.ref(part)
+
+    try:
+        with contextlib.suppress(KeyError), memory.uncollected():
+            assert not gc.isenabled()
+            start = cycle()
+            if end == "failed":
+                raise KeyError
+        assert gc.isenabled()
+        later = cycle()
+        gc.collect()
+        assert start() is not None
+        assert later() is None
+    finally:
+        gc.unfreeze()
+        gc.collect()
+    assert start() is None

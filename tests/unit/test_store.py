@@ -24,6 +24,7 @@ from pki2fad.envelope import MasterKey
 from pki2fad.errors import UnusableState
 from pki2fad.otp import Parameters
 from pki2fad.store import Store
+from pki2fad.throttle import NO_TALLY
 
 STEP = 50_000_000
 NOW = at_step(STEP)
@@ -90,6 +91,16 @@ def test_accounts_are_as_they_were_after_reopening(path: Path) -> None:
         assert [content(account) for account in store.accounts()] == [
             content(account) for account in accounts
         ]
+
+
+def test_a_million_accounts_need_not_have_parameters_of_their_own_each(path: Path) -> None:
+    with contextlib.closing(Store(str(path))) as store:
+        store.keep([put(account_of(name=name)) for name in ("a", "b", "c")])
+    with contextlib.closing(Store(str(path))) as store:
+        accounts = list(store.accounts())
+    assert len(accounts) == 3
+    assert len({id(account.parameters) for account in accounts}) == 1
+    assert all(account.tally is NO_TALLY for account in accounts)
 
 
 def test_a_code_is_accepted_once_across_restarts(path: Path, master: MasterKey) -> None:

@@ -6,7 +6,7 @@ import pytest
 from support.throttles import DAY, HOUR, NOW, WINDOW, Account, is_known, make_throttle
 
 from pki2fad.clock import Reading
-from pki2fad.throttle import SLOTS, Level, Throttle
+from pki2fad.throttle import EMPTY, SLOTS, Level, Tally, Throttle
 
 
 @pytest.fixture
@@ -162,6 +162,21 @@ def test_no_flood_keeps_anybody_out_for_longer_than_their_own_failures_could(thr
     waits = [account.wait(NOW, uid) for uid in range(1_000)]
     assert max(waits) == DAY  # it does come to that: the table is full
     assert all(account.wait(NOW + 6 * DAY, uid) == 0 for uid in range(1_000))
+
+
+@pytest.mark.parametrize("what", ["the success", "the bucket of the mark", "the bucket of the account"])
+def test_each_of_the_future_at_a_start_is_of_now(account: Account, what: str) -> None:
+    account.succeed(NOW + DAY if what == "the success" else NOW, 2)
+    if what == "the bucket of the mark":
+        account.fail(NOW + DAY, 2)
+        account.tally = Tally(EMPTY, account.tally.marks)
+    if what == "the bucket of the account":
+        account.fail(NOW + DAY)
+    throttle = make_throttle(account.slots)
+    loaded = throttle.as_loaded(account.tally)
+    assert loaded != account.tally
+    assert loaded == make_throttle(account.slots, Reading(NOW, boot=7.0)).as_loaded(loaded)
+    assert throttle.as_loaded(loaded) is loaded  # nothing is left that is of later than now
 
 
 def test_what_is_of_the_future_at_a_start_is_of_now(account: Account) -> None:
