@@ -13,9 +13,6 @@ from pki2fad.plain import Plain, split
 if TYPE_CHECKING:
     from pki2fad.server import Server
 
-# Seconds after which a turn ends all the same: loads take longer than questions.
-SECONDS_PER_TURN = 0.005
-
 # Plain requests that are handled before it is looked at the clock.
 _PLAIN_AT_ONCE = 32
 
@@ -89,26 +86,36 @@ class Connection(asyncio.Protocol):
         self._server.forget(self)
 
     def data_received(self, data: bytes) -> None:
-        """Handle what arrived."""
+        """Take what arrived, and have it handled."""
         if self._ending:
             return
-        if not self._more and not self._decoder.partial:
-            self._plain, data = split(data)
-        if data:
+        if self._more or self._decoder.partial:
             self._decoder.feed(data)
-        self._turn()
+        else:
+            self._plain, rest = split(data)
+            if rest:
+                self._decoder.feed(rest)
+        if not self._more:
+            self._more = True
+            self._server.arrived(self)
 
     def eof_received(self) -> bool:
         """The client sends no more; it still gets its answers."""
-        self._finished = True
-        if not self._more:
-            self.end()
+        self.finish()
         return True
+
+    def finish(self) -> None:
+        """Read no more, and end when what was read is answered."""
+        self._finished = True
+        if self._more:
+            self._pause()
+        else:
+            self.end()
 
     def pause_writing(self) -> None:
         """Read no more from a client that does not read."""
-        self._blocked = self._paused = True
-        self._transport.pause_reading()
+        self._blocked = True
+        self._pause()
         self._watch_reader()
 
     def resume_writing(self) -> None:
@@ -119,10 +126,32 @@ class Connection(asyncio.Protocol):
         _cancel(self._write_deadline)
         self._write_deadline = None
         if self._more:
-            self._turn()
+            self._server.come_back(self)
         else:
-            self._paused = False
-            self._transport.resume_reading()
+            self._resume()
+
+    def turn(self, reading: clock.Reading, end: float) -> bool:
+        """Handle what was read, until CLOCK_BOOTTIME is `end`, and a little in any case.
+
+        `release` has to follow. True if there is more to be handled.
+        """
+        if self._ending or self._blocked or not self._more:
+            return False
+        try:
+            self._handle_some(reading, end)
+        except ProtocolError as error:
+            self._violation(error)
+        if self._message_deadline is not None or self._decoder.partial:
+            self._watch_message()
+        if self._ending:
+            return False
+        if self._more:
+            self._pause()
+        elif self._finished:
+            self.end()
+        else:
+            self._resume()
+        return self._more
 
     def add(self, answer: bytes) -> None:
         """An answer that may leave, behind those before it."""
@@ -156,12 +185,6 @@ class Connection(asyncio.Protocol):
             self._transport.close()
             self._watch_reader()
 
-    def go_on(self) -> bool:
-        """Handle more of what was read; False if that was all, or the client takes no answers."""
-        if self._more and not self._blocked:
-            self._turn()
-        return self._more and not self._blocked
-
     def end(self) -> None:
         """Handle nothing more, and close when the answers have been taken."""
         self._more = False
@@ -174,34 +197,18 @@ class Connection(asyncio.Protocol):
         self._ending = True
         self._transport.abort()
 
-    def _turn(self) -> None:
-        """Handle what was read, as much as one turn allows, and write the answers."""
-        if self._ending:
-            return
-        self._more = True
-        try:
-            self._handle_some()
-        except ProtocolError as error:
-            self._violation(error)
-        self.release()
-        if self._message_deadline is not None or self._decoder.partial:
-            self._watch_message()
-        if self._ending:
-            return
-        if self._more:
-            self._transport.pause_reading()
+    def _pause(self) -> None:
+        """Let nothing more be read for now."""
+        if not self._paused:
             self._paused = True
-            if not self._blocked:
-                asyncio.get_running_loop().call_soon(self._turn)
-        elif self._finished:
-            self.end()
-        elif self._paused and not self._blocked:
+            self._transport.pause_reading()
+
+    def _resume(self) -> None:
+        if self._paused:
             self._paused = False
             self._transport.resume_reading()
 
-    def _handle_some(self) -> None:
-        reading = clock.read()
-        end = reading.boot + SECONDS_PER_TURN
+    def _handle_some(self, reading: clock.Reading, end: float) -> None:
         while self._plain:
             some, self._plain = self._plain[:_PLAIN_AT_ONCE], self._plain[_PLAIN_AT_ONCE:]
             self._server.handle_plain(self, some, reading)

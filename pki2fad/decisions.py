@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from pki2fad import log
+from pki2fad import clock, log
 from pki2fad.access import Peer
 from pki2fad.changes import REPLAYED, STALE, WRONG, Answer
 from pki2fad.clock import Reading
@@ -48,6 +48,8 @@ class DecisionLog:
         self._noise = _Noise()
         self._lookups = _Lookups()
         self._told = False  # lines wait
+        self._lines: list[str] = []  # of what was added in short
+        self._generated = self._wrong = 0
 
     def add(self, request: Request, peer: Peer, answer: Answer, reading: Reading, ready: float) -> None:
         """Log and count the answer to a request, which has left or is about to.
@@ -81,17 +83,28 @@ class DecisionLog:
         """True if nothing is to be looked up for a wrong code."""
         return self._lookups.are_done(reading)
 
-    def add_in_short(
-        self, peer: Peer, generated: list[str], wrong: list[str], reading: Reading, ready: float
-    ) -> None:
-        """Like `add`, for accounts whose code was generated, and accounts that were given a wrong one."""
-        start, seconds = f" uid={peer.uid} pid={peer.pid} account=", ready - reading.boot
-        if generated:
-            self._metrics.add("generate", OK, seconds, len(generated))
-            self._tell([f"generate{start}{name}" for name in generated])
-        if wrong:
-            self._metrics.add("verify", INVALID, seconds, len(wrong))
-            self._tell([f"verify{start}{name} valid=False reason={WRONG}" for name in wrong])
+    def add_in_short(self, peer: Peer, generated: list[str], wrong: list[str]) -> None:
+        """Like `add`, for accounts whose code was generated, and those of which a wrong one was given.
+
+        `end_turn` has to follow.
+        """
+        start = f" uid={peer.uid} pid={peer.pid} account="
+        self._generated += len(generated)
+        self._wrong += len(wrong)
+        self._lines += [f"generate{start}{name}" for name in generated]
+        self._lines += [f"verify{start}{name} valid=False reason={WRONG}" for name in wrong]
+
+    def end_turn(self, reading: Reading) -> None:
+        """Count what was added in short: taken up at `reading`, and answered by now."""
+        if not self._lines:
+            return
+        seconds = clock.boot() - reading.boot
+        if self._generated:
+            self._metrics.add("generate", OK, seconds, self._generated)
+        if self._wrong:
+            self._metrics.add("verify", INVALID, seconds, self._wrong)
+        self._tell(self._lines)
+        self._lines, self._generated, self._wrong = [], 0, 0
 
     def _tell(self, lines: Iterable[str]) -> None:
         """Have lines written in a moment, with those of others."""

@@ -1,13 +1,13 @@
 """All connections together: caps, decisions, and when an answer may leave.
 
-What is read in one turn of the loop is handled at once. Answers that depend on a change wait until the
-change is kept; those of one turn are kept together.
+What all connections read in one turn of the loop is handled at once. Answers that depend on a change wait
+until the change is kept; those of one turn are kept together.
 """
 
 import asyncio
 import contextlib
 import socket
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -29,12 +29,13 @@ ROOT_RESERVE = 16
 # Connections of one uid that has no role: it can only look at the status.
 WITHOUT_ROLE = 32
 
-# Messages that are handled before others have their turn, of one connection and of all of one uid: a turn
-# takes some milliseconds at the most, and somebody who logs in waits for several.
+# Seconds after which a turn of all connections ends, but that each has something handled; and messages of one
+# connection, and of all of one uid, that are handled in it. Somebody who logs in waits for several turns.
+SECONDS_PER_TURN = 0.005
 MESSAGES_PER_TURN = 16
 MESSAGES_OF_SHARE = 1024
 
-# Seconds that a stop leaves to clients to take their last answers; all of a stop takes at most 2.
+# Seconds that a stop leaves to clients to be answered; all of a stop takes at most 2.
 STOP_DEADLINE = 1.5
 
 _Share = tuple[bool, int]  # whether on the socket that only verifies, and the uid that pays
@@ -57,6 +58,7 @@ class Server:
         self._connecting: set[asyncio.Task[Any]] = set()  # accepted, without a transport yet
         self._connections: dict[Connection, _Share] = {}  # and what each counts for
         self._by_share: Counter[_Share] = Counter()
+        self._arrived: list[Connection] = []  # whose turn comes
         self._pending: list[_Pending] = []
         self._closed = asyncio.Event()  # some connection ended
         self._decisions = DecisionLog(agent.is_stale, agent.metrics)
@@ -71,21 +73,13 @@ class Server:
 
     async def stop(self) -> None:
         """Accept no more, answer what was read, and end all connections before the deadline."""
-        loop = asyncio.get_running_loop()
         for acceptor in self._acceptors:
             acceptor.stop()
         await asyncio.gather(*self._connecting, return_exceptions=True)
-        deadline = loop.time() + STOP_DEADLINE
-        waiting = deque(self._connections)
-        while waiting and loop.time() < deadline:  # in turns: one that has sent much keeps no other out
-            connection = waiting.popleft()
-            if connection.go_on():
-                waiting.append(connection)
         for connection in list(self._connections):
-            connection.end()
-        self.commit()
+            connection.finish()
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout_at(deadline):
+            async with asyncio.timeout(STOP_DEADLINE):
                 while self._connections:
                     self._closed.clear()
                     await self._closed.wait()
@@ -110,6 +104,40 @@ class Server:
         self._connections[connection] = share
         self._by_share[share] += 1
         return True
+
+    def arrived(self, connection: Connection) -> None:
+        """Handle what a connection has read, together with what others have by the end of this turn."""
+        if len(self._connections) == 1:
+            if self._take_turns([connection]):
+                self.come_back(connection)
+        else:
+            self.come_back(connection)
+
+    def come_back(self, connection: Connection) -> None:
+        """Handle what a connection has read in the next turn."""
+        if not self._arrived:
+            asyncio.get_running_loop().call_soon(self._turn)
+        self._arrived.append(connection)
+
+    def _turn(self) -> None:
+        arrived, self._arrived = self._arrived, []
+        for connection in self._take_turns(arrived):
+            self.come_back(connection)
+
+    def _take_turns(self, connections: Sequence[Connection]) -> list[Connection]:
+        """Handle what was read, keep what that changes, and let the answers go.
+
+        The answers leave one after the other: whoever is woken by the first finds the others there. Returns
+        the connections of which there is more to be handled.
+        """
+        reading = clock.read()
+        end = reading.boot + SECONDS_PER_TURN
+        more = [connection for connection in connections if connection.turn(reading, end)]
+        self.commit()
+        for connection in connections:
+            connection.release()
+        self._decisions.end_turn(reading)
+        return more
 
     def messages_per_turn(self, connection: Connection) -> int:
         """How many of its messages are handled before others have their turn."""
@@ -191,7 +219,7 @@ class Server:
         connection.add_plain(answers)
         if generated or wrong:
             self._last_use = reading.boot
-            self._decisions.add_in_short(peer, generated, wrong, reading, clock.boot())
+            self._decisions.add_in_short(peer, generated, wrong)
 
     def _conclude(
         self, connection: Connection, request: wire.Request, answer: Answer, reading: clock.Reading
@@ -205,8 +233,6 @@ class Server:
             except Exception as error:  # as above
                 answer = self._failed(request, error)
         if isinstance(answer.change, Spend | Failure):
-            if not self._pending:
-                asyncio.get_running_loop().call_soon(self.commit)
             waiting = _Pending(connection, connection.hold(), request, answer.change, answer, reading)
             self._pending.append(waiting)
             return

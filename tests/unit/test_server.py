@@ -218,9 +218,10 @@ async def test_a_stop_answers_what_was_read_whatever_the_other_clients_do(keeper
         reading.send(verify, *([REQUEST, msgid, "status", []] for msgid in range(1, 1000)))
         await asyncio.sleep(0)  # the loop sees that there is something to read
         await asyncio.sleep(0)  # it is read, and the first turn of it handled
+        reader = asyncio.create_task(asyncio.to_thread(lambda: list(reading.messages())))
         async with asyncio.timeout(2):  # all that a stop may take, whatever clients do
             await at.server.stop()
-        answers = list(reading.messages())
+        answers = await reader
         assert [msgid for _, msgid, _, _ in answers] == list(range(1000))
         assert answers[0][3] == {"valid": True}
         assert list(silent.messages()) == list(half.messages()) == []
