@@ -26,7 +26,7 @@ DEFAULT_GROUPS = {VERIFY: "pki2fad-verify", GENERATE: "pki2fad-generate", MONITO
 OVERFLOW_ID = 65534
 
 
-_REMEMBERED = 4096  # peers whose rights are, and uids of which it is whether the system knows them
+_PAYERS = 4096  # uids for which it is remembered whether the system knows them
 
 
 class Peer(NamedTuple):
@@ -79,7 +79,6 @@ class Access:
         self._accounts: dict[tuple[str, str], _Grant] = {}
         self._named = {0, own_uid}  # uids of the configuration
         self._payers: dict[int, int] = {}
-        self._rights: dict[tuple[int, frozenset[int], bool], Rights | None] = {}
         for role, group in DEFAULT_GROUPS.items():
             gid = _gid(group)
             if gid is not None:
@@ -120,15 +119,6 @@ class Access:
 
     def rights(self, peer: Peer) -> Rights | None:
         """What the peer may; None where that depends on the account."""
-        key = (peer.uid, peer.gids, peer.verify_only)
-        try:
-            return self._rights[key]
-        except KeyError:
-            if len(self._rights) >= _REMEMBERED:
-                self._rights.clear()
-            return self._rights.setdefault(key, self._find_rights(peer))
-
-    def _find_rights(self, peer: Peer) -> Rights | None:
         if any(grant.covers(peer) for grant in self._accounts.values()):
             return None
         verify, generate, admin = (self.allows_everywhere(peer, role) for role in (VERIFY, GENERATE, ADMIN))
@@ -142,7 +132,7 @@ class Access:
         payer = self._payers.get(uid)
         if payer is None:
             payer = uid if uid in self._named or _is_user(uid) else OVERFLOW_ID
-            if len(self._payers) >= _REMEMBERED:
+            if len(self._payers) >= _PAYERS:
                 self._payers.clear()
             self._payers[uid] = payer
         return payer

@@ -162,12 +162,22 @@ class Agent:
             return Answer(refusal=refusal, audit=audit)
 
     def verdict(self, rights: Rights, name: str, code: str, reading: Reading) -> Answer:
-        """What `verify` answers a peer with these rights, about a name and a code. Raises a `Refusal`."""
-        if self._keyring.locked:
-            raise Locked(_LOCKED)
-        if not rights.veiled:
-            self._keyring.account(name)
-        return self._verifier.verify(name, code, rights.payer, "", reading, veiled=rights.veiled)
+        """What `verify` answers a peer with these rights, about what is a name and a code."""
+        try:
+            if self._keyring.locked:
+                raise Locked(_LOCKED)
+            if not rights.veiled:
+                self._keyring.account(name)
+            return self._verifier.verify(name, code, rights.payer, "", reading, veiled=rights.veiled)
+        except Refusal as refusal:
+            return Answer(refusal=refusal)
+
+    def generated(self, name: str, reading: Reading) -> Answer:
+        """What `generate` answers a peer that may ask for it."""
+        try:
+            return Answer(self.code(name, reading))
+        except Refusal as refusal:
+            return Answer(refusal=refusal)
 
     def is_administrative(self, name: str) -> bool:
         """True for a method that makes changes: that one was refused, or failed, is for the audit too."""

@@ -6,15 +6,12 @@ import struct
 from typing import TYPE_CHECKING, cast
 
 from pki2fad import clock, log, wire
-from pki2fad.access import Peer
+from pki2fad.access import NO_RIGHTS, Access, Peer, Rights
 from pki2fad.errors import ProtocolError
 from pki2fad.plain import Plain, split
 
 if TYPE_CHECKING:
     from pki2fad.server import Server
-
-# Plain requests that are handled before it is looked at the clock.
-_PLAIN_AT_ONCE = 32
 
 # Seconds from the first byte of a message to its last: a load from a slow shell takes less.
 MESSAGE_DEADLINE = 10.0
@@ -55,6 +52,8 @@ class Connection(asyncio.Protocol):
     def __init__(self, server: "Server", *, verify_only: bool = False) -> None:
         self._server = server
         self._verify_only = verify_only
+        self._access: Access | None = None  # by which the rights are
+        self._rights = NO_RIGHTS
         self._decoder = wire.Decoder(wire.REQUEST, wire.REQUEST_LIMIT)
         self._plain: list[Plain] = []  # of what was read, before what the decoder has
         self._out: list[bytes] = []  # answers that have not been written, in order
@@ -153,15 +152,15 @@ class Connection(asyncio.Protocol):
             self._resume()
         return self._more
 
+    def rights(self, access: Access) -> Rights:
+        """What the peer may for every account alike; nothing where that depends on the account."""
+        if self._access is not access:
+            self._access, self._rights = access, access.rights(self.peer) or NO_RIGHTS
+        return self._rights
+
     def add(self, answer: bytes) -> None:
         """An answer that may leave, behind those before it."""
         self._out.append(answer)
-
-    def add_plain(self, answers: list[str]) -> None:
-        """Take all answers, as `plain` writes them, out of a list."""
-        if answers:
-            self.add("".join(answers).encode("latin-1"))
-            answers.clear()
 
     def hold(self) -> int:
         """The place of an answer that may not leave yet, for `settle`."""
@@ -209,15 +208,16 @@ class Connection(asyncio.Protocol):
             self._transport.resume_reading()
 
     def _handle_some(self, reading: clock.Reading, end: float) -> None:
+        count = self._server.messages_per_turn(self)
         while self._plain:
-            some, self._plain = self._plain[:_PLAIN_AT_ONCE], self._plain[_PLAIN_AT_ONCE:]
+            some, self._plain = self._plain[:count], self._plain[count:]
             self._server.handle_plain(self, some, reading)
             if self._plain and clock.boot() > end:
                 return
         if not self._decoder.partial:
             self._more = False
             return
-        for _ in range(self._server.messages_per_turn(self)):
+        for _ in range(count):
             message = self._decoder.next()
             if message is None:
                 self._more = False

@@ -48,8 +48,7 @@ class DecisionLog:
         self._noise = _Noise()
         self._lookups = _Lookups()
         self._told = False  # lines wait
-        self._lines: list[str] = []  # of what was added in short
-        self._generated = self._wrong = 0
+        self._generated = self._wrong = 0  # in this turn, in short
 
     def add(self, request: Request, peer: Peer, answer: Answer, reading: Reading, ready: float) -> None:
         """Log and count the answer to a request, which has left or is about to.
@@ -91,20 +90,20 @@ class DecisionLog:
         start = f" uid={peer.uid} pid={peer.pid} account="
         self._generated += len(generated)
         self._wrong += len(wrong)
-        self._lines += [f"generate{start}{name}" for name in generated]
-        self._lines += [f"verify{start}{name} valid=False reason={WRONG}" for name in wrong]
+        self._tell([f"generate{start}{name}" for name in generated])
+        self._tell([f"verify{start}{name} valid=False reason={WRONG}" for name in wrong])
 
     def end_turn(self, reading: Reading) -> None:
         """Count what was added in short: taken up at `reading`, and answered by now."""
-        if not self._lines:
-            return
-        seconds = clock.boot() - reading.boot
-        if self._generated:
-            self._metrics.add("generate", OK, seconds, self._generated)
-        if self._wrong:
-            self._metrics.add("verify", INVALID, seconds, self._wrong)
-        self._tell(self._lines)
-        self._lines, self._generated, self._wrong = [], 0, 0
+        if self._generated or self._wrong:
+            seconds = clock.boot() - reading.boot
+            for method, outcome, count in (
+                ("generate", OK, self._generated),
+                ("verify", INVALID, self._wrong),
+            ):
+                if count:
+                    self._metrics.add(method, outcome, seconds, count)
+            self._generated = self._wrong = 0
 
     def _tell(self, lines: Iterable[str]) -> None:
         """Have lines written in a moment, with those of others."""

@@ -84,6 +84,7 @@ class _Descriptor:
         self._prefixed = prefixed
         self._second = -1  # for which the time was written out last
         self._time = ""
+        self._cut = False  # the last line was not written whole
 
     def write(self, priority: int, events: Iterable[str]) -> None:
         """Events of now, each a line or several."""
@@ -92,11 +93,13 @@ class _Descriptor:
             events = "\n".join(events).split("\n")
         else:
             start = f"{self._now()} "
-        text = start + f"\n{start}".join(events) + "\n"
-        rest = text.encode("utf-8", "backslashreplace")
+        text = "\n" * self._cut + start + f"\n{start}".join(events) + "\n"
+        whole = rest = text.encode("utf-8", "backslashreplace")
         with contextlib.suppress(OSError):
             while rest:
                 rest = rest[os.write(self._descriptor, rest) :]
+        if len(rest) < len(whole):
+            self._cut = bool(rest)
 
     def close(self) -> None:
         """Nothing: others write there too."""

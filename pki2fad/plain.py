@@ -15,26 +15,26 @@ from pki2fad.wire import Request
 # A msgid as it was encoded, the account, and the code of a `verify` or None of a `generate`.
 Plain = tuple[str, str, str | None]
 
-# Characters that no plain request is longer than.
+# Bytes that no plain request is longer than, and of a read that is not left to the decoder as a whole: what
+# is made of it takes six times the memory.
 _LONGEST = 80
+_AT_ONCE = 8 * 1024
 
 _FIXSTR = 0xA0  # and the length, up to 31
-_NAME = "[A-Za-z0-9_][A-Za-z0-9._@-]{0,30}"
 _MSGID = "[\0-\x7f]|\xcc[\x80-\xff]|\xcd[\x01-\xff].|\xce(?!\0\0)...."  # each number in its one shortest way
 _CODE = "\xa4code"
 _NEXT = "(?:\x94|\\Z)"  # what a request may be followed by
 
 
-def _string(lengths: Iterable[int], text: str, then: str) -> str:
-    """A string of one of these lengths, which ends before `then`."""
-    length = "|".join(f"{chr(_FIXSTR + n)}(?=.{{{n}}}{then})" for n in lengths)
-    return f"(?:{length})({text})(?={then})"
+def _string(lengths: Iterable[int], chars: str, then: str) -> str:
+    """A string of one of these lengths, of such characters alone; `then` follows, and begins with others."""
+    return f"(?:{'|'.join(f'{chr(_FIXSTR + n)}(?={chars}{{{n}}}{then})' for n in lengths)})({chars}+)"
 
 
 _REQUEST = re.compile(
     f"\x94\0({_MSGID})(?:\xa6verify\x91(\x82)|\xa8generate\x91\x81)"
-    f"\xa7account{_string(range(1, 32), _NAME, f'(?(2){_CODE}|{_NEXT})')}"
-    f"(?(2){_CODE}{_string(range(6, 9), '[0-9]{6,8}', _NEXT)})",
+    f"\xa7account(?=.[^.@-]){_string(range(1, 32), '[A-Za-z0-9._@-]', f'(?(2){_CODE}|{_NEXT})')}"
+    f"(?(2){_CODE}{_string(range(6, 9), '[0-9]', _NEXT)})",
     re.DOTALL,
 )
 _GROUPS = 1 + _REQUEST.groups
@@ -42,6 +42,8 @@ _GROUPS = 1 + _REQUEST.groups
 
 def split(data: bytes) -> tuple[list[Plain], bytes]:
     """The plain requests that the data begins with, and what comes after them."""
+    if len(data) > _AT_ONCE:
+        return [], data
     text = str(data, "latin-1")
     if len(text) <= _LONGEST:
         alone = _REQUEST.fullmatch(text)

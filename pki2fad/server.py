@@ -15,7 +15,7 @@ from typing import Any
 
 from pki2fad import clock, log, plain, wire
 from pki2fad.acceptor import Acceptor
-from pki2fad.access import NO_RIGHTS, Peer
+from pki2fad.access import Peer
 from pki2fad.agent import Agent
 from pki2fad.changes import INVALID, NO, REPLAYED, Answer, Change, ClockEdit, Edit, Failure, Restore, Spend
 from pki2fad.connection import Connection, credentials_of
@@ -85,8 +85,8 @@ class Server:
                     await self._closed.wait()
         for connection in list(self._connections):
             connection.abort()
-        log.flush()
         await asyncio.sleep(0)  # for the transports to close their sockets
+        log.flush()
 
     def idle_for(self, reading: clock.Reading) -> float:
         """Seconds since somebody asked something that was not refused, and not only how the daemon is."""
@@ -186,8 +186,8 @@ class Server:
 
     def handle_plain(self, connection: Connection, requests: Iterable[Plain], reading: clock.Reading) -> None:
         """Answer requests like `handle`; those that need nothing else are answered all together."""
-        agent, peer = self._agent, connection.peer
-        rights = agent.access.rights(peer) or NO_RIGHTS
+        agent = self._agent
+        rights = connection.rights(agent.access)
         in_short = self._decisions.in_short(reading)
         answers: list[str] = []
         generated: list[str] = []  # for which accounts
@@ -198,28 +198,40 @@ class Server:
             try:
                 if code is None:
                     if rights.generate:
-                        answers.append(plain.code(msgid, **agent.code(name, reading)))
-                        generated.append(name)
-                        continue
+                        answer = agent.generated(name, reading)
+                        if answer.refusal is None:
+                            answers.append(plain.code(msgid, **answer.result))
+                            generated.append(name)
+                            continue
                 elif rights.verify:
                     answer = agent.verdict(rights, name, code, reading)
                     if answer is NO and in_short:
                         answers.append(plain.invalid(msgid))
                         wrong.append(name)
                         continue
-            except Exception:  # noqa: S110 - a refusal mostly; `handle` finds it again and answers it
-                pass
-            connection.add_plain(answers)
+            except Exception as error:  # as above
+                answer = _failed(error)
+            self._add_plain(connection, answers, generated, wrong)
             request = plain.request(one)
             if answer is None:
                 self.handle(connection, request, reading)
             else:
                 request.account = name
                 self._conclude(connection, request, answer, reading)
-        connection.add_plain(answers)
-        if generated or wrong:
+        if answers:
             self._last_use = reading.boot
-            self._decisions.add_in_short(peer, generated, wrong)
+            self._add_plain(connection, answers, generated, wrong)
+
+    def _add_plain(
+        self, connection: Connection, answers: list[str], generated: list[str], wrong: list[str]
+    ) -> None:
+        """Let answers go that nothing more has to be done for; the lists are empty then."""
+        if answers:
+            connection.add("".join(answers).encode("latin-1"))
+            self._decisions.add_in_short(connection.peer, generated, wrong)
+            answers.clear()
+            generated.clear()
+            wrong.clear()
 
     def _conclude(
         self, connection: Connection, request: wire.Request, answer: Answer, reading: clock.Reading

@@ -65,6 +65,7 @@ def run(config: Config, reload_config: Callable[[], Config], started: Callable[[
     if not confinement.forbid_exec():
         log.warning("exec_not_forbidden", reason="the kernel has no Landlock")
     with contextlib.ExitStack() as resources:
+        resources.callback(log.flush)
         files.make_directory(config.state_dir, 0o700)
         _check_state_dir(config.state_dir)
         lock = files.lock(

@@ -120,6 +120,7 @@ class Throttle:
         self.enabled = True
         self._secret = secret
         self._started = started
+        self._name, self._name_slot = "", -1  # the name that was asked for last, and its slot
         self._slots = {slot: self._level_as_loaded(level) for slot, level in slots}
 
     def now(self, reading: Reading) -> float:
@@ -191,7 +192,9 @@ class Throttle:
         return hashed.digest()
 
     def _slot_of_name(self, name: str) -> int:
-        return KEY_SLOTS + _place(self._digest(name)) % NAME_SLOTS
+        if name != self._name:
+            self._name, self._name_slot = name, KEY_SLOTS + _place(self._digest(name)) % NAME_SLOTS
+        return self._name_slot
 
     def _level(self, key: Key) -> Level:
         return self._slots.get(key.slot, EMPTY)

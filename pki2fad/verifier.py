@@ -40,7 +40,9 @@ class Verifier:
         account = self._keyring.accounts.get(name)
         key = self._throttle.key(payer, origin, name)
         now = self._throttle.now(reading)
-        tally = self._throttle.tally_of_unknown(name) if account is None else account.tally
+        # It is looked up for an account too where that must not be told apart.
+        unknown = self._throttle.tally_of_unknown(name) if veiled and self._throttle.enabled else NO_TALLY
+        tally = unknown if account is None else account.tally
         seeds = () if account is None else account.in_force(reading.wall)
         cost = otp.WINDOW_STEPS * (len(seeds) or 1)
         if self._throttle.enabled:

@@ -293,3 +293,16 @@ def test_many_lines_are_written_whole_whatever_one_write_takes() -> None:
             log.flush()
         os.close(writing)
         assert read.result() == b"".join(f"<6>{line}\n".encode() for line in lines)
+
+
+def test_a_line_that_was_cut_ends_before_the_next() -> None:
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    with open(reading, "rb") as file, log_to(writing, prefixed=True):
+        log.told(["x" * 200_000])
+        log.flush()
+        cut = file.read(65536)
+        assert set(cut) == {*b"<6>x"}
+        log.warning("next")
+        os.close(writing)
+        assert file.read() == b"\n<4>next\n"

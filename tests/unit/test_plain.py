@@ -1,14 +1,15 @@
 """Plain requests: the same bytes mean the same as to the decoder that takes everything."""
 
-import itertools
+import contextlib
 from collections.abc import Iterable
 
 import msgpack
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pki2fad import plain
+from pki2fad.errors import ProtocolError
 from pki2fad.wire import REQUEST, REQUEST_LIMIT, Decoder, Request
 
 VERIFY = msgpack.packb([0, 7, "verify", [{"account": "deploy", "code": "123456"}]])
@@ -28,6 +29,34 @@ arguments = (
 messages = st.tuples(st.integers(0, 2**32 - 1), st.sampled_from(["verify", "generate", "status"]), arguments)
 
 
+# What strings are made of that end too early, or hold what looks like the end of a request or another one.
+PIECES = [
+    b"a", b"-", b"123456", b"1234567", b"\n", b"\x94",
+    b"\x94\x00\x02", b"\xa4code", b"\xa6", b"\xa7", b"\xa1x",
+    b"\xa8generate\x91\x81\xa7account", b"\xa6verify\x91\x82\xa7account",
+    b"\xc0", b"\xff", b"\xc3\xa9",
+]  # fmt: skip
+strings = st.lists(st.sampled_from(PIECES), min_size=1, max_size=5).map(lambda of: b"".join(of)[:31])
+msgids = st.sampled_from(
+    [b"\x07", b"\xcc\x94", b"\xcd\x01\x94", b"\xce\x94\x94\x94\x94", b"\xcc\x07", b"\xa1"]
+)
+
+
+def string(text: bytes) -> bytes:
+    return bytes([0xA0 + len(text)]) + text
+
+
+def verify(msgid: bytes, name: bytes, code: bytes) -> bytes:
+    return b"\x94\x00" + msgid + b"\xa6verify\x91\x82\xa7account" + string(name) + b"\xa4code" + string(code)
+
+
+def generate(msgid: bytes, name: bytes) -> bytes:
+    return b"\x94\x00" + msgid + b"\xa8generate\x91\x81\xa7account" + string(name)
+
+
+crafted = st.builds(verify, msgids, strings, strings) | st.builds(generate, msgids, strings)
+
+
 def fields(requests: Iterable[object]) -> list[tuple[int, str, object]]:
     found = []
     for request in requests:
@@ -37,10 +66,13 @@ def fields(requests: Iterable[object]) -> list[tuple[int, str, object]]:
 
 
 def decoded(data: bytes) -> list[tuple[int, str, object]]:
-    """What the decoder makes of it."""
-    decoder = Decoder(REQUEST, REQUEST_LIMIT)
+    """What the decoder makes of it, up to where it is none of the protocol."""
+    decoder, found = Decoder(REQUEST, REQUEST_LIMIT), []
     decoder.feed(data)
-    return fields(itertools.takewhile(lambda message: message is not None, iter(decoder.next, None)))
+    with contextlib.suppress(ProtocolError):
+        while (message := decoder.next()) is not None:
+            found.append(message)
+    return fields(found)
 
 
 def all_of(data: bytes) -> list[tuple[int, str, object]]:
@@ -68,6 +100,21 @@ def test_what_is_plain_is_found(msgid: int, name: str, code: str) -> None:
     is_plain = len(name) < 32 and 6 <= len(code) <= 8
     requests, rest = plain.split(3 * data)
     assert (len(requests), rest) == ((3, b"") if is_plain else (0, 3 * data))
+
+
+@settings(deadline=None, max_examples=1000)
+@given(st.lists(crafted, min_size=1, max_size=3).map(b"".join), st.integers(0, 200))
+@example(verify(b"\x07", b"a\xa4code\xa6123456\x94\x00", b"000000"), 0)
+@example(verify(b"\x07", b"deploy", b"123456\x94"), 0)
+@example(generate(b"\x07", b"a\x94\x00\x02\xa8generate\x91\x81\xa7account\xa1b"), 0)
+def test_whatever_strings_hold_it_means_the_same(data: bytes, left_out: int) -> None:
+    for some in (data, data[: len(data) - left_out]):
+        assert all_of(some) == decoded(some)
+
+
+def test_a_long_read_is_left_to_the_decoder() -> None:
+    many = GENERATE * 1000
+    assert plain.split(many) == ([], many)
 
 
 def test_what_is_not_whole_comes_after() -> None:

@@ -11,10 +11,11 @@ from support.agents import logged, shared_step
 from support.bench import Keeper, agent, bench, in_loop, receive
 from support.raw import Seed
 
-from pki2fad import plain
+from pki2fad import clock, plain
 from pki2fad.access import Access, Peer, Rule
 from pki2fad.changes import Failure, Spend
 from pki2fad.decisions import STALE_LOOKUPS_PER_SECOND
+from pki2fad.server import MESSAGES_PER_TURN
 
 RULES = [
     Rule("verify", (4001, 4003)),
@@ -141,3 +142,45 @@ async def test_what_follows_plain_requests_is_handled_behind_them() -> None:
         client.send_bytes(encoded(5, verify, shortest=True) + b"\xc1")
         assert [msgid for _, msgid, _, _ in await receive(client, 1)] == [5]
         assert client.stream.recv(1) == b""
+
+
+@in_loop
+async def test_a_turn_has_as_many_plain_requests_as_others() -> None:
+    async with bench(agent(deploy=Seed()), Keeper()) as at:
+        client, _ = await at.connect(), await at.connect()
+        sender = next(iter(at.server._connections))
+        request = encoded(1, ("generate", {"account": "deploy"}), shortest=True)
+        sender.data_received(request * (MESSAGES_PER_TURN + 5))
+        for count, more in ((MESSAGES_PER_TURN, True), (5, False)):
+            assert sender.turn(clock.read(), end=0.0) == more  # no time is left
+            sender.release()
+            assert len(await receive(client, count)) == count
+
+
+@in_loop
+async def test_lines_come_in_the_order_of_the_requests() -> None:
+    seed = Seed()
+    calls: list[Call] = [("verify", {"account": "deploy", "code": "00000000"})] * (FIRST + 2)
+    calls += [("generate", {"account": "nobody"}), ("generate", {"account": "deploy"})]
+    asked = agent(deploy=seed)
+    with logged() as lines:
+        async with bench(asked, Keeper()) as at:
+            client = await at.connect()
+            for some in (calls[:FIRST], calls[FIRST:]):
+                client.send_bytes(b"".join(encoded(1, call, shortest=True) for call in some))
+                await receive(client, len(some))
+    assert [line.split()[0] for line in lines] == ["verify"] * (FIRST + 2) + ["refused", "generate"]
+
+
+@in_loop
+async def test_the_line_of_a_wrong_code_is_written_by_the_end_of_a_stop() -> None:
+    with logged() as lines:
+        async with bench(agent(deploy=Seed()), Keeper()) as at:
+            client = await at.connect()
+            client.send_bytes(
+                encoded(1, ("verify", {"account": "deploy", "code": "00000000"}), shortest=True)
+            )
+            await receive(client, 1)
+            client.close()
+            await at.server.stop()
+            assert len(lines) == 1
