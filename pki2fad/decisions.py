@@ -88,10 +88,12 @@ class DecisionLog:
         `end_turn` has to follow.
         """
         start = f" uid={peer.uid} pid={peer.pid} account="
-        self._generated += len(generated)
-        self._wrong += len(wrong)
-        self._tell([f"generate{start}{name}" for name in generated])
-        self._tell([f"verify{start}{name} valid=False reason={WRONG}" for name in wrong])
+        if generated:
+            self._generated += len(generated)
+            self._tell([f"generate{start}{name}" for name in generated])
+        if wrong:
+            self._wrong += len(wrong)
+            self._tell([f"verify{start}{name} valid=False reason={WRONG}" for name in wrong])
 
     def end_turn(self, reading: Reading) -> None:
         """Count what was added in short: taken up at `reading`, and answered by now."""

@@ -133,7 +133,8 @@ class Server:
         reading = clock.read()
         end = reading.boot + SECONDS_PER_TURN
         more = [connection for connection in connections if connection.turn(reading, end)]
-        self.commit()
+        if self._pending:
+            self.commit()
         for connection in connections:
             connection.release()
         self._decisions.end_turn(reading)

@@ -9,7 +9,7 @@ from pki2fad.clock import Reading, Watch
 from pki2fad.errors import BadRequest, Throttled, Unavailable
 from pki2fad.keyring import Keyring
 from pki2fad.otp import Parameters
-from pki2fad.throttle import NO_TALLY, Key, Tally, Throttle
+from pki2fad.throttle import NO_TALLY, NOBODY, Key, Tally, Throttle
 
 # Codes of so many steps outside the window are told from wrong ones in the log.
 _NEAR_STEPS = 10
@@ -38,14 +38,16 @@ class Verifier:
         there is such an account. Raises `Throttled` and `Unavailable`.
         """
         account = self._keyring.accounts.get(name)
-        key = self._throttle.key(payer, origin, name)
-        now = self._throttle.now(reading)
-        # It is looked up for an account too where that must not be told apart.
-        unknown = self._throttle.tally_of_unknown(name) if veiled and self._throttle.enabled else NO_TALLY
+        throttle = self._throttle
+        key, now, unknown = NOBODY, 0.0, NO_TALLY
+        if throttle.enabled:
+            key, now = throttle.key(payer, origin, name), throttle.now(reading)
+            if veiled:  # for an account too: they must not be told apart
+                unknown = throttle.tally_of_unknown(name)
         tally = unknown if account is None else account.tally
         seeds = () if account is None else account.in_force(reading.wall)
         cost = otp.WINDOW_STEPS * (len(seeds) or 1)
-        if self._throttle.enabled:
+        if throttle.enabled:
             self._require_budget(key, tally, cost, now)
         steps = {}
         for seed in seeds or (self._keyring.veiled(name, None),):
@@ -61,7 +63,7 @@ class Verifier:
             return self._fail(account, name, key, cost, now)
         if any(step <= self._keyring.watermark(seed) for seed, step in steps.items()):
             return Answer(INVALID, reason=REPLAYED)  # no guess, so it costs nothing
-        new = self._throttle.succeed(key, tally, now)
+        new = throttle.succeed(key, tally, now)
         if any(seed is not account for seed in steps):
             return self._promote(account, steps, new, reading)
         return self._spend(account, steps[account], new, reading)
