@@ -117,10 +117,10 @@ class Access:
         """True if there is anything that the peer may do."""
         return any(self.has_role(peer, role) for role in ROLES)
 
-    def rights(self, peer: Peer) -> Rights | None:
-        """What the peer may; None where that depends on the account."""
+    def rights(self, peer: Peer) -> Rights:
+        """What the peer may for every account alike; nothing where that depends on the account."""
         if any(grant.covers(peer) for grant in self._accounts.values()):
-            return None
+            return NO_RIGHTS
         verify, generate, admin = (self.allows_everywhere(peer, role) for role in (VERIFY, GENERATE, ADMIN))
         return Rights(verify, generate, not (generate or admin), self.payer(peer.uid))
 

@@ -166,8 +166,6 @@ class Agent:
         try:
             if self._keyring.locked:
                 raise Locked(_LOCKED)
-            if not rights.veiled:
-                self._keyring.account(name)
             return self._verifier.verify(name, code, rights.payer, "", reading, veiled=rights.veiled)
         except Refusal as refusal:
             return Answer(refusal=refusal)
@@ -244,10 +242,14 @@ class Agent:
         }
 
     def code(self, name: str, reading: Reading) -> dict[str, Any]:
-        """What `generate` answers for an account, for the daemon itself. Raises a `Refusal`."""
+        """What `generate` answers for an account. Raises a `Refusal`."""
         if self.locked:
             raise Locked(_LOCKED)
-        return self._code(self._keyring.account(name), reading)
+        account = self._keyring.account(name).in_force(reading.wall)[0]
+        period = account.parameters.period
+        step = otp.step_at(reading.wall, period)
+        code = self._keyring.current_code(account, step)
+        return {"code": code, "valid_for": otp.valid_for(reading.wall, period), "step": step}
 
     @property
     def clock_accepted(self) -> int:
@@ -274,14 +276,7 @@ class Agent:
             raise Forbidden(f"this needs the role {method.role!r}{where}, which uid {peer.uid} does not have")
 
     def _generate(self, args: Arguments, _peer: Peer, reading: Reading) -> Answer:
-        return Answer(self._code(self._keyring.account(args["account"]), reading))
-
-    def _code(self, account: Account, reading: Reading) -> dict[str, Any]:
-        account = account.in_force(reading.wall)[0]
-        period = account.parameters.period
-        step = otp.step_at(reading.wall, period)
-        code = self._keyring.current_code(account, step)
-        return {"code": code, "valid_for": otp.valid_for(reading.wall, period), "step": step}
+        return Answer(self.code(args["account"], reading))
 
     def _verify(self, args: Arguments, peer: Peer, reading: Reading) -> Answer:
         code, name, origin = args["code"], args["account"], args.get("origin", "")
@@ -292,8 +287,6 @@ class Agent:
         if "origin" in args and not self.access.allows(peer, access.RELAY, name):
             raise Forbidden(f"an origin needs the role {access.RELAY!r}, which uid {peer.uid} does not have")
         veiled = not any(self.access.allows(peer, role, name) for role in (access.GENERATE, access.ADMIN))
-        if not veiled:
-            self._keyring.account(name)
         payer = self.access.payer(peer.uid)
         return self._verifier.verify(name, code, payer, origin, reading, veiled=veiled)
 

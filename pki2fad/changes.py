@@ -95,5 +95,5 @@ class Answer:
         return f"Answer(refusal={self.refusal!r}, change={self.change!r})"  # results may be codes
 
 
-# What a wrong code is answered where failures are not counted.
+# What a wrong code is answered where failures are not counted. It is shared: nobody changes an answer.
 NO = Answer(INVALID, reason=WRONG)

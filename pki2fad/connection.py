@@ -129,33 +129,40 @@ class Connection(asyncio.Protocol):
         else:
             self._resume()
 
-    def turn(self, reading: clock.Reading, end: float) -> bool:
+    @property
+    def has_more(self) -> bool:
+        """True if something was read that can be handled: the client takes its answers."""
+        return self._more and not self._blocked
+
+    def turn(self, reading: clock.Reading, end: float) -> None:
         """Handle what was read, until CLOCK_BOOTTIME is `end`, and a little in any case.
 
-        `release` has to follow. True if there is more to be handled.
+        `release` has to follow.
         """
-        if self._ending or self._blocked or not self._more:
-            return False
+        if not self.has_more:
+            return
         try:
             self._handle_some(reading, end)
         except ProtocolError as error:
             self._violation(error)
+        except Exception as error:  # a mistake of ours ends this connection, and keeps no other waiting
+            log.failure("failed", error)
+            self.end()
         if self._message_deadline is not None or self._decoder.partial:
             self._watch_message()
         if self._ending:
-            return False
+            return
         if self._more:
             self._pause()
         elif self._finished:
             self.end()
         else:
             self._resume()
-        return self._more
 
     def rights(self, access: Access) -> Rights:
         """What the peer may for every account alike; nothing where that depends on the account."""
         if self._access is not access:
-            self._access, self._rights = access, access.rights(self.peer) or NO_RIGHTS
+            self._access, self._rights = access, access.rights(self.peer)
         return self._rights
 
     def add(self, answer: bytes) -> None:
@@ -214,9 +221,6 @@ class Connection(asyncio.Protocol):
             self._server.handle_plain(self, some, reading)
             if self._plain and clock.boot() > end:
                 return
-        if not self._decoder.partial:
-            self._more = False
-            return
         for _ in range(count):
             message = self._decoder.next()
             if message is None:

@@ -25,7 +25,7 @@ NOISE_PER_SECOND = 20
 
 # Seconds for which lines about ordinary verdicts may wait for others: a write for each would take as long as
 # the verdict. Whatever is worth a warning is written at once, and they before it.
-TOLD_WITHIN = 0.005
+WITHIN = 0.005
 
 # Wrong codes in one second of which the steps near the window are looked up.
 STALE_LOOKUPS_PER_SECOND = 5
@@ -47,7 +47,7 @@ class DecisionLog:
         self._metrics = metrics
         self._noise = _Noise()
         self._lookups = _Lookups()
-        self._told = False  # lines wait
+        self._waiting = False  # some lines are
         self._generated = self._wrong = 0  # in this turn, in short
 
     def add(self, request: Request, peer: Peer, answer: Answer, reading: Reading, ready: float) -> None:
@@ -76,7 +76,7 @@ class DecisionLog:
         elif answer.audit:
             log.audit(method, uid=peer.uid, **fields, **(answer.details or {}))
         else:
-            log.info(method, uid=peer.uid, **fields)
+            self._later([_line(method, peer.uid, *fields.items())])
 
     def in_short(self, reading: Reading) -> bool:
         """True if nothing is to be looked up for a wrong code."""
@@ -90,10 +90,10 @@ class DecisionLog:
         start = f" uid={peer.uid} pid={peer.pid} account="
         if generated:
             self._generated += len(generated)
-            self._tell([f"generate{start}{name}" for name in generated])
+            self._later([f"generate{start}{name}" for name in generated])
         if wrong:
             self._wrong += len(wrong)
-            self._tell([f"verify{start}{name} valid=False reason={WRONG}" for name in wrong])
+            self._later([f"verify{start}{name} valid=False reason={WRONG}" for name in wrong])
 
     def end_turn(self, reading: Reading) -> None:
         """Count what was added in short: taken up at `reading`, and answered by now."""
@@ -107,15 +107,15 @@ class DecisionLog:
                     self._metrics.add(method, outcome, seconds, count)
             self._generated = self._wrong = 0
 
-    def _tell(self, lines: Iterable[str]) -> None:
+    def _later(self, lines: Iterable[str]) -> None:
         """Have lines written in a moment, with those of others."""
-        if not self._told:
-            self._told = True
-            asyncio.get_running_loop().call_later(TOLD_WITHIN, self._flush)
-        log.told(lines)
+        if not self._waiting:
+            self._waiting = True
+            asyncio.get_running_loop().call_later(WITHIN, self._flush)
+        log.later(lines)
 
     def _flush(self) -> None:
-        self._told = False
+        self._waiting = False
         log.flush()
 
     def warning(self, uid: int, event: str, **fields: object) -> None:
@@ -137,19 +137,19 @@ class DecisionLog:
         elif answer.audit:
             log.audit(request.method, uid=peer.uid, **fields)
         else:
-            self._tell([_verdict(request.method, peer.uid, *fields.items())])
+            self._later([_line(request.method, peer.uid, *fields.items())])
 
     def _add_wrong(self, uid: int, fields: dict[str, Any], request: Request, reading: Reading) -> None:
         assert request.args is not None
         name, code = fields["account"], request.args["code"]
         stale = self._lookups.allow(reading) and self._is_stale(name, code, reading)
         reason = STALE if stale else WRONG
-        self._tell([_verdict(request.method, uid, *fields.items(), ("reason", reason))])
+        self._later([_line(request.method, uid, *fields.items(), ("reason", reason))])
 
 
 @functools.lru_cache(maxsize=1024)
-def _verdict(method: str, uid: int, *fields: tuple[str, Any]) -> str:
-    """The line of a verdict: that of a peer about an account is the same again and again."""
+def _line(method: str, uid: int, *fields: tuple[str, Any]) -> str:
+    """That of a peer about an account is the same again and again."""
     return line(method, {"uid": uid, **dict(fields)})
 
 

@@ -1,6 +1,6 @@
 """The daemon's own log: one line an event, `event key=value`, never a code or a seed.
 
-An event is one write to a descriptor and no more, and ordinary ones share it (`told`): the standard library's
+An event is written to a descriptor and no more, and ordinary ones together (`later`): the standard library's
 logging takes longer for a line than all the rest of a request.
 """
 
@@ -33,19 +33,19 @@ def info(event: str, **fields: object) -> None:
     _log(_INFO, line(event, fields))
 
 
-def told(lines: Iterable[str]) -> None:
+def later(lines: Iterable[str]) -> None:
     """Things happened as they should, of which the lines are made already (`logline.line`).
 
     They are written with others at the next `flush`, or before the next event of another kind.
     """
-    _told.extend(lines)
+    _waiting.extend(lines)
 
 
 def flush() -> None:
-    """Write what was told."""
-    if _told:
-        lines = _told.copy()
-        _told.clear()
+    """Write what waits."""
+    if _waiting:
+        lines = _waiting.copy()
+        _waiting.clear()
         if _sink is not None:
             _sink.write(_INFO, lines)
 
@@ -138,7 +138,7 @@ class _File(_Descriptor):
 
 
 _sink: _Descriptor | None = None
-_told: list[str] = []
+_waiting: list[str] = []
 
 
 def _use(sink: _Descriptor) -> None:

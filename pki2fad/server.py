@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import socket
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -58,7 +58,7 @@ class Server:
         self._connecting: set[asyncio.Task[Any]] = set()  # accepted, without a transport yet
         self._connections: dict[Connection, _Share] = {}  # and what each counts for
         self._by_share: Counter[_Share] = Counter()
-        self._arrived: list[Connection] = []  # whose turn comes
+        self._arrived: dict[Connection, None] = {}  # whose turn comes, in order
         self._pending: list[_Pending] = []
         self._closed = asyncio.Event()  # some connection ended
         self._decisions = DecisionLog(agent.is_stale, agent.metrics)
@@ -86,7 +86,6 @@ class Server:
         for connection in list(self._connections):
             connection.abort()
         await asyncio.sleep(0)  # for the transports to close their sockets
-        log.flush()
 
     def idle_for(self, reading: clock.Reading) -> float:
         """Seconds since somebody asked something that was not refused, and not only how the daemon is."""
@@ -108,8 +107,7 @@ class Server:
     def arrived(self, connection: Connection) -> None:
         """Handle what a connection has read, together with what others have by the end of this turn."""
         if len(self._connections) == 1:
-            if self._take_turns([connection]):
-                self.come_back(connection)
+            self._take_turns([connection])
         else:
             self.come_back(connection)
 
@@ -117,28 +115,27 @@ class Server:
         """Handle what a connection has read in the next turn."""
         if not self._arrived:
             asyncio.get_running_loop().call_soon(self._turn)
-        self._arrived.append(connection)
+        self._arrived[connection] = None
 
     def _turn(self) -> None:
-        arrived, self._arrived = self._arrived, []
-        for connection in self._take_turns(arrived):
-            self.come_back(connection)
+        arrived, self._arrived = self._arrived, {}
+        self._take_turns(arrived)
 
-    def _take_turns(self, connections: Sequence[Connection]) -> list[Connection]:
+    def _take_turns(self, connections: Collection[Connection]) -> None:
         """Handle what was read, keep what that changes, and let the answers go.
 
-        The answers leave one after the other: whoever is woken by the first finds the others there. Returns
-        the connections of which there is more to be handled.
+        The answers leave one after the other: whoever is woken by the first finds the others there.
         """
         reading = clock.read()
         end = reading.boot + SECONDS_PER_TURN
-        more = [connection for connection in connections if connection.turn(reading, end)]
-        if self._pending:
-            self.commit()
+        for connection in connections:
+            connection.turn(reading, end)
+        self.commit()
+        self._decisions.end_turn(reading)
         for connection in connections:
             connection.release()
-        self._decisions.end_turn(reading)
-        return more
+            if connection.has_more:
+                self.come_back(connection)
 
     def messages_per_turn(self, connection: Connection) -> int:
         """How many of its messages are handled before others have their turn."""
@@ -186,7 +183,10 @@ class Server:
         self._conclude(connection, request, answer, reading)
 
     def handle_plain(self, connection: Connection, requests: Iterable[Plain], reading: clock.Reading) -> None:
-        """Answer requests like `handle`; those that need nothing else are answered all together."""
+        """Answer requests like `handle`; those that need nothing else are answered all together.
+
+        That is all that generate, and where failures are not counted those that give a wrong code.
+        """
         agent = self._agent
         rights = connection.rights(agent.access)
         in_short = self._decisions.in_short(reading)
@@ -212,22 +212,26 @@ class Server:
                         continue
             except Exception as error:  # as above
                 answer = _failed(error)
-            self._add_plain(connection, answers, generated, wrong)
+            self._add_plain(connection, answers, generated, wrong, reading)
             request = plain.request(one)
             if answer is None:
                 self.handle(connection, request, reading)
             else:
                 request.account = name
                 self._conclude(connection, request, answer, reading)
-        if answers:
-            self._last_use = reading.boot
-            self._add_plain(connection, answers, generated, wrong)
+        self._add_plain(connection, answers, generated, wrong, reading)
 
     def _add_plain(
-        self, connection: Connection, answers: list[str], generated: list[str], wrong: list[str]
+        self,
+        connection: Connection,
+        answers: list[str],
+        generated: list[str],
+        wrong: list[str],
+        reading: clock.Reading,
     ) -> None:
         """Let answers go that nothing more has to be done for; the lists are empty then."""
         if answers:
+            self._last_use = reading.boot
             connection.add("".join(answers).encode("latin-1"))
             self._decisions.add_in_short(connection.peer, generated, wrong)
             answers.clear()

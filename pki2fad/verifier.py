@@ -32,12 +32,12 @@ class Verifier:
     def verify(
         self, name: str, code: str, payer: int, origin: str, reading: Reading, *, veiled: bool
     ) -> Answer:
-        """Answer whether a code is good. A name that is no account is answered, and costs, as one is.
+        """Answer whether a code is good. `payer` is the uid whose budget pays for a failure.
 
-        `payer` is the uid whose budget pays for a failure. With `veiled` the peer may not know whether
-        there is such an account. Raises `Throttled` and `Unavailable`.
+        With `veiled` the peer may not know whether there is such an account: a name that is none is answered,
+        and costs, as one is. Raises `NoSuchAccount` without it, `Throttled` and `Unavailable`.
         """
-        account = self._keyring.accounts.get(name)
+        account = self._keyring.accounts.get(name) if veiled else self._keyring.account(name)
         throttle = self._throttle
         key, now, unknown = NOBODY, 0.0, NO_TALLY
         if throttle.enabled:
@@ -132,7 +132,7 @@ class Verifier:
         wall, period = reading.wall, account.parameters.period
         watch, floors = self._watch, self._keyring.floors
         if wall >= watch.mark and not watch.spent and (not floors or wall >= floors.get(period, 0)):
-            return  # as nearly always
+            return  # as nearly always: whatever else is to be waited for has to be asked here too
         waits = self._waits(period, abs(account.offset), wall)
         if waits:
             until, why = max(waits)

@@ -135,6 +135,8 @@ class Decoder:
 
         Raises `ProtocolError` when what was fed is no message, or one that is too long.
         """
+        if not self._raw and not self._large:
+            return None
         if self._scanned == 0 and 0 < len(self._raw) <= _SHORT:
             message = self._take_short()
             if message is not None:

@@ -272,6 +272,7 @@ def logged() -> Iterator[list[str]]:
         def write(self, _priority: int, events: Iterable[str]) -> None:
             lines.extend(events)
 
+    log.flush()
     before, log._sink = log._sink, Lines()  # type: ignore[assignment]
     try:
         yield lines

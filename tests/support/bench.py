@@ -104,9 +104,9 @@ async def call(peer: RawPeer, method: str, **arguments: Any) -> tuple[Any, Any]:
     return await asyncio.to_thread(peer.exchange, [method, [arguments]])
 
 
-async def send_until_blocked(peer: RawPeer, method: str) -> int:
+async def send_until_blocked(peer: RawPeer, method: str, *arguments: dict[str, Any]) -> int:
     """Pipeline requests and read nothing; returns how many were taken before no more were."""
-    request = msgpack.packb([REQUEST, 0, method, []])
+    request = msgpack.packb([REQUEST, 0, method, arguments])
     sent = idle = 0
     peer.stream.setblocking(False)
     while idle < 1000:  # turns of the loop in which nothing was taken

@@ -1,5 +1,6 @@
 """Plain requests: answered, counted and logged as the same ones in another encoding are."""
 
+import asyncio
 import os
 import re
 from itertools import chain
@@ -8,12 +9,14 @@ from typing import Any
 import pytest
 from msgpack import packb
 from support.agents import logged, shared_step
-from support.bench import Keeper, agent, bench, in_loop, receive
+from support.bench import Keeper, agent, bench, in_loop, receive, send_until_blocked
 from support.raw import Seed
 
 from pki2fad import clock, plain
 from pki2fad.access import Access, Peer, Rule
-from pki2fad.changes import Failure, Spend
+from pki2fad.agent import Agent
+from pki2fad.changes import Answer, Failure, Spend
+from pki2fad.clock import Reading
 from pki2fad.decisions import STALE_LOOKUPS_PER_SECOND
 from pki2fad.server import MESSAGES_PER_TURN
 
@@ -145,14 +148,15 @@ async def test_what_follows_plain_requests_is_handled_behind_them() -> None:
 
 
 @in_loop
-async def test_a_turn_has_as_many_plain_requests_as_others() -> None:
+async def test_where_no_time_is_left_a_turn_has_as_many_plain_requests_as_others() -> None:
     async with bench(agent(deploy=Seed()), Keeper()) as at:
         client, _ = await at.connect(), await at.connect()
         sender = next(iter(at.server._connections))
         request = encoded(1, ("generate", {"account": "deploy"}), shortest=True)
         sender.data_received(request * (MESSAGES_PER_TURN + 5))
         for count, more in ((MESSAGES_PER_TURN, True), (5, False)):
-            assert sender.turn(clock.read(), end=0.0) == more  # no time is left
+            sender.turn(clock.read(), end=0.0)
+            assert sender.has_more == more
             sender.release()
             assert len(await receive(client, count)) == count
 
@@ -183,4 +187,75 @@ async def test_the_line_of_a_wrong_code_is_written_by_the_end_of_a_stop() -> Non
             await receive(client, 1)
             client.close()
             await at.server.stop()
-            assert len(lines) == 1
+    assert len(lines) == 1
+
+
+@in_loop
+async def test_a_mistake_of_ours_ends_one_connection_and_keeps_no_other_waiting() -> None:
+    class Broken(Agent):
+        def status(self, _reading: Reading) -> dict[str, Any]:
+            return {"no message": object()}
+
+    status, generate = ("status", {}), ("generate", {"account": "deploy"})
+    async with bench(agent(Broken, deploy=Seed()), Keeper()) as at:
+        one, other = await at.connect(), await at.connect()
+        with logged() as lines:
+            one.send_bytes(encoded(1, status, shortest=True))
+            other.send_bytes(encoded(1, generate, shortest=True))
+            await receive(other, 1)
+            assert await asyncio.to_thread(one.stream.recv, 1) == b""
+            other.send_bytes(encoded(2, generate, shortest=True))
+            await receive(other, 1)
+        assert any(line.startswith("failed\nTraceback") for line in lines)
+
+
+@in_loop
+async def test_a_mistake_of_ours_about_a_plain_request_is_internal() -> None:
+    class Broken(Agent):
+        def generated(self, name: str, _reading: Reading) -> Answer:
+            raise RuntimeError(name)
+
+    async with bench(agent(Broken, deploy=Seed()), Keeper()) as at:
+        client = await at.connect()
+        with logged():
+            client.send_bytes(encoded(1, ("generate", {"account": "deploy"}), shortest=True))
+            ((_, _, error, _),) = await receive(client, 1)
+            assert error[0] == "internal"
+
+
+@in_loop
+async def test_a_plain_request_that_is_carried_out_is_a_use() -> None:
+    async with bench(agent(deploy=Seed()), Keeper()) as at:
+        client = await at.connect()
+        begun = clock.read()
+        generate, unknown = ("generate", {"account": "deploy"}), ("generate", {"account": "nobody"})
+        client.send_bytes(b"".join(encoded(1, call, shortest=True) for call in (unknown, generate, unknown)))
+        await receive(client, 3)
+        assert at.server.idle_for(begun) <= 0
+        now = clock.read()
+        client.send_bytes(encoded(1, unknown, shortest=True))
+        await receive(client, 1)
+        assert at.server.idle_for(now) > 0
+
+
+@in_loop
+async def test_a_connection_that_is_written_to_again_waits_for_one_turn() -> None:
+    async with bench(agent(deploy=Seed()), Keeper()) as at:
+        client, _ = await at.connect(), await at.connect()
+        sender = next(iter(at.server._connections))
+        sender.data_received(encoded(1, ("generate", {"account": "deploy"}), shortest=True) * 100)
+        for _ in range(3):
+            sender.turn(clock.read(), end=0.0)
+            sender.pause_writing()
+            assert not sender.has_more
+            sender.resume_writing()
+        assert len(at.server._arrived) == 1
+        assert len(await receive(client, 100)) == 100
+
+
+@in_loop
+async def test_a_client_that_reads_late_gets_all_answers_to_plain_requests() -> None:
+    async with bench(agent(deploy=Seed()), Keeper()) as at:
+        client = await at.connect()
+        sent = await send_until_blocked(client, "generate", {"account": "deploy"})
+        assert len(await receive(client, sent)) == sent
