@@ -241,26 +241,35 @@ class Store:
         if isinstance(change, Restore):
             return self._restore(change)
         if isinstance(change, Failure):
-            self._database.executemany(
-                "INSERT OR REPLACE INTO slots VALUES (?, ?, ?)",
-                [(slot, level.units, level.at) for slot, level in change.slots.items()],
-            )
-            verdict = True
-        else:
-            verdict = self._spend(change)
-        if verdict and change.tally is not None:
-            level, marks = change.tally.level, change.tally.marks
+            self._fail(change)
+            return True
+        return self._spend(change)
+
+    def _fail(self, failure: Failure) -> None:
+        self._database.executemany(
+            "INSERT OR REPLACE INTO slots VALUES (?, ?, ?)",
+            [(slot, level.units, level.at) for slot, level in failure.slots.items()],
+        )
+        if failure.tally is not None:
+            level, marks = failure.tally.level, failure.tally.marks
             self._database.execute(
                 "UPDATE accounts SET failed_units = ?, failed_at = ?, marks = ? WHERE name = ?",
-                (level.units, level.at, marks, change.account),
+                (level.units, level.at, marks, failure.account),
             )
-        return verdict
 
     def _spend(self, spend: Spend) -> bool:
-        row = self._database.execute(
-            "UPDATE accounts SET last_step = ?1, drift = ?3 WHERE name = ?2 AND last_step < ?1",
-            (spend.step, spend.account, spend.drift),
-        )
+        if spend.tally is None:
+            row = self._database.execute(
+                "UPDATE accounts SET last_step = ?1, drift = ?3 WHERE name = ?2 AND last_step < ?1",
+                (spend.step, spend.account, spend.drift),
+            )
+        else:
+            level, marks = spend.tally.level, spend.tally.marks
+            row = self._database.execute(
+                "UPDATE accounts SET last_step = ?1, drift = ?3, failed_units = ?4, failed_at = ?5,"
+                " marks = ?6 WHERE name = ?2 AND last_step < ?1",
+                (spend.step, spend.account, spend.drift, level.units, level.at, marks),
+            )
         return row.rowcount == 1
 
     def _accept_clock(self, edit: ClockEdit) -> bool:
