@@ -5,7 +5,6 @@ import contextlib
 import json
 import os
 import re
-import select
 import subprocess
 import time
 
@@ -25,7 +24,6 @@ HELP = "show what the daemon decided, from the journal or its log file, and with
 _UNIT = "pki2fad"
 _TIME = re.compile(r"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d),\d{3} ")  # as the log file has it
 _FOLLOWED = "10"  # lines to begin with, as tail and journalctl have it
-_LOOK_UP = 1.0  # seconds
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -138,13 +136,14 @@ def _output(command: "list[str]") -> "Iterator[str]":
     """The lines that a child prints; what it says on stderr the user sees."""
     try:
         child = subprocess.Popen(  # noqa: S603 - no shell, and a file's name behind `--`
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, encoding="utf-8", errors="replace"
         )
     except FileNotFoundError:
         raise UnusablePath(f"there is no {command[0]} here; name a log with --file") from None
     try:
         assert child.stdout is not None
-        yield from _lines_read(child.stdout.fileno())
+        for line in child.stdout:
+            yield line.rstrip("\n")
         if child.wait() != 0:
             raise UnusablePath(f"{command[0]} failed (exit status {child.returncode})")
     finally:
@@ -152,22 +151,6 @@ def _output(command: "list[str]") -> "Iterator[str]":
         child.wait()
         assert child.stdout is not None
         child.stdout.close()
-
-
-def _lines_read(descriptor: int) -> "Iterator[str]":
-    rest = b""
-    while True:
-        # A signal that comes just before a read that waits is seen only after it, so none waits long.
-        if not select.select([descriptor], [], [], _LOOK_UP)[0]:
-            continue
-        read = os.read(descriptor, 65536)
-        if not read:
-            break
-        *lines, rest = (rest + read).split(b"\n")
-        for line in lines:
-            yield line.decode("utf-8", "replace")
-    if rest:
-        yield rest.decode("utf-8", "replace")
 
 
 def _count(text: str) -> str:
