@@ -50,6 +50,7 @@ class Connection(asyncio.Protocol):
     """One client; with `verify_only` it is answered nothing but `verify`."""
 
     def __init__(self, server: "Server", *, verify_only: bool = False) -> None:
+        self.is_new = True  # nothing has come yet
         self._server = server
         self._verify_only = verify_only
         self._access: Access | None = None  # by which the rights are
@@ -86,6 +87,7 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Take what arrived, and have it handled."""
+        self.is_new = False
         if self._ending:
             return
         if self._more or self._decoder.partial:

@@ -35,6 +35,9 @@ SECONDS_PER_TURN = 0.005
 MESSAGES_PER_TURN = 16
 MESSAGES_OF_SHARE = 1024
 
+# Seconds that a stop leaves to those who were just let in to ask: the next daemon is not asked instead.
+NEWCOMERS_DEADLINE = 0.05
+
 # Seconds that a stop leaves to clients to be answered; all of a stop takes at most 2.
 STOP_DEADLINE = 1.5
 
@@ -76,6 +79,8 @@ class Server:
         for acceptor in self._acceptors:
             acceptor.stop()
         await asyncio.gather(*self._connecting, return_exceptions=True)
+        if any(connection.is_new for connection in self._connections):
+            await asyncio.sleep(NEWCOMERS_DEADLINE)
         for connection in list(self._connections):
             connection.finish()
         with contextlib.suppress(TimeoutError):

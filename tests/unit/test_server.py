@@ -230,6 +230,18 @@ async def test_a_stop_answers_what_was_read_whatever_the_other_clients_do(keeper
 
 
 @in_loop
+async def test_who_was_just_let_in_is_answered_by_a_stop(keeper: Keeper, seed: Seed) -> None:
+    async with bench(agent(default=seed), keeper) as at:
+        peer = await at.connect()
+        stop = asyncio.create_task(at.server.stop())
+        await asyncio.sleep(0)  # it has begun
+        assert not stop.done()
+        error, _ = await call(peer, "generate")
+        assert error is None
+        await stop
+
+
+@in_loop
 async def test_after_a_stop_nobody_is_accepted(keeper: Keeper, short_path: Path) -> None:
     path = short_path / "socket"
     server = Server(agent(), keeper.keep, 100, 100)
