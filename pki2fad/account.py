@@ -34,6 +34,7 @@ class Account:
         "step",
         "successor",
         "tally",
+        "until",
     )
 
     def __init__(
@@ -57,9 +58,14 @@ class Account:
         self.tally = tally
         self.offset = offset  # steps by which the prover is ahead: the middle of its window
         self.drift = drift  # a signed byte for each of the last acceptances: steps from now
-        self.step = -1  # the step in the middle of the codes that are kept
-        self.codes: tuple[str, ...] = ()
+        self.step = -1  # the step in the middle of the window whose codes are kept
+        self.codes: tuple[str, ...] = ()  # its first is that of the window's first step
+        self.until = 0.0  # the Unix time before which nothing but these codes is asked about a wrong one
         self.successor = successor
+
+    def keep(self, codes: tuple[str, ...], step: int) -> None:
+        """Keep the codes from the window's first step on; `step` is in its middle."""
+        self.codes, self.step, self.until = codes, step, 0.0
 
     @property
     def seeds(self) -> "tuple[Account, ...]":

@@ -20,6 +20,7 @@ from pki2fad.enrolment import Enrolment
 from pki2fad.errors import BadRequest, Forbidden, Locked, Refusal, UnknownMethod
 from pki2fad.keyring import Keyring
 from pki2fad.metrics import Metrics
+from pki2fad.shortcut import Shortcut
 from pki2fad.throttle import Throttle
 from pki2fad.verifier import Verifier
 from pki2fad.wire import Request
@@ -81,6 +82,7 @@ class Agent:
         self._throttle = throttle
         self._watch = watch
         self._verifier = Verifier(keyring, throttle, watch)
+        self.shortcut = Shortcut(keyring, watch)
         self._admin = admin = Admin(keyring, self._verifier, watch, keys)
         enroller = Enrolment(keyring, self._verifier, keys)
         self._started = started
@@ -170,13 +172,6 @@ class Agent:
         except Refusal as refusal:
             return Answer(refusal=refusal)
 
-    def generated(self, name: str, reading: Reading) -> Answer:
-        """What `generate` answers a peer that may ask for it."""
-        try:
-            return Answer(self.code(name, reading))
-        except Refusal as refusal:
-            return Answer(refusal=refusal)
-
     def is_administrative(self, name: str) -> bool:
         """True for a method that makes changes: that one was refused, or failed, is for the audit too."""
         method = self._methods.get(name)
@@ -205,10 +200,12 @@ class Agent:
                 self.apply(one)
             self._keyring.raise_floors(edit.floors)
             self._watch.spent.extend(edit.spent)
+            self.shortcut.close()
             return
         if isinstance(edit, ClockEdit):
             self._keyring.lower(edit.wall)
             self._watch.accept(edit.wall, edit.spent)
+            self.shortcut.clock_accepted()
             return
         self._keyring.enrolments.pop(edit.account, None)
         if edit.gone is not None:

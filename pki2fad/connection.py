@@ -5,10 +5,10 @@ import socket
 import struct
 from typing import TYPE_CHECKING, cast
 
-from pki2fad import clock, log, wire
-from pki2fad.access import NO_RIGHTS, Access, Peer, Rights
+from pki2fad import clock, log, plain, wire
+from pki2fad.access import NO_RIGHTS, Access, Peer
 from pki2fad.errors import ProtocolError
-from pki2fad.plain import Plain, split
+from pki2fad.plain import Plain
 
 if TYPE_CHECKING:
     from pki2fad.server import Server
@@ -53,12 +53,14 @@ class Connection(asyncio.Protocol):
         self.is_new = True  # nothing has come yet
         self._server = server
         self._verify_only = verify_only
-        self._access: Access | None = None  # by which the rights are
-        self._rights = NO_RIGHTS
+        self.access: Access | None = None  # by which the rights are
+        self.rights = NO_RIGHTS
+        self.subject = ""  # who it is, in the log
         self._decoder = wire.Decoder(wire.REQUEST, wire.REQUEST_LIMIT)
         self._plain: list[Plain] = []  # of what was read, before what the decoder has
         self._out: list[bytes] = []  # answers that have not been written, in order
         self._held = 0  # of them, how many wait for a change to be kept
+        self.clear = True  # all that was read is answered, and the client takes it
         self._more = False  # what was read is not all handled
         self._finished = False  # the client sends no more
         self._ending = False  # nothing more will be handled
@@ -90,12 +92,22 @@ class Connection(asyncio.Protocol):
         self.is_new = False
         if self._ending:
             return
-        if self._more or self._decoder.partial:
+        if not self.clear:
             self._decoder.feed(data)
         else:
-            self._plain, rest = split(data)
-            if rest:
+            request = plain.alone(data)
+            if request is None:
+                self._plain, rest = plain.split(data)
                 self._decoder.feed(rest)
+                if self._plain:
+                    self._plain = self._server.answer_some(self, self._plain)
+                    if not self._plain and not rest:
+                        return
+            elif self._server.answer_one(self, request):
+                return
+            else:
+                self._plain = [request]
+            self.clear = False
         if not self._more:
             self._more = True
             self._server.arrived(self)
@@ -116,6 +128,7 @@ class Connection(asyncio.Protocol):
     def pause_writing(self) -> None:
         """Read no more from a client that does not read."""
         self._blocked = True
+        self.clear = False
         self._pause()
         self._watch_reader()
 
@@ -129,6 +142,7 @@ class Connection(asyncio.Protocol):
         if self._more:
             self._server.come_back(self)
         else:
+            self.clear = not self._decoder.partial
             self._resume()
 
     @property
@@ -159,13 +173,13 @@ class Connection(asyncio.Protocol):
         elif self._finished:
             self.end()
         else:
+            self.clear = not self._decoder.partial
             self._resume()
 
-    def rights(self, access: Access) -> Rights:
+    def learn_rights(self, access: Access) -> None:
         """What the peer may for every account alike; nothing where that depends on the account."""
-        if self._access is not access:
-            self._access, self._rights = access, access.rights(self.peer)
-        return self._rights
+        self.access, self.rights = access, access.rights(self.peer)
+        self.subject = f"uid={self.peer.uid} pid={self.peer.pid} account="
 
     def add(self, answer: bytes) -> None:
         """An answer that may leave, behind those before it."""

@@ -8,15 +8,16 @@ import asyncio
 import functools
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
-from pki2fad import clock, log
+from pki2fad import log
 from pki2fad.access import Peer
 from pki2fad.changes import REPLAYED, STALE, WRONG, Answer
 from pki2fad.clock import Reading
 from pki2fad.logline import line
 from pki2fad.metrics import INVALID, OK, Metrics
+from pki2fad.plain import Plain
 from pki2fad.wire import Request
 
 # Log lines in one second about what one uid did wrong. Others would be hidden among more, and a disk
@@ -25,7 +26,7 @@ NOISE_PER_SECOND = 20
 
 # Seconds for which lines about ordinary verdicts may wait for others: a write for each would take as long as
 # the verdict. Whatever is worth a warning is written at once, and they before it.
-WITHIN = 0.005
+WITHIN = 0.002
 
 # Wrong codes in one second of which the steps near the window are looked up.
 STALE_LOOKUPS_PER_SECOND = 5
@@ -35,6 +36,8 @@ LOOKS = ("status", "metrics")
 
 # What says whether a code was good.
 _VERDICTS = ("verify", "enroll_confirm")
+
+_WRONG = f" valid=False reason={WRONG}"
 
 _METHOD_LOGGED = 32  # characters of what a client calls a method; those that exist are shorter
 
@@ -46,9 +49,9 @@ class DecisionLog:
         self._is_stale = is_stale
         self._metrics = metrics
         self._noise = _Noise()
-        self._lookups = _Lookups()
+        self.lookups = _Lookups()
+        self._generated, self._wrong = metrics.noted("generate", OK), metrics.noted("verify", INVALID)
         self._waiting = False  # some lines are
-        self._generated = self._wrong = 0  # in this turn, in short
 
     def add(self, request: Request, peer: Peer, answer: Answer, reading: Reading, ready: float) -> None:
         """Log and count the answer to a request, which has left or is about to.
@@ -76,46 +79,33 @@ class DecisionLog:
         elif answer.audit:
             log.audit(method, uid=peer.uid, **fields, **(answer.details or {}))
         else:
-            self._later([_line(method, peer.uid, *fields.items())])
+            self._later(_line(method, peer.uid, *fields.items()))
 
-    def in_short(self, reading: Reading) -> bool:
-        """True if nothing is to be looked up for a wrong code."""
-        return self._lookups.are_done(reading)
-
-    def add_in_short(self, peer: Peer, generated: list[str], wrong: list[str]) -> None:
-        """Like `add`, for accounts whose code was generated, and those of which a wrong one was given.
-
-        `end_turn` has to follow.
-        """
-        start = f" uid={peer.uid} pid={peer.pid} account="
-        if generated:
-            self._generated += len(generated)
-            self._later([f"generate{start}{name}" for name in generated])
-        if wrong:
-            self._wrong += len(wrong)
-            self._later([f"verify{start}{name} valid=False reason={WRONG}" for name in wrong])
-
-    def end_turn(self, reading: Reading) -> None:
-        """Count what was added in short: taken up at `reading`, and answered by now."""
-        if self._generated or self._wrong:
-            seconds = clock.boot() - reading.boot
-            for method, outcome, count in (
-                ("generate", OK, self._generated),
-                ("verify", INVALID, self._wrong),
-            ):
-                if count:
-                    self._metrics.add(method, outcome, seconds, count)
-            self._generated = self._wrong = 0
-
-    def _later(self, lines: Iterable[str]) -> None:
-        """Have lines written in a moment, with those of others."""
+    def add_in_short(self, subject: str, request: Plain, seconds: float) -> None:
+        """Like `add`, for a plain request that was answered in the short way: after so many seconds."""
+        _, name, code = request
+        if code is None:
+            log.later(f"generate {subject}{name}")
+            self._generated.append(seconds)
+        else:
+            log.later(f"verify {subject}{name}{_WRONG}")
+            self._wrong.append(seconds)
         if not self._waiting:
-            self._waiting = True
-            asyncio.get_running_loop().call_later(WITHIN, self._flush)
-        log.later(lines)
+            self._write_soon()
 
-    def _flush(self) -> None:
+    def _later(self, line: str) -> None:
+        """Have a line written in a moment, with those of others."""
+        log.later(line)
+        if not self._waiting:
+            self._write_soon()
+
+    def _write_soon(self) -> None:
+        self._waiting = True
+        asyncio.get_running_loop().call_later(WITHIN, self._write)
+
+    def _write(self) -> None:
         self._waiting = False
+        self._metrics.count()
         log.flush()
 
     def warning(self, uid: int, event: str, **fields: object) -> None:
@@ -131,20 +121,21 @@ class DecisionLog:
         fields["valid"] = answer.result["valid"]
         if answer.reason == REPLAYED:  # somebody may be in the middle
             self.warning(peer.uid, request.method, **fields, reason=REPLAYED)
-        elif answer.reason == WRONG:  # the answer leaves first
+        elif answer.reason == WRONG and self.lookups.allow(reading):  # the answer leaves first
             # Whatever fails there, a request does not show its code.
             asyncio.get_running_loop().call_soon(self._add_wrong, peer.uid, fields, request, reading)
+        elif answer.reason == WRONG:
+            self._later(_line(request.method, peer.uid, *fields.items(), ("reason", WRONG)))
         elif answer.audit:
             log.audit(request.method, uid=peer.uid, **fields)
         else:
-            self._later([_line(request.method, peer.uid, *fields.items())])
+            self._later(_line(request.method, peer.uid, *fields.items()))
 
     def _add_wrong(self, uid: int, fields: dict[str, Any], request: Request, reading: Reading) -> None:
         assert request.args is not None
         name, code = fields["account"], request.args["code"]
-        stale = self._lookups.allow(reading) and self._is_stale(name, code, reading)
-        reason = STALE if stale else WRONG
-        self._later([_line(request.method, uid, *fields.items(), ("reason", reason))])
+        reason = STALE if self._is_stale(name, code, reading) else WRONG
+        self._later(_line(request.method, uid, *fields.items(), ("reason", reason)))
 
 
 @functools.lru_cache(maxsize=1024)
@@ -179,15 +170,13 @@ class _Lookups:
     def __init__(self) -> None:
         self._second = 0
         self._done = 0
+        self.done_until = 0.0  # CLOCK_BOOTTIME
 
     def allow(self, reading: Reading) -> bool:
-        done = self.are_done(reading)
-        self._done += 1
-        return not done
-
-    def are_done(self, reading: Reading) -> bool:
-        """True if there were as many as there may be in this second."""
         second = int(reading.boot)
         if second != self._second:
             self._second, self._done = second, 0
-        return self._done >= STALE_LOOKUPS_PER_SECOND
+        self._done += 1
+        if self._done >= STALE_LOOKUPS_PER_SECOND:
+            self.done_until = second + 1.0
+        return self._done <= STALE_LOOKUPS_PER_SECOND

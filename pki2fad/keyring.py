@@ -19,6 +19,7 @@ _GONE_AT_LEAST = 1024  # watermarks of seeds that are gone, before it is seen wh
 
 # Names of which codes are kept for peers that may not know whether there is such an account: 8 MB at most.
 _VEILED = 16_384
+_OF_SUCCESSOR = "\0"  # behind the name; no name has it
 
 
 Sealed = dict[str, bytes]  # seeds under a master key, by the account's name
@@ -52,7 +53,7 @@ class Keyring:
         self._kinds: set[tuple[int, int]] | None = None
         self._forget_above = _GONE_AT_LEAST
         self._latest: int | None = None
-        self._veiled: dict[tuple[str, bytes], Account] = {}
+        self.veils: dict[str, Account] = {}  # what `veiled` gave, by name: see there
         self._decoy_sealed: bytes | None = None  # of all names that are no account
 
     @property
@@ -93,7 +94,7 @@ class Keyring:
             self._unlocked.close()
             self._unlocked = None
         for account in self.seeds():
-            account.codes = ()
+            account.keep((), -1)
         self._forget_what_is_not_kept()
 
     @property
@@ -157,14 +158,20 @@ class Keyring:
         Its codes are kept apart from the account's own, which others may have asked for: how long an answer
         takes then says who was asked about before in this step, and not whether there is an account.
         """
-        key = (name, b"" if account is None else account.digest)
-        veiled = self._veiled.get(key)
-        if veiled is None or (account is not None and veiled.sealed is not account.sealed):
+        is_successor = account is not None and account is not self.accounts[name]
+        key = name + _OF_SUCCESSOR if is_successor else name
+        veiled = self.veils.get(key)
+        if veiled is None:
             veiled = self._decoy() if account is None else account.moved(account.offset, -1)
-            if len(self._veiled) >= _VEILED:
-                del self._veiled[next(iter(self._veiled))]
-            self._veiled[key] = veiled
+            if len(self.veils) >= _VEILED:
+                del self.veils[next(iter(self.veils))]
+            self.veils[key] = veiled
         return veiled
+
+    def _unveil(self, name: str) -> None:
+        """Let nothing stand for an account, or a name that was none, that is not the same any more."""
+        self.veils.pop(name, None)
+        self.veils.pop(name + _OF_SUCCESSOR, None)
 
     def _decoy(self) -> Account:
         parameters = Parameters()
@@ -174,7 +181,7 @@ class Keyring:
 
     def _forget_what_is_not_kept(self) -> None:
         self.enrolments.clear()
-        self._veiled.clear()
+        self.veils.clear()
         self._decoy_sealed = None
 
     def check(self, accounts: Iterable[Account]) -> None:
@@ -197,16 +204,19 @@ class Keyring:
     def put(self, account: Account) -> None:
         """Add an account, or replace the one of its name."""
         self.accounts[account.name] = account
+        self._unveil(account.name)
         self._kinds = self._latest = None
 
     def drop(self, name: str) -> None:
         """Take an account away."""
         del self.accounts[name]
+        self._unveil(name)
         self._kinds = self._latest = None
 
     def spend(self, account: Account, step: int) -> None:
         """Let no code up to this step be good any more."""
         account.last_step = step
+        account.until = 0.0
         if self._latest is not None:
             self._latest = max(self._latest, spent_until(account))
 
@@ -233,6 +243,8 @@ class Keyring:
             end = otp.step_at(wall, account.parameters.period) + otp.WINDOW
             end += reach(account.offset, account.drift)
             account.last_step = min(account.last_step, end)
+            account.until = 0.0
+        self.veils.clear()
         self._latest = None
         for digest, (step, period) in self.gone.items():
             end = otp.step_at(wall, period) + otp.WINDOW + otp.MAX_OFFSET
@@ -249,9 +261,8 @@ class Keyring:
             first, last = step - otp.WINDOW, step + otp.WINDOW
             kept = account.codes[1:] if step == account.step + 1 else ()
             new = range(first + len(kept), last + 1)
-            account.codes = kept + self._make(account, new)
-            account.step = step
-        return account.codes
+            account.keep(kept + self._make(account, new) if new else kept, step)
+        return account.codes[: otp.WINDOW_STEPS]
 
     def current_code(self, account: Account, step: int) -> str:
         """The code of one step. It is kept if the window is around it, as that of most accounts is."""

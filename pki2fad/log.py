@@ -9,7 +9,7 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from pki2fad.logline import line
 
@@ -31,14 +31,6 @@ def to_file(path: str) -> None:
 def info(event: str, **fields: object) -> None:
     """Something happened as it should."""
     _log(_INFO, line(event, fields))
-
-
-def later(lines: Iterable[str]) -> None:
-    """Things happened as they should, of which the lines are made already (`logline.line`).
-
-    They are written with others at the next `flush`, or before the next event of another kind.
-    """
-    _waiting.extend(lines)
 
 
 def flush() -> None:
@@ -139,6 +131,10 @@ class _File(_Descriptor):
 
 _sink: _Descriptor | None = None
 _waiting: list[str] = []
+
+# Something happened as it should, of which the line is made already (`logline.line`): it is written with
+# others at the next `flush`, or before the next event of another kind.
+later: Callable[[str], None] = _waiting.append
 
 
 def _use(sink: _Descriptor) -> None:

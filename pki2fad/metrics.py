@@ -1,7 +1,8 @@
 """Counts what was asked, how it was answered and how long that took: plain numbers, and no names."""
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 # What a request that was carried out ended with; others end with the code of their refusal.
@@ -25,16 +26,26 @@ class Metrics:
         self.connections: Callable[[], int] = lambda: 0  # that are open
         self.last_code: Callable[[], int | None] = lambda: None  # the minute log's, as `MinuteLog` says
         self._counts = {name: _Counts(_ALWAYS.get(name, ())) for name in (*methods, _UNKNOWN)}
+        self._noted: dict[tuple[str, str], list[float]] = {}
 
-    def add(self, method: str, outcome: str, seconds: float, count: int = 1) -> None:
-        """Count requests; `seconds` are from when they were taken up to when their answers were ready."""
-        counts = self._counts.get(method) or self._counts[_UNKNOWN]
-        counts.outcomes[outcome] = counts.outcomes.get(outcome, 0) + count
-        counts.latencies[bisect_left(BOUNDS, seconds * 1e6)] += count
-        counts.seconds += seconds * count
+    def add(self, method: str, outcome: str, seconds: float) -> None:
+        """Count a request; `seconds` are from when it was taken up to when its answer was ready."""
+        (self._counts.get(method) or self._counts[_UNKNOWN]).add(outcome, [seconds])
+
+    def noted(self, method: str, outcome: str) -> list[float]:
+        """A list to note such `seconds` in where there is no time for more; `count` has to follow soon."""
+        return self._noted.setdefault((method, outcome), [])
+
+    def count(self) -> None:
+        """Count what was noted."""
+        for (method, outcome), seconds in self._noted.items():
+            if seconds:
+                self._counts[method].add(outcome, seconds)
+                seconds.clear()
 
     def read(self) -> dict[str, Any]:
         """All of it, as PROTOCOL.md says; of what was never asked, nothing."""
+        self.count()
         counted = {name: counts for name, counts in self._counts.items() if counts.outcomes}
         return {
             "connections": self.connections(),
@@ -55,3 +66,12 @@ class _Counts:
         self.outcomes = dict.fromkeys(outcomes, 0)
         self.latencies = [0] * (len(BOUNDS) + 1)  # in each class; the last is of those above all bounds
         self.seconds = 0.0  # in all
+
+    def add(self, outcome: str, seconds: Sequence[float]) -> None:
+        """Count as many requests as these are the latencies of."""
+        self.outcomes[outcome] = self.outcomes.get(outcome, 0) + len(seconds)
+        self.seconds += sum(seconds)
+        slow = [one for one in seconds if one * 1e6 > BOUNDS[0]]
+        self.latencies[0] += len(seconds) - len(slow)
+        for one, count in Counter(slow).items():  # what was answered together took the same time
+            self.latencies[bisect_left(BOUNDS, one * 1e6)] += count

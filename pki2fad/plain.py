@@ -37,19 +37,23 @@ _REQUEST = re.compile(
     f"(?(2){_CODE}{_string(range(6, 9), '[0-9]', _NEXT)})",
     re.DOTALL,
 )
+_FULLMATCH = _REQUEST.fullmatch
 _GROUPS = 1 + _REQUEST.groups
+
+
+def alone(data: bytes) -> Plain | None:
+    """The plain request that the data is, or None."""
+    if len(data) > _LONGEST:
+        return None
+    found = _FULLMATCH(str(data, "latin-1"))
+    return None if found is None else found.group(1, 3, 4)  # type: ignore[return-value]  # that many
 
 
 def split(data: bytes) -> tuple[list[Plain], bytes]:
     """The plain requests that the data begins with, and what comes after them."""
     if len(data) > _AT_ONCE:
         return [], data
-    text = str(data, "latin-1")
-    if len(text) <= _LONGEST:
-        alone = _REQUEST.fullmatch(text)
-        if alone is not None:
-            return [(alone[1], alone[3], alone[4])], b""
-    parts = _REQUEST.split(text)
+    parts = _REQUEST.split(str(data, "latin-1"))
     if any(parts[:-1:_GROUPS]):  # something else stands between them
         return [], data
     requests = list(zip(parts[1::_GROUPS], parts[3::_GROUPS], parts[4::_GROUPS], strict=True))
@@ -66,15 +70,10 @@ def request(plain: Plain) -> Request:
     return Request(number, "verify", {"account": account, "code": code})
 
 
-def invalid(msgid: str) -> str:
-    """The response of `verify` to a code that is not good."""
-    return f"{_START}{msgid}{_INVALID}"
-
-
 def code(msgid: str, code: str, valid_for: int, step: int) -> str:
     """The response of `generate`."""
     before, after = _around(len(code), valid_for, step)
-    return f"{_START}{msgid}{before}{code}{after}"
+    return f"{START}{msgid}{before}{code}{after}"
 
 
 @functools.lru_cache(maxsize=256)
@@ -91,4 +90,5 @@ def _response(result: dict[str, object]) -> tuple[str, str]:
     return text[:2], text[3:]
 
 
-_START, _INVALID = _response({"valid": False})
+# What stands before and behind the msgid in the response of `verify` to a code that is not good.
+START, INVALID = _response({"valid": False})

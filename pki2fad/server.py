@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import socket
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -18,6 +18,7 @@ from pki2fad.acceptor import Acceptor
 from pki2fad.access import Peer
 from pki2fad.agent import Agent
 from pki2fad.changes import INVALID, NO, REPLAYED, Answer, Change, ClockEdit, Edit, Failure, Restore, Spend
+from pki2fad.clock import boot, wall
 from pki2fad.connection import Connection, credentials_of
 from pki2fad.decisions import LOOKS, DecisionLog
 from pki2fad.errors import Internal, Unavailable, UnusableState
@@ -34,6 +35,9 @@ WITHOUT_ROLE = 32
 SECONDS_PER_TURN = 0.005
 MESSAGES_PER_TURN = 16
 MESSAGES_OF_SHARE = 1024
+
+# The same of one connection where requests are answered at once: that takes a microsecond each mostly.
+AT_ONCE = 64
 
 # Seconds that a stop leaves to those who were just let in to ask: the next daemon is not asked instead.
 NEWCOMERS_DEADLINE = 0.05
@@ -61,7 +65,9 @@ class Server:
         self._connecting: set[asyncio.Task[Any]] = set()  # accepted, without a transport yet
         self._connections: dict[Connection, _Share] = {}  # and what each counts for
         self._by_share: Counter[_Share] = Counter()
+        self._answered: list[Connection] = []  # whose answers may go
         self._arrived: dict[Connection, None] = {}  # whose turn comes, in order
+        self._scheduled = False  # the next turn is
         self._pending: list[_Pending] = []
         self._closed = asyncio.Event()  # some connection ended
         self._decisions = DecisionLog(agent.is_stale, agent.metrics)
@@ -118,13 +124,31 @@ class Server:
 
     def come_back(self, connection: Connection) -> None:
         """Handle what a connection has read in the next turn."""
-        if not self._arrived:
-            asyncio.get_running_loop().call_soon(self._turn)
         self._arrived[connection] = None
+        if not self._scheduled:
+            self._schedule()
+
+    def _let_go(self, connection: Connection) -> None:
+        """Let answers go that wait for nothing, with those to others."""
+        if len(self._connections) == 1:
+            connection.release()
+            return
+        self._answered.append(connection)
+        if not self._scheduled:
+            self._schedule()
+
+    def _schedule(self) -> None:
+        self._scheduled = True
+        asyncio.get_running_loop().call_soon(self._turn)
 
     def _turn(self) -> None:
-        arrived, self._arrived = self._arrived, {}
-        self._take_turns(arrived)
+        self._scheduled = False
+        answered, self._answered = self._answered, []
+        for connection in answered:
+            connection.release()
+        if self._arrived:
+            arrived, self._arrived = self._arrived, {}
+            self._take_turns(arrived)
 
     def _take_turns(self, connections: Collection[Connection]) -> None:
         """Handle what was read, keep what that changes, and let the answers go.
@@ -136,16 +160,15 @@ class Server:
         for connection in connections:
             connection.turn(reading, end)
         self.commit()
-        self._decisions.end_turn(reading)
         for connection in connections:
             connection.release()
             if connection.has_more:
                 self.come_back(connection)
 
-    def messages_per_turn(self, connection: Connection) -> int:
+    def messages_per_turn(self, connection: Connection, most: int = MESSAGES_PER_TURN) -> int:
         """How many of its messages are handled before others have their turn."""
         beside = self._by_share[self._connections[connection]]
-        return max(1, min(MESSAGES_PER_TURN, MESSAGES_OF_SHARE // beside))
+        return max(1, min(most, MESSAGES_OF_SHARE // beside))
 
     def _share(self, uid: int, *, verify_only: bool) -> _Share:
         return verify_only, self._agent.access.payer(uid)
@@ -187,61 +210,71 @@ class Server:
             answer = self._failed(request, error)
         self._conclude(connection, request, answer, reading)
 
-    def handle_plain(self, connection: Connection, requests: Iterable[Plain], reading: clock.Reading) -> None:
-        """Answer requests like `handle`; those that need nothing else are answered all together.
-
-        That is all that generate, and where failures are not counted those that give a wrong code.
-        """
+    def answer_one(self, connection: Connection, request: Plain) -> bool:
+        """Answer a plain request at once; False if its turn has to come."""
+        now, begun = wall(), boot()
         agent = self._agent
-        rights = connection.rights(agent.access)
-        in_short = self._decisions.in_short(reading)
-        answers: list[str] = []
-        generated: list[str] = []  # for which accounts
-        wrong: list[str] = []
-        for one in requests:
-            msgid, name, code = one
-            answer = None
-            try:
-                if code is None:
-                    if rights.generate:
-                        answer = agent.generated(name, reading)
-                        if answer.refusal is None:
-                            answers.append(plain.code(msgid, **answer.result))
-                            generated.append(name)
-                            continue
-                elif rights.verify:
-                    answer = agent.verdict(rights, name, code, reading)
-                    if answer is NO and in_short:
-                        answers.append(plain.invalid(msgid))
-                        wrong.append(name)
-                        continue
-            except Exception as error:  # as above
-                answer = _failed(error)
-            self._add_plain(connection, answers, generated, wrong, reading)
-            request = plain.request(one)
-            if answer is None:
-                self.handle(connection, request, reading)
-            else:
-                request.account = name
-                self._conclude(connection, request, answer, reading)
-        self._add_plain(connection, answers, generated, wrong, reading)
+        if connection.access is not agent.access:
+            connection.learn_rights(agent.access)
+        try:
+            answer = agent.shortcut.answer(connection.rights, request, now, begun)
+        except Exception as error:  # a mistake of ours: the long way may be without
+            log.failure("failed", error)
+            return False
+        if answer is None:
+            return False
+        connection.add(answer.encode("latin-1"))
+        self._let_go(connection)
+        self._last_use = begun
+        self._decisions.add_in_short(connection.subject, request, boot() - begun)
+        return True
 
-    def _add_plain(
-        self,
-        connection: Connection,
-        answers: list[str],
-        generated: list[str],
-        wrong: list[str],
-        reading: clock.Reading,
-    ) -> None:
-        """Let answers go that nothing more has to be done for; the lists are empty then."""
+    def answer_some(self, connection: Connection, requests: list[Plain]) -> list[Plain]:
+        """Answer plain requests at once, up to one whose turn has to come; returns it and those behind it."""
+        now, begun = wall(), boot()
+        agent = self._agent
+        if connection.access is not agent.access:
+            connection.learn_rights(agent.access)
+        answers = []
+        try:
+            for request in requests[: self.messages_per_turn(connection, AT_ONCE)]:
+                answer = agent.shortcut.answer(connection.rights, request, now, begun)
+                if answer is None:
+                    break
+                answers.append(answer)
+        except Exception as error:  # as above
+            log.failure("failed", error)
         if answers:
-            self._last_use = reading.boot
             connection.add("".join(answers).encode("latin-1"))
-            self._decisions.add_in_short(connection.peer, generated, wrong)
-            answers.clear()
-            generated.clear()
-            wrong.clear()
+            if connection.clear:
+                self._let_go(connection)
+            self._last_use = begun
+            seconds = boot() - begun
+            for request in requests[: len(answers)]:
+                self._decisions.add_in_short(connection.subject, request, seconds)
+        return requests[len(answers) :]
+
+    def handle_plain(self, connection: Connection, requests: list[Plain], reading: clock.Reading) -> None:
+        """Answer plain requests like `handle`."""
+        while requests:
+            self._handle_plain(connection, requests[0], reading)
+            requests = self.answer_some(connection, requests[1:])
+
+    def _handle_plain(self, connection: Connection, request: Plain, reading: clock.Reading) -> None:
+        _, name, code = request
+        rights = connection.rights
+        whole = plain.request(request)
+        if code is None or not rights.verify:
+            self.handle(connection, whole, reading)
+            return
+        whole.account = name
+        try:
+            answer = self._agent.verdict(rights, name, code, reading)
+        except Exception as error:  # as above
+            answer = _failed(error)
+        if answer is NO:
+            self._agent.shortcut.open(reading.wall, self._decisions.lookups.done_until)
+        self._conclude(connection, whole, answer, reading)
 
     def _conclude(
         self, connection: Connection, request: wire.Request, answer: Answer, reading: clock.Reading

@@ -62,7 +62,7 @@ LAYERS = (
     "account calls plain process",
     "keyring",
     "backup changes statefile",
-    "verifier restore",
+    "verifier restore shortcut",
     "admin",
     "enrolment",
     "asyncclient agent timekeeper",

@@ -256,8 +256,8 @@ def log_to(descriptor: int, *, prefixed: bool) -> Iterator[None]:
 
 def test_what_may_wait_is_written_together_at_the_next_flush() -> None:
     with log_file() as path:
-        log.later(["one a=1", "two a=2"])
-        log.later(["three"])
+        for line in ("one a=1", "two a=2", "three"):
+            log.later(line)
         assert path.read_text() == ""
         log.flush()
         log.flush()
@@ -267,7 +267,8 @@ def test_what_may_wait_is_written_together_at_the_next_flush() -> None:
 
 def test_what_may_wait_is_written_before_the_next_event_of_another_kind() -> None:
     with log_file() as path:
-        log.later(["one", "two"])
+        log.later("one")
+        log.later("two")
         log.warning("three")
         lines = path.read_text().splitlines()
     assert [re.sub(f"^{TIME}", "", line) for line in lines] == ["one", "two", "three"]
@@ -276,7 +277,8 @@ def test_what_may_wait_is_written_before_the_next_event_of_another_kind() -> Non
 def test_each_line_that_may_wait_has_its_priority_in_the_journal() -> None:
     reading, writing = os.pipe()
     with log_to(writing, prefixed=True):
-        log.later(["one", "two"])
+        log.later("one")
+        log.later("two")
         log.flush()
     assert os.read(reading, 100) == b"<6>one\n<6>two\n"
     os.close(reading)
@@ -289,7 +291,8 @@ def test_many_lines_are_written_whole_whatever_one_write_takes() -> None:
     with ThreadPoolExecutor() as threads, open(reading, "rb") as file:
         read = threads.submit(file.read)
         with log_to(writing, prefixed=True):
-            log.later(lines)
+            for line in lines:
+                log.later(line)
             log.flush()
         os.close(writing)
         assert read.result() == b"".join(f"<6>{line}\n".encode() for line in lines)
@@ -299,7 +302,7 @@ def test_a_line_that_was_cut_ends_before_the_next() -> None:
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
     with open(reading, "rb") as file, log_to(writing, prefixed=True):
-        log.later(["x" * 200_000])
+        log.later("x" * 200_000)
         log.flush()
         cut = file.read(65536)
         assert set(cut) == {*b"<6>x"}

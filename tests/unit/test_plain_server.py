@@ -9,16 +9,17 @@ from typing import Any
 import pytest
 from msgpack import packb
 from support.agents import logged, shared_step
-from support.bench import Keeper, agent, bench, in_loop, receive, send_until_blocked
+from support.bench import TIMEOUT, Keeper, agent, bench, in_loop, receive, send_until_blocked
 from support.raw import Seed
 
 from pki2fad import clock, plain
-from pki2fad.access import Access, Peer, Rule
+from pki2fad.access import Access, Peer, Rights, Rule
 from pki2fad.agent import Agent
 from pki2fad.changes import Answer, Failure, Spend
 from pki2fad.clock import Reading
 from pki2fad.decisions import STALE_LOOKUPS_PER_SECOND
-from pki2fad.server import MESSAGES_PER_TURN
+from pki2fad.server import AT_ONCE, MESSAGES_PER_TURN
+from pki2fad.shortcut import Shortcut
 
 RULES = [
     Rule("verify", (4001, 4003)),
@@ -152,13 +153,30 @@ async def test_where_no_time_is_left_a_turn_has_as_many_plain_requests_as_others
     async with bench(agent(deploy=Seed()), Keeper()) as at:
         client, _ = await at.connect(), await at.connect()
         sender = next(iter(at.server._connections))
+        # the first one is of no account, so that none is answered at once
+        first = encoded(1, ("generate", {"account": "nobody"}), shortest=True)
         request = encoded(1, ("generate", {"account": "deploy"}), shortest=True)
-        sender.data_received(request * (MESSAGES_PER_TURN + 5))
+        sender.data_received(first + request * (MESSAGES_PER_TURN + 4))
         for count, more in ((MESSAGES_PER_TURN, True), (5, False)):
             sender.turn(clock.read(), end=0.0)
             assert sender.has_more == more
             sender.release()
             assert len(await receive(client, count)) == count
+
+
+@in_loop
+async def test_only_so_many_plain_requests_are_answered_at_once() -> None:
+    async with bench(agent(deploy=Seed()), Keeper()) as at:
+        client, _ = await at.connect(), await at.connect()
+        sender = next(iter(at.server._connections))
+        request = encoded(1, ("generate", {"account": "deploy"}), shortest=True)
+        sender.data_received(request * (AT_ONCE + 5))
+        assert sender.has_more
+        sender.release()
+        client.stream.setblocking(False)
+        assert client.stream.recv(65536).count(b"valid_for") == AT_ONCE
+        client.stream.settimeout(TIMEOUT)
+        assert len(await receive(client, 5)) == 5
 
 
 @in_loop
@@ -212,15 +230,36 @@ async def test_a_mistake_of_ours_ends_one_connection_and_keeps_no_other_waiting(
 @in_loop
 async def test_a_mistake_of_ours_about_a_plain_request_is_internal() -> None:
     class Broken(Agent):
-        def generated(self, name: str, _reading: Reading) -> Answer:
+        def verdict(self, _rights: Rights, name: str, _code: str, _reading: Reading) -> Answer:
             raise RuntimeError(name)
 
     async with bench(agent(Broken, deploy=Seed()), Keeper()) as at:
         client = await at.connect()
         with logged():
-            client.send_bytes(encoded(1, ("generate", {"account": "deploy"}), shortest=True))
+            client.send_bytes(
+                encoded(1, ("verify", {"account": "deploy", "code": "00000000"}), shortest=True)
+            )
             ((_, _, error, _),) = await receive(client, 1)
             assert error[0] == "internal"
+
+
+@in_loop
+@pytest.mark.parametrize("count", [1, 2])
+async def test_a_mistake_of_ours_in_the_short_way_leaves_the_long_one(count: int) -> None:
+    class Broken(Shortcut):
+        def answer(self, *_arguments: object) -> str | None:
+            raise RuntimeError("broken")
+
+    seed = Seed()
+    asked = agent(deploy=seed)
+    asked.shortcut = Broken(asked._keyring, asked._watch)
+    async with bench(asked, Keeper()) as at:
+        client = await at.connect()
+        with logged() as lines:
+            client.send_bytes(encoded(1, ("generate", {"account": "deploy"}), shortest=True) * count)
+            for _, _, _, result in await receive(client, count):
+                assert result["code"] == seed.code(result["step"])
+        assert any(line.startswith("failed\nTraceback") for line in lines)
 
 
 @in_loop
