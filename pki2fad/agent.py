@@ -189,6 +189,10 @@ class Agent:
         """True if a code that was wrong is that of a step near the window: for the log."""
         return self._verifier.is_stale(name, code, reading)
 
+    def look_ahead(self, count: int) -> bool:
+        """Make codes of the next step, for at most so many accounts in use; True if more wait."""
+        return self._keyring.look_ahead(count)
+
     def lock(self) -> None:
         """Let no key and no code stay in memory."""
         self._admin.close()

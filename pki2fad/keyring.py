@@ -1,12 +1,14 @@
 """All accounts in memory: sealed seeds and the master key, what is spent, the codes of the current steps."""
 
+import contextlib
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from pki2fad import otp
 from pki2fad.account import UNKNOWN, Account, kept, reach, spent_until
 from pki2fad.clock import REMEMBERED
-from pki2fad.errors import BadSeal, Locked, NoSuchAccount
+from pki2fad.errors import BadSeal, Locked, NoSuchAccount, Refusal
 from pki2fad.memory import wipe
 from pki2fad.otp import Parameters
 
@@ -19,6 +21,10 @@ _GONE_AT_LEAST = 1024  # watermarks of seeds that are gone, before it is seen wh
 
 # Names of which codes are kept for peers that may not know whether there is such an account: 8 MB at most.
 _VEILED = 16_384
+
+# Accounts in use for which codes are made ahead: a list of 1 MiB at most.
+_AHEAD = 131_072
+
 _OF_SUCCESSOR = "\0"  # behind the name; no name has it
 
 
@@ -53,6 +59,7 @@ class Keyring:
         self._kinds: set[tuple[int, int]] | None = None
         self._forget_above = _GONE_AT_LEAST
         self._latest: int | None = None
+        self._due: deque[Account] = deque()  # in use in this step, and without a code of the next one
         self.veils: dict[str, Account] = {}  # what `veiled` gave, by name: see there
         self._decoy_sealed: bytes | None = None  # of all names that are no account
 
@@ -182,6 +189,7 @@ class Keyring:
     def _forget_what_is_not_kept(self) -> None:
         self.enrolments.clear()
         self.veils.clear()
+        self._due.clear()
         self._decoy_sealed = None
 
     def check(self, accounts: Iterable[Account]) -> None:
@@ -255,14 +263,30 @@ class Keyring:
     def codes(self, account: Account, step: int) -> tuple[str, ...]:
         """The codes of all steps of the window around `step`, in order.
 
-        They are kept: when time goes on by one step, one new code is made.
+        They are kept: when time goes on by one step, one new code is made, if it was not made ahead.
         """
         if step != account.step or not account.codes:
             first, last = step - otp.WINDOW, step + otp.WINDOW
             kept = account.codes[1:] if step == account.step + 1 else ()
             new = range(first + len(kept), last + 1)
             account.keep(kept + self._make(account, new) if new else kept, step)
+            if len(self._due) < _AHEAD and self.accounts.get(account.name) is account:
+                self._due.append(account)
         return account.codes[: otp.WINDOW_STEPS]
+
+    def look_ahead(self, count: int) -> bool:
+        """Make the code that the next step brings, for at most so many accounts in use; True if more wait.
+
+        Else all that are in use would have theirs made when the step begins. What stands for accounts where
+        they are veiled has none made: it could be told from what stands for a name that is none.
+        """
+        for _ in range(min(count, len(self._due))):
+            account = self._due.popleft()
+            if self.accounts.get(account.name) is account and len(account.codes) == otp.WINDOW_STEPS:
+                after = account.step + otp.WINDOW + 1
+                with contextlib.suppress(Refusal):  # whoever asks for it is told
+                    account.codes += self._make(account, range(after, after + 1))
+        return bool(self._due)
 
     def current_code(self, account: Account, step: int) -> str:
         """The code of one step. It is kept if the window is around it, as that of most accounts is."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from support import memory
-from support.daemon import Daemon
+from support.daemon import Daemon, code_of, wait_until
 from support.raw import Seed
 
 from pki2fad.envelope import PrivateKey
@@ -44,6 +44,19 @@ def test_no_seed_is_in_memory_in_any_form(daemon: Daemon, seeds: dict[str, Seed]
     found = memory.hits(daemon.pid, {"a name": b"account-99", "a seed": BEGINNING})
     assert found.pop("a name") > 0  # the search finds what is there
     assert found == {}
+
+
+def test_the_code_that_the_next_step_brings_is_made_ahead_and_no_later_one(
+    daemon: Daemon, host_key: PrivateKey
+) -> None:
+    daemon.start()
+    seed = Seed()
+    with daemon.client() as client:
+        client.load(seed.sealed(host_key), "deploy", digits=8, period=120)
+        step = client.generate("deploy").step
+    of_next, of_second = (code_of(bytes.fromhex(seed.hex), step + ahead, 8).encode() for ahead in (2, 3))
+    wait_until(lambda: memory.hits(daemon.pid, {"code": of_next}), "no code was made ahead")
+    assert memory.hits(daemon.pid, {"code": of_second}) == {}
 
 
 @pytest.mark.parametrize("use", ["all seeds are checked", "all seeds are used"])

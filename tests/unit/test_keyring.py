@@ -91,6 +91,55 @@ def test_after_any_other_move_of_the_clock_all_codes_are_made_again(
     assert master.times() == 1
 
 
+def test_a_code_that_was_made_ahead_needs_no_seed_when_its_step_comes(
+    keyring: Keyring, master: CountingKey
+) -> None:
+    account = keyring.accounts["default"]
+    for step in range(STEP, STEP + 5):
+        assert keyring.codes(account, step) == codes_around(step)
+        assert not keyring.look_ahead(1)
+        assert not keyring.look_ahead(1)  # it is made once
+        assert master.times() == (2 if step == STEP else 1)
+        assert keyring.codes(account, step) == codes_around(step)  # and is not in the window yet
+    assert master.times() == 0
+
+
+def test_codes_are_made_ahead_for_so_many_accounts_and_for_those_in_use_alone() -> None:
+    keyring = make_keyring({f"a{number}": SEED for number in range(5)})
+    for account in list(keyring.accounts.values())[:3]:
+        keyring.codes(account, STEP)
+    keyring.drop("a0")
+    left = [keyring.look_ahead(1) for _ in range(4)]
+    assert left == [True, True, False, False]
+    assert [len(account.codes) for account in keyring.accounts.values()] == [4, 4, 0, 0]
+
+
+@pytest.mark.parametrize("step", [STEP - 1, STEP + 2, STEP - 1_000_000])
+def test_a_code_that_was_made_ahead_is_good_for_the_step_after_alone(keyring: Keyring, step: int) -> None:
+    account = keyring.accounts["default"]
+    keyring.codes(account, STEP)
+    keyring.look_ahead(1)
+    assert keyring.codes(account, step) == codes_around(step)
+
+
+def test_no_code_is_made_ahead_where_accounts_are_veiled() -> None:
+    keyring = make_keyring({"default": SEED})
+    veils = [keyring.veiled("default", keyring.accounts["default"]), keyring.veiled("nobody", None)]
+    for veil in veils:
+        keyring.codes(veil, STEP)
+    assert not keyring.look_ahead(10)
+    assert [len(veil.codes) for veil in veils] == [3, 3]
+
+
+def test_a_keyring_that_is_locked_has_no_codes_and_makes_none() -> None:
+    keyring = make_keyring({"default": SEED})
+    account = keyring.accounts["default"]
+    keyring.codes(account, STEP)
+    keyring.lock()
+    assert not keyring.look_ahead(10)
+    assert account.codes == ()
+
+
 @pytest.mark.parametrize("step", [-3, -2, -1, 0, 1])
 def test_a_step_before_1970_has_an_empty_code(keyring: Keyring, step: int) -> None:
     assert keyring.codes(keyring.accounts["default"], step) == codes_around(step)
