@@ -12,6 +12,11 @@ _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._@-]{0,63}", re.ASCII)
 
 DRIFTS = 8  # acceptances whose drift is remembered
 
+# The step in the middle of the window whose codes are kept, and the Unix time before which `Shortcut` has
+# nothing else to look at. Accounts share it: these are not a million numbers.
+Window = tuple[int, float]
+NO_WINDOW: Window = (-1, 0.0)
+
 # A drift of a seed that came back: how far ahead its codes were before is not known.
 UNKNOWN = b"\x7f"
 
@@ -31,10 +36,9 @@ class Account:
         "offset",
         "parameters",
         "sealed",
-        "step",
         "successor",
         "tally",
-        "until",
+        "window",
     )
 
     def __init__(
@@ -58,14 +62,13 @@ class Account:
         self.tally = tally
         self.offset = offset  # steps by which the prover is ahead: the middle of its window
         self.drift = drift  # a signed byte for each of the last acceptances: steps from now
-        self.step = -1  # the step in the middle of the window whose codes are kept
-        self.codes: tuple[str, ...] = ()  # its first is that of the window's first step
-        self.until = 0.0  # the Unix time before which nothing but these codes is asked about a wrong one
+        self.codes: tuple[str, ...] = ()  # from the window's first step on; one more where it was made ahead
+        self.window = NO_WINDOW
         self.successor = successor
 
-    def keep(self, codes: tuple[str, ...], step: int) -> None:
-        """Keep the codes from the window's first step on; `step` is in its middle."""
-        self.codes, self.step, self.until = codes, step, 0.0
+    def forget_codes(self) -> None:
+        """Let go of the codes that are kept."""
+        self.codes, self.window = (), NO_WINDOW
 
     @property
     def seeds(self) -> "tuple[Account, ...]":

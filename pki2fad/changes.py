@@ -95,5 +95,6 @@ class Answer:
         return f"Answer(refusal={self.refusal!r}, change={self.change!r})"  # results may be codes
 
 
-# What a wrong code is answered where failures are not counted. It is shared: nobody changes an answer.
+# What a wrong code is answered where failures are not counted: the server takes it as leave to answer the
+# next in the short way. It is shared: nobody changes an answer.
 NO = Answer(INVALID, reason=WRONG)

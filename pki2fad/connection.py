@@ -51,16 +51,16 @@ class Connection(asyncio.Protocol):
 
     def __init__(self, server: "Server", *, verify_only: bool = False) -> None:
         self.is_new = True  # nothing has come yet
-        self._server = server
-        self._verify_only = verify_only
+        self.is_clear = True  # all that was read is answered, and the client takes it
         self.access: Access | None = None  # by which the rights are
         self.rights = NO_RIGHTS
-        self.subject = ""  # who it is, in the log
+        self.subject = ""  # what a line of the log has before the account's name
+        self._server = server
+        self._verify_only = verify_only
         self._decoder = wire.Decoder(wire.REQUEST, wire.REQUEST_LIMIT)
         self._plain: list[Plain] = []  # of what was read, before what the decoder has
         self._out: list[bytes] = []  # answers that have not been written, in order
         self._held = 0  # of them, how many wait for a change to be kept
-        self.clear = True  # all that was read is answered, and the client takes it
         self._more = False  # what was read is not all handled
         self._finished = False  # the client sends no more
         self._ending = False  # nothing more will be handled
@@ -74,6 +74,7 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Find out who it is, and whether there is room."""
         self._transport = cast(asyncio.Transport, transport)
+        self.write = self._transport.write  # for an answer before which there is none
         self._transport.set_write_buffer_limits(high=WRITE_LIMIT)
         self.peer = peer_of(transport.get_extra_info("socket"), verify_only=self._verify_only)
         if not self._server.admit(self):
@@ -92,7 +93,7 @@ class Connection(asyncio.Protocol):
         self.is_new = False
         if self._ending:
             return
-        if not self.clear:
+        if not self.is_clear:
             self._decoder.feed(data)
         else:
             request = plain.alone(data)
@@ -107,7 +108,7 @@ class Connection(asyncio.Protocol):
                 return
             else:
                 self._plain = [request]
-            self.clear = False
+            self.is_clear = False
         if not self._more:
             self._more = True
             self._server.arrived(self)
@@ -128,7 +129,7 @@ class Connection(asyncio.Protocol):
     def pause_writing(self) -> None:
         """Read no more from a client that does not read."""
         self._blocked = True
-        self.clear = False
+        self.is_clear = False
         self._pause()
         self._watch_reader()
 
@@ -142,7 +143,6 @@ class Connection(asyncio.Protocol):
         if self._more:
             self._server.come_back(self)
         else:
-            self.clear = not self._decoder.partial
             self._resume()
 
     @property
@@ -173,11 +173,10 @@ class Connection(asyncio.Protocol):
         elif self._finished:
             self.end()
         else:
-            self.clear = not self._decoder.partial
             self._resume()
 
     def learn_rights(self, access: Access) -> None:
-        """What the peer may for every account alike; nothing where that depends on the account."""
+        """Note what the peer may for every account alike, by these rules."""
         self.access, self.rights = access, access.rights(self.peer)
         self.subject = f"uid={self.peer.uid} pid={self.peer.pid} account="
 
@@ -226,6 +225,10 @@ class Connection(asyncio.Protocol):
             self._transport.pause_reading()
 
     def _resume(self) -> None:
+        """Read on: all that was read is answered. A client that does not take it is waited for."""
+        if self._blocked:
+            return
+        self.is_clear = not self._decoder.partial
         if self._paused:
             self._paused = False
             self._transport.resume_reading()

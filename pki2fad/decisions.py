@@ -8,7 +8,7 @@ import asyncio
 import functools
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from pki2fad import log
@@ -49,7 +49,7 @@ class DecisionLog:
         self._is_stale = is_stale
         self._metrics = metrics
         self._noise = _Noise()
-        self.lookups = _Lookups()
+        self._lookups = _Lookups()
         self._generated, self._wrong = metrics.noted("generate", OK), metrics.noted("verify", INVALID)
         self._waiting = False  # some lines are
 
@@ -81,21 +81,27 @@ class DecisionLog:
         else:
             self._later(_line(method, peer.uid, *fields.items()))
 
-    def add_in_short(self, subject: str, request: Plain, seconds: float) -> None:
-        """Like `add`, for a plain request that was answered in the short way: after so many seconds."""
-        _, name, code = request
-        if code is None:
-            log.later(f"generate {subject}{name}")
-            self._generated.append(seconds)
-        else:
-            log.later(f"verify {subject}{name}{_WRONG}")
-            self._wrong.append(seconds)
+    @property
+    def no_lookups_until(self) -> float:
+        """The CLOCK_BOOTTIME until which no wrong code is looked up."""
+        return self._lookups.done_until
+
+    def add_in_short(self, subject: str, requests: Iterable[Plain], seconds: float) -> None:
+        """Like `add`, for plain requests that were answered in the short way: after so many seconds."""
+        later = log.later
+        for _, name, code in requests:
+            if code is None:
+                later(f"generate {subject}{name}")
+                self._generated.append(seconds)
+            else:
+                later(f"verify {subject}{name}{_WRONG}")
+                self._wrong.append(seconds)
         if not self._waiting:
             self._write_soon()
 
-    def _later(self, line: str) -> None:
+    def _later(self, text: str) -> None:
         """Have a line written in a moment, with those of others."""
-        log.later(line)
+        log.later(text)
         if not self._waiting:
             self._write_soon()
 
@@ -121,11 +127,12 @@ class DecisionLog:
         fields["valid"] = answer.result["valid"]
         if answer.reason == REPLAYED:  # somebody may be in the middle
             self.warning(peer.uid, request.method, **fields, reason=REPLAYED)
-        elif answer.reason == WRONG and self.lookups.allow(reading):  # the answer leaves first
-            # Whatever fails there, a request does not show its code.
-            asyncio.get_running_loop().call_soon(self._add_wrong, peer.uid, fields, request, reading)
         elif answer.reason == WRONG:
-            self._later(_line(request.method, peer.uid, *fields.items(), ("reason", WRONG)))
+            if self._lookups.allow(reading):  # the answer leaves first
+                # Whatever fails there, a request does not show its code.
+                asyncio.get_running_loop().call_soon(self._add_wrong, peer.uid, fields, request, reading)
+            else:
+                self._later(_line(request.method, peer.uid, *fields.items(), ("reason", WRONG)))
         elif answer.audit:
             log.audit(request.method, uid=peer.uid, **fields)
         else:

@@ -61,8 +61,11 @@ class Housekeeping:
             self._notifier.status(text)
 
     def _look_ahead(self) -> None:
-        more = self._agent.look_ahead(_AHEAD_AT_ONCE)
-        asyncio.get_running_loop().call_later(_AHEAD_PERIOD if more else _PERIOD, self._look_ahead)
+        more = False
+        try:
+            more = self._agent.look_ahead(_AHEAD_AT_ONCE)
+        finally:
+            asyncio.get_running_loop().call_later(_AHEAD_PERIOD if more else _PERIOD, self._look_ahead)
 
     def _look(self) -> None:
         asyncio.get_running_loop().call_later(_PERIOD, self._look)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from pki2fad import otp
-from pki2fad.account import UNKNOWN, Account, kept, reach, spent_until
+from pki2fad.account import NO_WINDOW, UNKNOWN, Account, Window, kept, reach, spent_until
 from pki2fad.clock import REMEMBERED
 from pki2fad.errors import BadSeal, Locked, NoSuchAccount, Refusal
 from pki2fad.memory import wipe
@@ -59,8 +59,9 @@ class Keyring:
         self._kinds: set[tuple[int, int]] | None = None
         self._forget_above = _GONE_AT_LEAST
         self._latest: int | None = None
-        self._due: deque[Account] = deque()  # in use in this step, and without a code of the next one
-        self.veils: dict[str, Account] = {}  # what `veiled` gave, by name: see there
+        self._last_window = NO_WINDOW
+        self._due: deque[Account] = deque()  # in use: `look_ahead` sees which still lack a code
+        self.veils: dict[str, Account] = {}  # what `veiled` gave, by name; a successor's with _OF_SUCCESSOR
         self._decoy_sealed: bytes | None = None  # of all names that are no account
 
     @property
@@ -101,7 +102,7 @@ class Keyring:
             self._unlocked.close()
             self._unlocked = None
         for account in self.seeds():
-            account.keep((), -1)
+            account.forget_codes()
         self._forget_what_is_not_kept()
 
     @property
@@ -170,6 +171,7 @@ class Keyring:
         veiled = self.veils.get(key)
         if veiled is None:
             veiled = self._decoy() if account is None else account.moved(account.offset, -1)
+            veiled.last_step = -1  # nobody asks for it, and a name that is none has no other
             if len(self.veils) >= _VEILED:
                 del self.veils[next(iter(self.veils))]
             self.veils[key] = veiled
@@ -177,8 +179,9 @@ class Keyring:
 
     def _unveil(self, name: str) -> None:
         """Let nothing stand for an account, or a name that was none, that is not the same any more."""
-        self.veils.pop(name, None)
-        self.veils.pop(name + _OF_SUCCESSOR, None)
+        if self.veils:
+            self.veils.pop(name, None)
+            self.veils.pop(name + _OF_SUCCESSOR, None)
 
     def _decoy(self) -> Account:
         parameters = Parameters()
@@ -224,7 +227,7 @@ class Keyring:
     def spend(self, account: Account, step: int) -> None:
         """Let no code up to this step be good any more."""
         account.last_step = step
-        account.until = 0.0
+        account.window = self._window(account.window[0])  # `Shortcut` looks at the watermark again
         if self._latest is not None:
             self._latest = max(self._latest, spent_until(account))
 
@@ -251,7 +254,7 @@ class Keyring:
             end = otp.step_at(wall, account.parameters.period) + otp.WINDOW
             end += reach(account.offset, account.drift)
             account.last_step = min(account.last_step, end)
-            account.until = 0.0
+            account.forget_codes()
         self.veils.clear()
         self._latest = None
         for digest, (step, period) in self.gone.items():
@@ -265,11 +268,13 @@ class Keyring:
 
         They are kept: when time goes on by one step, one new code is made, if it was not made ahead.
         """
-        if step != account.step or not account.codes:
+        middle = account.window[0]
+        if step != middle or not account.codes:
             first, last = step - otp.WINDOW, step + otp.WINDOW
-            kept = account.codes[1:] if step == account.step + 1 else ()
+            kept = account.codes[1:] if step == middle + 1 else ()
             new = range(first + len(kept), last + 1)
-            account.keep(kept + self._make(account, new) if new else kept, step)
+            account.codes = kept + (self._make(account, new) if new else ())
+            account.window = self._window(step)
             if len(self._due) < _AHEAD and self.accounts.get(account.name) is account:
                 self._due.append(account)
         return account.codes[: otp.WINDOW_STEPS]
@@ -283,10 +288,16 @@ class Keyring:
         for _ in range(min(count, len(self._due))):
             account = self._due.popleft()
             if self.accounts.get(account.name) is account and len(account.codes) == otp.WINDOW_STEPS:
-                after = account.step + otp.WINDOW + 1
+                after = account.window[0] + otp.WINDOW + 1
                 with contextlib.suppress(Refusal):  # whoever asks for it is told
                     account.codes += self._make(account, range(after, after + 1))
         return bool(self._due)
+
+    def _window(self, step: int) -> Window:
+        """That around a step, of which `Shortcut` has not said until when it is good."""
+        if step != self._last_window[0]:
+            self._last_window = step, 0.0
+        return self._last_window
 
     def current_code(self, account: Account, step: int) -> str:
         """The code of one step. It is kept if the window is around it, as that of most accounts is."""

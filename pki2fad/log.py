@@ -130,7 +130,7 @@ class _File(_Descriptor):
 
 
 _sink: _Descriptor | None = None
-_waiting: list[str] = []
+_waiting: list[str] = []  # always this list: `later` is a method of it
 
 # Something happened as it should, of which the line is made already (`logline.line`): it is written with
 # others at the next `flush`, or before the next event of another kind.

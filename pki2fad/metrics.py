@@ -9,7 +9,7 @@ from typing import Any
 OK = "ok"
 INVALID = "invalid"  # a code that was not good
 
-# Upper bounds of the classes of latency, microseconds: the daemon takes some 15 for most answers, a
+# Upper bounds of the classes of latency, microseconds: the daemon takes 2 to 15 for most answers, a
 # durable watermark is some hundred, RSA some thousand, and a large backup seconds.
 BOUNDS = (25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 100_000, 1_000_000)
 
@@ -68,10 +68,11 @@ class _Counts:
         self.seconds = 0.0  # in all
 
     def add(self, outcome: str, seconds: Sequence[float]) -> None:
-        """Count as many requests as these are the latencies of."""
+        """Count requests that took so many seconds each."""
         self.outcomes[outcome] = self.outcomes.get(outcome, 0) + len(seconds)
         self.seconds += sum(seconds)
         slow = [one for one in seconds if one * 1e6 > BOUNDS[0]]
         self.latencies[0] += len(seconds) - len(slow)
-        for one, count in Counter(slow).items():  # what was answered together took the same time
-            self.latencies[bisect_left(BOUNDS, one * 1e6)] += count
+        if slow:  # what was answered together took the same time
+            for one, count in Counter(slow).items():
+                self.latencies[bisect_left(BOUNDS, one * 1e6)] += count

@@ -1,4 +1,4 @@
-"""Requests in the form that most have, all that arrived at once: no message is taken apart by itself.
+"""Requests in the form that most have, found in what arrived: no message is taken apart by itself.
 
 That form is `verify` with an account and a code, or `generate` with an account, in the shortest encoding, as
 the project's clients and most others write them. The same bytes mean the same to `wire.Decoder`, which takes
@@ -91,4 +91,4 @@ def _response(result: dict[str, object]) -> tuple[str, str]:
 
 
 # What stands before and behind the msgid in the response of `verify` to a code that is not good.
-START, INVALID = _response({"valid": False})
+START, END_OF_INVALID = _response({"valid": False})

@@ -1,6 +1,7 @@
 """All connections together: caps, decisions, and when an answer may leave.
 
-What all connections read in one turn of the loop is handled at once. Answers that depend on a change wait
+What all connections read in one turn of the loop is handled at once; plain requests of which only codes have
+to be compared as they arrive (`Shortcut`). Answers that depend on a change wait
 until the change is kept; those of one turn are kept together.
 """
 
@@ -37,7 +38,7 @@ MESSAGES_PER_TURN = 16
 MESSAGES_OF_SHARE = 1024
 
 # The same of one connection where requests are answered at once: that takes a microsecond each mostly.
-AT_ONCE = 64
+MESSAGES_AT_ONCE = 64
 
 # Seconds that a stop leaves to those who were just let in to ask: the next daemon is not asked instead.
 NEWCOMERS_DEADLINE = 0.05
@@ -68,11 +69,12 @@ class Server:
         self._answered: list[Connection] = []  # whose answers may go
         self._arrived: dict[Connection, None] = {}  # whose turn comes, in order
         self._scheduled = False  # the next turn is
+        self._at_once_until = 0.0  # CLOCK_BOOTTIME
         self._pending: list[_Pending] = []
         self._closed = asyncio.Event()  # some connection ended
         self._decisions = DecisionLog(agent.is_stale, agent.metrics)
         agent.metrics.connections = lambda: len(self._connections)
-        self._last_use = clock.boot()  # a look at the daemon is none
+        self._last_use = boot()  # a look at the daemon is none
 
     async def start(self, listening: socket.socket, restricted: socket.socket | None = None) -> None:
         """Accept connections on a socket that listens already, and on one that is for `verify` alone."""
@@ -128,14 +130,17 @@ class Server:
         if not self._scheduled:
             self._schedule()
 
-    def _let_go(self, connection: Connection) -> None:
-        """Let answers go that wait for nothing, with those to others."""
-        if len(self._connections) == 1:
-            connection.release()
-            return
-        self._answered.append(connection)
-        if not self._scheduled:
-            self._schedule()
+    def _let_go(self, connection: Connection, answer: bytes) -> None:
+        """Let an answer go that waits for nothing but those before it, together with those to others."""
+        if not connection.is_clear:
+            connection.add(answer)  # its turn goes on
+        elif len(self._connections) == 1 and not self._answered:  # nothing of it waits
+            connection.write(answer)
+        else:
+            connection.add(answer)
+            self._answered.append(connection)
+            if not self._scheduled:
+                self._schedule()
 
     def _schedule(self) -> None:
         self._scheduled = True
@@ -212,55 +217,58 @@ class Server:
 
     def answer_one(self, connection: Connection, request: Plain) -> bool:
         """Answer a plain request at once; False if its turn has to come."""
-        now, begun = wall(), boot()
-        agent = self._agent
-        if connection.access is not agent.access:
-            connection.learn_rights(agent.access)
-        try:
-            answer = agent.shortcut.answer(connection.rights, request, now, begun)
-        except Exception as error:  # a mistake of ours: the long way may be without
-            log.failure("failed", error)
+        answers = self._answer(connection, (request,), wall(), boot())
+        if not answers:
             return False
-        if answer is None:
-            return False
-        connection.add(answer.encode("latin-1"))
-        self._let_go(connection)
-        self._last_use = begun
-        self._decisions.add_in_short(connection.subject, request, boot() - begun)
+        self._let_go(connection, answers[0].encode("latin-1"))
         return True
 
     def answer_some(self, connection: Connection, requests: list[Plain]) -> list[Plain]:
         """Answer plain requests at once, up to one whose turn has to come; returns it and those behind it."""
         now, begun = wall(), boot()
+        if not self._scheduled:  # the first of those that were read together
+            self._at_once_until = begun + SECONDS_PER_TURN
+        answers: list[str] = []
+        most = self.messages_per_turn(connection, MESSAGES_AT_ONCE)
+        while len(answers) < most and begun <= self._at_once_until:
+            some = requests[len(answers) : min(most, len(answers) + MESSAGES_PER_TURN)]
+            answered = self._answer(connection, some, now, begun)
+            answers += answered
+            if not some or len(answered) < len(some):
+                break
+            begun = boot()
+        if answers:
+            self._let_go(connection, "".join(answers).encode("latin-1"))
+        return requests[len(answers) :]
+
+    def _answer(
+        self, connection: Connection, requests: Sequence[Plain], now: float, begun: float
+    ) -> list[str]:
+        """The answers to those that come before one whose turn has to come, logged and counted."""
         agent = self._agent
         if connection.access is not agent.access:
             connection.learn_rights(agent.access)
-        answers = []
         try:
-            for request in requests[: self.messages_per_turn(connection, AT_ONCE)]:
-                answer = agent.shortcut.answer(connection.rights, request, now, begun)
-                if answer is None:
-                    break
-                answers.append(answer)
-        except Exception as error:  # as above
+            answers = agent.shortcut.answers(connection.rights, requests, now, begun)
+        except Exception as error:  # a mistake of ours: the long way may be without one
             log.failure("failed", error)
+            return []
         if answers:
-            connection.add("".join(answers).encode("latin-1"))
-            if connection.clear:
-                self._let_go(connection)
             self._last_use = begun
-            seconds = boot() - begun
-            for request in requests[: len(answers)]:
-                self._decisions.add_in_short(connection.subject, request, seconds)
-        return requests[len(answers) :]
+            self._decisions.add_in_short(connection.subject, requests[: len(answers)], boot() - begun)
+        return answers
 
     def handle_plain(self, connection: Connection, requests: list[Plain], reading: clock.Reading) -> None:
-        """Answer plain requests like `handle`."""
+        """Answer plain requests like `handle`; behind one that needs it, again at once where that can be."""
+        if reading.boot < self._decisions.no_lookups_until:  # the short way may be open since they came
+            requests = self.answer_some(connection, requests)
         while requests:
-            self._handle_plain(connection, requests[0], reading)
-            requests = self.answer_some(connection, requests[1:])
+            self._handle_one(connection, requests[0], reading)
+            requests = requests[1:] and self.answer_some(connection, requests[1:])
 
-    def _handle_plain(self, connection: Connection, request: Plain, reading: clock.Reading) -> None:
+    def _handle_one(self, connection: Connection, request: Plain, reading: clock.Reading) -> None:
+        if connection.access is not self._agent.access:  # a reload came between
+            connection.learn_rights(self._agent.access)
         _, name, code = request
         rights = connection.rights
         whole = plain.request(request)
@@ -273,7 +281,7 @@ class Server:
         except Exception as error:  # as above
             answer = _failed(error)
         if answer is NO:
-            self._agent.shortcut.open(reading.wall, self._decisions.lookups.done_until)
+            self._agent.shortcut.open(reading.wall, self._decisions.no_lookups_until)
         self._conclude(connection, whole, answer, reading)
 
     def _conclude(
@@ -292,7 +300,7 @@ class Server:
             self._pending.append(waiting)
             return
         connection.add(_encode(request, answer))
-        self._decisions.add(request, connection.peer, answer, reading, clock.boot())
+        self._decisions.add(request, connection.peer, answer, reading, boot())
 
     def edit(self, edit: Edit | ClockEdit | Restore) -> None:
         """Keep what is pending, then the edit, and then make it.
@@ -318,7 +326,7 @@ class Server:
             answers = [_failed(error)] * len(pending)
         for waiting, answer in zip(pending, answers, strict=True):
             waiting.connection.settle(waiting.slot, _encode(waiting.request, answer))
-        ready = clock.boot()
+        ready = boot()
         for connection in {waiting.connection for waiting in pending}:
             connection.release()
         for waiting, answer in zip(pending, answers, strict=True):

@@ -132,7 +132,7 @@ class Verifier:
         wall, period = reading.wall, account.parameters.period
         watch, floors = self._watch, self._keyring.floors
         if wall >= watch.mark and not watch.spent and (not floors or wall >= floors.get(period, 0)):
-            return  # as nearly always: whatever else is to be waited for has to be asked here too
+            return  # as nearly always; whatever else is to be waited for, `Shortcut` has to ask for it too
         waits = self._waits(period, abs(account.offset), wall)
         if waits:
             until, why = max(waits)

@@ -54,9 +54,10 @@ def test_the_code_that_the_next_step_brings_is_made_ahead_and_no_later_one(
     with daemon.client() as client:
         client.load(seed.sealed(host_key), "deploy", digits=8, period=120)
         step = client.generate("deploy").step
-    of_next, of_second = (code_of(bytes.fromhex(seed.hex), step + ahead, 8).encode() for ahead in (2, 3))
-    wait_until(lambda: memory.hits(daemon.pid, {"code": of_next}), "no code was made ahead")
-    assert memory.hits(daemon.pid, {"code": of_second}) == {}
+        of_next, of_second = (code_of(bytes.fromhex(seed.hex), step + ahead, 8).encode() for ahead in (2, 3))
+        wait_until(lambda: memory.hits(daemon.pid, {"code": of_next}), "no code was made ahead")
+        later = memory.hits(daemon.pid, {"code": of_second})
+        assert later == {} or client.generate("deploy").step > step
 
 
 @pytest.mark.parametrize("use", ["all seeds are checked", "all seeds are used"])

@@ -78,6 +78,7 @@ def decoded(data: bytes) -> list[tuple[int, str, object]]:
 def all_of(data: bytes) -> list[tuple[int, str, object]]:
     """What is made of it where plain requests are taken out first."""
     requests, rest = plain.split(data)
+    assert plain.alone(data) == (requests[0] if len(requests) == 1 and not rest else None)
     return fields(map(plain.request, requests)) + decoded(rest)
 
 
@@ -176,7 +177,7 @@ def test_whatever_differs_is_left_to_the_decoder(data: bytes) -> None:
 @given(st.integers(0, 2**32 - 1), st.integers(1, 120), st.integers(0, 2**40), good_codes)
 def test_answers_are_what_msgpack_writes(msgid: int, valid_for: int, step: int, code: str) -> None:
     text = msgpack.packb(msgid).decode("latin-1")
-    response = plain.START + text + plain.INVALID
+    response = plain.START + text + plain.END_OF_INVALID
     assert response.encode("latin-1") == msgpack.packb([1, msgid, None, {"valid": False}])
     result = {"code": code, "valid_for": valid_for, "step": step}
     answer = plain.code(text, code, valid_for, step)

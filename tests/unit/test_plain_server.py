@@ -18,7 +18,7 @@ from pki2fad.agent import Agent
 from pki2fad.changes import Answer, Failure, Spend
 from pki2fad.clock import Reading
 from pki2fad.decisions import STALE_LOOKUPS_PER_SECOND
-from pki2fad.server import AT_ONCE, MESSAGES_PER_TURN
+from pki2fad.server import MESSAGES_AT_ONCE, MESSAGES_PER_TURN
 from pki2fad.shortcut import Shortcut
 
 RULES = [
@@ -170,13 +170,78 @@ async def test_only_so_many_plain_requests_are_answered_at_once() -> None:
         client, _ = await at.connect(), await at.connect()
         sender = next(iter(at.server._connections))
         request = encoded(1, ("generate", {"account": "deploy"}), shortest=True)
-        sender.data_received(request * (AT_ONCE + 5))
+        sender.data_received(request * (MESSAGES_AT_ONCE + 5))
         assert sender.has_more
         sender.release()
         client.stream.setblocking(False)
-        assert client.stream.recv(65536).count(b"valid_for") == AT_ONCE
+        assert client.stream.recv(65536).count(b"valid_for") == MESSAGES_AT_ONCE
         client.stream.settimeout(TIMEOUT)
         assert len(await receive(client, 5)) == 5
+
+
+@in_loop
+@pytest.mark.parametrize("throttled", [False, True])
+async def test_what_waits_for_its_turn_is_answered_by_the_rights_of_then(throttled: bool) -> None:
+    seed = Seed()
+    asked = agent(deploy=seed)
+    asked.access = Access(RULES, os.geteuid())
+    asked._throttle.enabled = throttled
+    async with bench(asked, Keeper()) as at:
+        client, _ = await at.connect(PEERS["who verifies"]), await at.connect()
+        sender = next(iter(at.server._connections))
+        request = encoded(1, ("verify", {"account": "deploy", "code": seed.code()}), shortest=True)
+        sender.data_received(request * 2)
+        asked.access = Access([], os.geteuid())
+        assert [error[0] for _, _, error, _ in await receive(client, 2)] == ["forbidden"] * 2
+
+
+@in_loop
+async def test_answers_come_in_order_when_the_other_connections_end() -> None:
+    async with bench(agent(deploy=Seed()), Keeper()) as at:
+        client, other = await at.connect(), await at.connect()
+        first, second = at.server._connections
+        first.data_received(encoded(1, ("generate", {"account": "deploy"}), shortest=True))
+        at.server.forget(second)
+        first.data_received(encoded(2, ("generate", {"account": "deploy"}), shortest=True))
+        assert [msgid for _, msgid, _, _ in await receive(client, 2)] == [1, 2]
+        other.close()
+
+
+@in_loop
+async def test_nothing_more_is_read_where_an_edit_lets_answers_go_that_are_not_taken() -> None:
+    asked = agent(deploy=Seed())
+    asked._throttle.enabled = True
+    async with bench(asked, Keeper()) as at:
+        client, _ = await at.connect(), await at.connect()
+        sender = next(iter(at.server._connections))
+        wrong = encoded(1, ("verify", {"account": "deploy", "code": "00000000"}), shortest=True)
+        while not (waiting := sender._transport.get_write_buffer_size()):  # what the kernel takes is full
+            sender.write(bytes(4096))
+        sender._transport.set_write_buffer_limits(high=waiting)  # one answer more is too much
+        sender.data_received(wrong + encoded(2, ("remove", {"account": "deploy"}), shortest=True))
+        await asyncio.sleep(0)
+        assert sender._blocked
+        assert sender._paused
+        assert not sender.is_clear
+        client.close()
+
+
+@in_loop
+async def test_where_no_time_is_left_nothing_is_answered_at_once_but_single_requests() -> None:
+    async with bench(agent(deploy=Seed()), Keeper()) as at:
+        client, other = await at.connect(), await at.connect()
+        first, second = at.server._connections
+        request = encoded(1, ("generate", {"account": "deploy"}), shortest=True)
+        first.data_received(request * 2)
+        assert not first.has_more
+        at.server._at_once_until = 0.0
+        second.data_received(request * 2)
+        assert second.has_more
+        assert len(await receive(client, 2)) == len(await receive(other, 2)) == 2
+        first.data_received(request)
+        at.server._at_once_until = 0.0
+        second.data_received(request)
+        assert not second.has_more
 
 
 @in_loop
@@ -247,7 +312,7 @@ async def test_a_mistake_of_ours_about_a_plain_request_is_internal() -> None:
 @pytest.mark.parametrize("count", [1, 2])
 async def test_a_mistake_of_ours_in_the_short_way_leaves_the_long_one(count: int) -> None:
     class Broken(Shortcut):
-        def answer(self, *_arguments: object) -> str | None:
+        def answers(self, *_arguments: object) -> list[str]:
             raise RuntimeError("broken")
 
     seed = Seed()
