@@ -49,6 +49,32 @@ def peer_of(connection: socket.socket, *, verify_only: bool = False) -> Peer:
 class Connection(asyncio.Protocol):
     """One client; with `verify_only` it is answered nothing but `verify`."""
 
+    __slots__ = (  # for many connections it is the memory that is looked at what takes time
+        "_blocked",
+        "_decoder",
+        "_ending",
+        "_finished",
+        "_held",
+        "_lost",
+        "_message_count",
+        "_message_deadline",
+        "_more",
+        "_out",
+        "_paused",
+        "_plain",
+        "_server",
+        "_transport",
+        "_verify_only",
+        "_write_deadline",
+        "access",
+        "is_clear",
+        "is_new",
+        "peer",
+        "rights",
+        "subject",
+        "write",
+    )
+
     def __init__(self, server: "Server", *, verify_only: bool = False) -> None:
         self.is_new = True  # nothing has come yet
         self.is_clear = True  # all that was read is answered, and the client takes it
@@ -87,6 +113,7 @@ class Connection(asyncio.Protocol):
         _cancel(self._message_deadline)
         _cancel(self._write_deadline)
         self._server.forget(self)
+        del self.write  # and with it what holds this connection: no memory waits for the garbage collector
 
     def data_received(self, data: bytes) -> None:
         """Take what arrived, and have it handled."""

@@ -10,9 +10,9 @@ import contextlib
 import socket
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from pki2fad import clock, log, plain, wire
 from pki2fad.acceptor import Acceptor
@@ -341,8 +341,7 @@ class Server:
         self._decisions.warning(peer.uid, "connection_ended", pid=peer.pid, reason=reason)
 
 
-@dataclass(frozen=True, slots=True)
-class _Pending:
+class _Pending(NamedTuple):
     """An answer that waits for its change to be kept."""
 
     connection: Connection

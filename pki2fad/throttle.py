@@ -16,14 +16,14 @@ import hashlib
 import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from pki2fad.clock import Reading
 
 _DAY = 86_400.0
 
 
-@dataclass(frozen=True, slots=True)
-class Level:
+class Level(NamedTuple):
     """How full a bucket was after the last failure."""
 
     units: float = 0.0
@@ -75,8 +75,7 @@ _MARK = struct.Struct(f"<{_DIGEST_BYTES}sddd")  # digest, time of the last succe
 _RENEW_AFTER = 3_600.0  # a mark younger than this need not be written again
 
 
-@dataclass(frozen=True, slots=True)
-class Key:
+class Key(NamedTuple):
     """Who tries what: a digest that nobody else can aim at."""
 
     digest: bytes
@@ -205,8 +204,7 @@ class Throttle:
         return Level(level.units, min(level.at, self.now(self._started)))
 
 
-@dataclass(frozen=True, slots=True)
-class _Mark:
+class _Mark(NamedTuple):
     digest: bytes
     succeeded: float
     level: Level

@@ -132,15 +132,16 @@ def test_a_thousand_connections_that_die_in_the_middle_of_a_message_leave_nothin
     bystander: Bystander,
 ) -> None:
     message = msgpack.packb([REQUEST, 1, "load", [{"sealed": bytes(40_000)}]])
-    memory = bystander.memory()
     descriptors = bystander.descriptors()
-    for _ in range(4):
+    memory = []
+    for _ in range(5):  # the first time takes what so many connections need at once
         with contextlib.ExitStack() as crowd:
             for number, peer in enumerate(gather(crowd, bystander.daemon, 250)):
                 peer.send_bytes(message[: 1 + 10 * number])
             bystander.check()
         bystander.wait_for_descriptors(descriptors)
-    assert bystander.memory() - memory < MARGIN
+        memory.append(bystander.memory())
+    assert memory[-1] - memory[0] < MARGIN / 2
 
 
 def test_a_thousand_connections_that_say_nothing_leave_nothing_behind(

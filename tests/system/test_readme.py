@@ -97,7 +97,7 @@ def test_a_program_prints_what_it_says(shell: Path, label: str) -> None:
     assert run("python program.py", shell, shell / "socket").split() == expected
 
 
-def test_seeds_are_sealed_and_loaded_as_shown(shell: Path) -> None:
+def test_seeds_are_sealed_loaded_and_succeeded_as_shown(shell: Path) -> None:
     peers.require("openssl")
     (shell / ".config").mkdir()
     (shell / ".config" / "pki2fad").symlink_to(shell / "config")
@@ -106,14 +106,9 @@ def test_seeds_are_sealed_and_loaded_as_shown(shell: Path) -> None:
     printed = run(block("example: load"), shell, shell / "socket").splitlines()
     assert printed[:2] == ["loaded deploy", "loaded other"]
     assert re.fullmatch(r"\d{6}", printed[2])
-    assert printed[3:] == ["removed deploy"]
-
-
-def test_an_account_gets_a_new_seed_as_shown(shell: Path) -> None:
-    (shell / "host.pub.pem").write_bytes((shell / "config" / "host.pub.pem").read_bytes())
-    script = block("example: successor").replace("--account deploy ", "")
-    printed = run(script, shell, shell / "socket").splitlines()
-    assert "loaded a successor of default" in printed
+    assert printed[3:] == ["removed other"]
+    printed = run(block("example: successor"), shell, shell / "socket").splitlines()
+    assert "loaded a successor of deploy" in printed
     assert "; successor: SHA1, 6 digits, 30 s, until " in printed[-1]
 
 
