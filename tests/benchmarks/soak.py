@@ -37,6 +37,8 @@ def measure(root: Path, programs: Programs, states: States, size: Size, say: Say
     try:
         daemon.start()
         daemon.pin(_LOAD)
+        plan, options = fresh.take(_LOAD)  # what an account in use takes, all have from here on
+        fresh.used(programs.load(daemon.address, plan, _LOAD, *options))
         while done < size.requests:
             say(f"soak: {done} of {size.requests} requests")
             plan = _mixed(root / "mixed")
