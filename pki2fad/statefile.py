@@ -15,7 +15,7 @@ APPLICATION_ID = 0x70326661  # "p2fa": tells our file from any other database
 
 # After so many changes, of about a page of 4 KiB each, the write-ahead log is copied into the database,
 # off the serving loop: a start reads what is in the log.
-_CHECKPOINT_CHANGES = 8000
+_CHECKPOINT_CHANGES = 1000
 
 # A checkpoint beside writes that never pause cannot empty the log; above 64 MiB the loop waits for one.
 _LOG_LIMIT = 64 * 1024 * 1024

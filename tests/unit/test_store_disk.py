@@ -26,7 +26,6 @@ from support.agents import (
     small_disk,
 )
 
-from pki2fad import statefile
 from pki2fad.account import Account
 from pki2fad.agent import Agent
 from pki2fad.changes import Edit, Spend
@@ -160,13 +159,6 @@ def test_a_state_file_cannot_be_made_on_a_full_disk_and_can_be_afterwards(disk: 
 # The write-ahead log
 
 
-@pytest.fixture
-def copied_often(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The log is copied after fewer changes than usual: what comes then comes sooner."""
-    monkeypatch.setattr(statefile, "_CHECKPOINT_CHANGES", 1000)
-
-
-@pytest.mark.usefixtures("copied_often")
 def test_the_write_ahead_log_is_copied_into_the_database_and_does_not_grow_for_ever(tmp_path: Path) -> None:
     path = tmp_path / "state.db"
     others = set(threading.enumerate())
@@ -204,7 +196,6 @@ def last_steps(path: Path) -> dict[str, int]:
         return {account.name: account.last_step for account in store.accounts()}
 
 
-@pytest.mark.usefixtures("copied_often")
 def test_a_log_that_grew_large_is_copied_with_what_is_kept_and_is_short_again(tmp_path: Path) -> None:
     path = tmp_path / "state.db"
     others = set(threading.enumerate())
@@ -220,7 +211,6 @@ def test_a_log_that_grew_large_is_copied_with_what_is_kept_and_is_short_again(tm
     assert last_steps(tmp_path / "without-log.db") == {"a0": step, "large": -1}
 
 
-@pytest.mark.usefixtures("copied_often")
 def test_a_copy_of_the_log_that_fails_takes_nothing_back(tmp_path: Path) -> None:
     with small_disk(tmp_path, "112m"):
         path = tmp_path / "state.db"
