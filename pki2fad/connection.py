@@ -49,7 +49,7 @@ def peer_of(connection: socket.socket, *, verify_only: bool = False) -> Peer:
 class Connection(asyncio.Protocol):
     """One client; with `verify_only` it is answered nothing but `verify`."""
 
-    __slots__ = (  # for many connections it is the memory that is looked at what takes time
+    __slots__ = (  # with many connections most time goes into reaching their memory
         "_blocked",
         "_decoder",
         "_ending",

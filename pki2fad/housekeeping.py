@@ -16,8 +16,8 @@ _PERIOD = 1.0  # seconds between two looks whether the daemon is idle, and how i
 # Seconds between two looks for deadlines of successors; they count without it.
 _SETTLE_PERIOD = 60.0
 
-# Accounts for which the code of the next step is made in one go, and seconds until the next are: 100 000 take
-# 25 seconds, and nobody waits for it longer than for some other requests.
+# Accounts for which the code of the next step is made in one go, and seconds until the next are: 100 000 are
+# done before a usual step is over, and nobody waits for it longer than for some other requests.
 _AHEAD_AT_ONCE = 10
 _AHEAD_PERIOD = 0.001
 
