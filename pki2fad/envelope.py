@@ -273,19 +273,19 @@ class MasterKey:
         nonce = os.urandom(_NONCE_BYTES)
         return nonce + AESGCM(self._key).encrypt(nonce, data, associated)
 
-    @contextlib.contextmanager
-    def opened(self, sealed: bytes, associated: bytes) -> Iterator[bytearray]:
+    def opened(self, sealed: bytes, associated: bytes) -> "Wiped":
         """The seed, in a buffer that is wiped at the end.
 
-        Raises `BadSeal` if a byte of either was changed. The cipher is made anew each time (2 us), so
+        Raises `BadSeal` if a byte of either was changed. The cipher is made anew each time (1 us), so
         that its key schedule is in ordinary memory no longer than the seed.
         """
         seed = _buffer_for(sealed)
         try:
             _open_into(seed, AESGCM(self._key), sealed, associated)
-            yield seed
-        finally:
+        except BadSeal:
             wipe(seed)
+            raise
+        return Wiped(seed)
 
     @contextlib.contextmanager
     def checking(self) -> Iterator[Callable[[bytes, bytes], None]]:
@@ -321,6 +321,21 @@ class MasterKey:
         self._key.release()
         self._digest_key.release()
         self._page.close()
+
+
+class Wiped:
+    """A buffer for as long as it is used; `contextlib` would take as long as opening a seed."""
+
+    __slots__ = ("_buffer",)
+
+    def __init__(self, buffer: bytearray) -> None:
+        self._buffer = buffer
+
+    def __enter__(self) -> bytearray:
+        return self._buffer
+
+    def __exit__(self, *_error: object) -> None:
+        wipe(self._buffer)
 
 
 def _buffer_for(sealed: bytes) -> bytearray:

@@ -329,7 +329,7 @@ class Keyring:
 
     def _make(self, account: Account, steps: range) -> tuple[str, ...]:
         with self.master.opened(account.sealed, _associated(account.name, account.parameters)) as seed:
-            return tuple(otp.make_code(seed, account.parameters, step) for step in steps)
+            return tuple([otp.make_code(seed, account.parameters, step) for step in steps])
 
 
 def _associated(name: str, of: Parameters) -> bytes:

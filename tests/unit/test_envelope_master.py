@@ -85,6 +85,23 @@ def test_an_opened_seed_is_wiped_afterwards(master: MasterKey) -> None:
     assert seed == bytes(32)
 
 
+def test_what_was_deciphered_of_a_changed_seed_is_wiped(
+    master: MasterKey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sealed = bytearray(master.seal(bytearray(SEED), ASSOCIATED))
+    sealed[-1] ^= 1  # of the tag: all before it is deciphered as it was
+    buffers, make = [], envelope._buffer_for
+
+    def watched(sealed: bytes) -> bytearray:
+        buffers.append(make(sealed))
+        return buffers[-1]
+
+    monkeypatch.setattr(envelope, "_buffer_for", watched)
+    with pytest.raises(BadSeal):
+        opened(master, bytes(sealed))
+    assert buffers == [bytearray(32)]
+
+
 def test_an_opened_seed_is_wiped_after_an_exception_too(master: MasterKey) -> None:
     sealed = master.seal(bytearray(SEED), ASSOCIATED)
     buffers = []
