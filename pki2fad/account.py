@@ -190,3 +190,8 @@ def _one(steps: int) -> bytes:
 def is_name(text: str) -> bool:
     """True for what may name an account."""
     return _NAME.fullmatch(text) is not None
+
+
+def associated(name: str, of: Parameters) -> bytes:
+    """What a sealed seed is bound to; no field can contain the separator."""
+    return f"pki2fad account 1\0{name}\0{of.algorithm}\0{of.digits}\0{of.period}".encode()

@@ -14,7 +14,7 @@ from pki2fad import __version__, access, enrolment, otp
 from pki2fad.access import Access, Peer, Rights
 from pki2fad.account import Account, is_name
 from pki2fad.admin import Admin, Arguments, Keys
-from pki2fad.changes import Answer, ClockEdit, Edit, Restore
+from pki2fad.changes import Answer, ClockEdit, Edit, Edits
 from pki2fad.clock import Reading, Watch
 from pki2fad.enrolment import Enrolment
 from pki2fad.errors import BadRequest, Forbidden, Locked, Refusal, UnknownMethod
@@ -197,9 +197,9 @@ class Agent:
         """Let no key and no code stay in memory."""
         self._admin.close()
 
-    def apply(self, edit: Edit | ClockEdit | Restore) -> None:
+    def apply(self, edit: Edit | ClockEdit | Edits) -> None:
         """Move memory, now that the edit is kept."""
-        if isinstance(edit, Restore):
+        if isinstance(edit, Edits):
             for one in edit.edits:
                 self.apply(one)
             self._keyring.raise_floors(edit.floors)

@@ -1,6 +1,8 @@
 """Answers, and the changes that have to be kept by the store before an answer may leave."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from pki2fad.account import Account
@@ -64,19 +66,19 @@ class ClockEdit(NamedTuple):
     spent: Interval | None
 
 
-class Restore(NamedTuple):
-    """Accounts come from a backup, all or none, once this is kept.
+class Edits(NamedTuple):
+    """Accounts change, all or none, once this is kept.
 
-    `floors` are Unix times by period: no code that began before them is good, since it may have been used
-    where the backup is from. `spent` is as in `ClockEdit`, of that clock.
+    Where they come from a backup, `floors` are Unix times by period: no code that began before them is good,
+    since it may have been used where the backup is from. `spent` is as in `ClockEdit`, of that clock.
     """
 
     edits: tuple[Edit, ...]
-    floors: dict[int, int]
-    spent: tuple[Interval, ...]
+    floors: Mapping[int, int] = MappingProxyType({})
+    spent: tuple[Interval, ...] = ()
 
 
-Change = Spend | Failure | Edit | ClockEdit | Restore
+Change = Spend | Failure | Edit | ClockEdit | Edits
 
 
 @dataclass(slots=True)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from pki2fad import otp
-from pki2fad.account import NO_WINDOW, UNKNOWN, Account, Window, kept, reach, spent_until
+from pki2fad.account import NO_WINDOW, UNKNOWN, Account, Window, associated, kept, reach, spent_until
 from pki2fad.clock import REMEMBERED
 from pki2fad.errors import BadSeal, Locked, NoSuchAccount, Refusal
 from pki2fad.memory import wipe
@@ -126,22 +126,22 @@ class Keyring:
         known = () if current is None else current.seeds
         live = next((one for one in known if one.digest == digest), None)
         last_step = max(live.last_step if live else -1, self.gone.get(digest, NEVER)[0])
-        sealed = self.master.seal(seed, _associated(name, parameters))
+        sealed = self.master.seal(seed, associated(name, parameters))
         drift = (live.drift if live else b"") + (UNKNOWN if digest in self.gone else b"")
         offset = live.offset if live else 0
         return Account(name, parameters, sealed, digest, last_step, offset=offset, drift=kept(drift))
 
     def resealed(self, account: Account, master: "MasterKey") -> bytes:
         """The account's seed, sealed under another master key, for `sealed_elsewhere`."""
-        associated = _associated(account.name, account.parameters)
-        with self.master.opened(account.sealed, associated) as seed:
-            return master.seal(seed, associated)
+        bound = associated(account.name, account.parameters)
+        with self.master.opened(account.sealed, bound) as seed:
+            return master.seal(seed, bound)
 
     def sealed_elsewhere(
         self, name: str, sealed: bytes, parameters: Parameters, master: "MasterKey"
     ) -> Account:
         """What `seal` makes of a seed that is sealed under another master key. Raises `BadSeal`."""
-        with master.opened(sealed, _associated(name, parameters)) as seed:
+        with master.opened(sealed, associated(name, parameters)) as seed:
             return self.seal(name, seed, parameters)
 
     def leaving(self, account: Account) -> Account:
@@ -186,7 +186,7 @@ class Keyring:
     def _decoy(self) -> Account:
         parameters = Parameters()
         if self._decoy_sealed is None:
-            self._decoy_sealed = self.master.seal(bytearray(32), _associated("", parameters))
+            self._decoy_sealed = self.master.seal(bytearray(32), associated("", parameters))
         return Account("", parameters, self._decoy_sealed, b"", -1)
 
     def _forget_what_is_not_kept(self) -> None:
@@ -200,7 +200,7 @@ class Keyring:
         with self.master.checking() as check:
             for account in accounts:
                 try:
-                    check(account.sealed, _associated(account.name, account.parameters))
+                    check(account.sealed, associated(account.name, account.parameters))
                 except BadSeal as error:
                     raise BadSeal(f"account {account.name!r}: {error}") from None
 
@@ -328,10 +328,5 @@ class Keyring:
             wipe(significant)
 
     def _make(self, account: Account, steps: range) -> tuple[str, ...]:
-        with self.master.opened(account.sealed, _associated(account.name, account.parameters)) as seed:
+        with self.master.opened(account.sealed, associated(account.name, account.parameters)) as seed:
             return tuple([otp.make_code(seed, account.parameters, step) for step in steps])
-
-
-def _associated(name: str, of: Parameters) -> bytes:
-    """What a sealed seed is bound to; no field can contain the separator."""
-    return f"pki2fad account 1\0{name}\0{of.algorithm}\0{of.digits}\0{of.period}".encode()

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from pki2fad import backup, otp, wire
 from pki2fad.account import kept
 from pki2fad.backup import Content
-from pki2fad.changes import Edit, Restore
+from pki2fad.changes import Edit, Edits
 from pki2fad.clock import Reading, Watch
 from pki2fad.errors import AccountExists, BadRequest
 from pki2fad.keyring import Keyring
@@ -66,7 +66,7 @@ def listed(names: list[str], limit: int) -> str:
 
 def plan(
     content: Content, master: "MasterKey", keyring: Keyring, watch: Watch, reading: Reading, *, replace: bool
-) -> Restore:
+) -> Edits:
     """What a backup under this master key changes: no watermark is lower for it.
 
     Raises `BadSeal`, `BadRequest` for a backup of later than now, and `AccountExists` if accounts have other
@@ -105,7 +105,7 @@ def plan(
     if others and not replace:
         raise AccountExists(f"accounts have another seed or other parameters: {listed(others, _NAMES_SHOWN)}")
     _take_up_watermarks(edits)
-    return Restore(
+    return Edits(
         tuple(edits),
         _burnt(content, reading),
         tuple(one for one in content.spent if one not in watch.spent and one[1] > reading.wall),

@@ -18,7 +18,7 @@ from pki2fad import clock, log, plain, wire
 from pki2fad.acceptor import Acceptor
 from pki2fad.access import Peer
 from pki2fad.agent import Agent
-from pki2fad.changes import INVALID, NO, REPLAYED, Answer, Change, ClockEdit, Edit, Failure, Restore, Spend
+from pki2fad.changes import INVALID, NO, REPLAYED, Answer, Change, ClockEdit, Edit, Edits, Failure, Spend
 from pki2fad.clock import boot, wall
 from pki2fad.connection import Connection, credentials_of
 from pki2fad.decisions import LOOKS, DecisionLog
@@ -290,7 +290,7 @@ class Server:
         """Let an answer go: at once, or when its change is kept."""
         if request.method not in LOOKS and answer.refusal is None:
             self._last_use = reading.boot  # who is refused keeps nothing unlocked
-        if isinstance(answer.change, Edit | ClockEdit | Restore):
+        if isinstance(answer.change, Edit | ClockEdit | Edits):
             try:
                 self.edit(answer.change)
             except Exception as error:  # as above
@@ -302,7 +302,7 @@ class Server:
         connection.add(_encode(request, answer))
         self._decisions.add(request, connection.peer, answer, reading, boot())
 
-    def edit(self, edit: Edit | ClockEdit | Restore) -> None:
+    def edit(self, edit: Edit | ClockEdit | Edits) -> None:
         """Keep what is pending, then the edit, and then make it.
 
         Raises `UnusableState`, and then nothing has changed.

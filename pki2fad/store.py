@@ -15,7 +15,7 @@ from typing import Any
 
 from pki2fad import otp
 from pki2fad.account import UNKNOWN, Account, Successor, reach
-from pki2fad.changes import Change, ClockEdit, Edit, Failure, Restore, Spend
+from pki2fad.changes import Change, ClockEdit, Edit, Edits, Failure, Spend
 from pki2fad.clock import Reading, Watch
 from pki2fad.errors import UnusableState
 from pki2fad.keyring import Gone, is_forgotten
@@ -210,7 +210,7 @@ class Store:
         `UnusableState` if nothing could be kept.
         """
         leases = self._raised_leases(changes)
-        durable = bool(leases) or any(isinstance(change, Edit | ClockEdit | Restore) for change in changes)
+        durable = bool(leases) or any(isinstance(change, Edit | ClockEdit | Edits) for change in changes)
         with self._file.transaction(durable=durable):
             self._database.executemany(
                 "UPDATE periods SET lease = ? WHERE period = ?",
@@ -238,8 +238,8 @@ class Store:
             return self._edit(change)
         if isinstance(change, ClockEdit):
             return self._accept_clock(change)
-        if isinstance(change, Restore):
-            return self._restore(change)
+        if isinstance(change, Edits):
+            return self._edit_all(change)
         if isinstance(change, Failure):
             self._fail(change)
             return True
@@ -298,15 +298,15 @@ class Store:
         self._set_meta(clock_mark=repr(edit.wall))
         return True
 
-    def _restore(self, restore: Restore) -> bool:
-        for edit in restore.edits:
+    def _edit_all(self, edits: Edits) -> bool:
+        for edit in edits.edits:
             self._edit(edit)
-        for period, floor in restore.floors.items():
+        for period, floor in edits.floors.items():
             self._use_period(period)
             self._database.execute(
                 "UPDATE periods SET floor = max(floor, ?) WHERE period = ?", (floor, period)
             )
-        self._database.executemany("INSERT INTO spent VALUES (?, ?)", restore.spent)
+        self._database.executemany("INSERT INTO spent VALUES (?, ?)", edits.spent)
         return True
 
     def _edit(self, edit: Edit) -> bool:

@@ -7,7 +7,7 @@ from typing import Any, Self
 
 from pki2fad.access import Peer, Rule
 from pki2fad.agent import Agent
-from pki2fad.changes import INVALID, Change, ClockEdit, Edit, Restore
+from pki2fad.changes import INVALID, Change, ClockEdit, Edit, Edits
 from pki2fad.clock import Reading, Watch
 from pki2fad.envelope import MasterKey
 from pki2fad.errors import Unavailable
@@ -106,7 +106,7 @@ class Host:
         there = [change for change in changes if change is not None]
         kept = not there or all(self.store.keep(there))
         for change in there:
-            if isinstance(change, Edit | ClockEdit | Restore):
+            if isinstance(change, Edit | ClockEdit | Edits):
                 self.agent.apply(change)
         return kept
 

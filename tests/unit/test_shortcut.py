@@ -24,7 +24,7 @@ from support.callers import ADMIN, GENERATOR, RULES, VERIFIER, peer
 
 from pki2fad.access import Peer, Rights
 from pki2fad.agent import Agent
-from pki2fad.changes import NO, ClockEdit, Edit, Restore
+from pki2fad.changes import NO, ClockEdit, Edit, Edits
 from pki2fad.clock import Reading, Watch
 from pki2fad.errors import Refusal
 from pki2fad.plain import Plain
@@ -178,11 +178,11 @@ def set_back(host: Host) -> None:
 
 def restore(host: Host) -> None:
     floor = int(host.wall // PERIOD + 2) * PERIOD
-    host.agent.apply(Restore((), {PERIOD: floor}, ()))
+    host.agent.apply(Edits((), {PERIOD: floor}, ()))
 
 
 def be_spent(host: Host) -> None:
-    host.agent.apply(Restore((), {}, ((host.wall - 5, host.wall + 5),)))
+    host.agent.apply(Edits((), {}, ((host.wall - 5, host.wall + 5),)))
 
 
 def fall_behind(host: Host) -> None:
@@ -215,7 +215,7 @@ def test_it_stays_closed_while_some_account_may_have_to_wait(
     host = Host()
     now = int(host.wall)
     ahead = {period: now + by for period, by in floors.items()}
-    host.agent.apply(Restore((), ahead, tuple((now + since, now + until) for since, until in spent)))
+    host.agent.apply(Edits((), ahead, tuple((now + since, now + until) for since, until in spent)))
     assert host.long(0, "default", WRONG) == {"valid": False}
     assert host.short(0, "default", WRONG) is None
 
