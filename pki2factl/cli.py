@@ -21,6 +21,8 @@ COMMANDS = (
     "seal",
     "request-seed",
     "load",
+    "seal-batch",
+    "load-batch",
     "generate",
     "verify",
     "pam",

@@ -71,6 +71,11 @@ def result(text: str, data: "Any", *, as_json: bool) -> None:
         print(_printable(text))
 
 
+def count(number: int, noun: str) -> str:
+    """So many of something."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 def one_line(text: str) -> str:
     """The text as it may be printed within a line, whoever chose it."""
     return _printable(text, keep="")
@@ -137,6 +142,18 @@ def span(seconds: int) -> str:
 def read_stdin() -> bytes:
     """All of standard input, up to a megabyte."""
     return sys.stdin.buffer.read(1024 * 1024)
+
+
+def read_input(path: str, limit: int = 1024 * 1024) -> bytes:
+    """The content of a file, for `-` of standard input. Raises `UnusablePath` if that is longer."""
+    from pki2fad import files
+
+    if path != "-":
+        return files.read(path, limit)
+    data = sys.stdin.buffer.read(limit + 1)
+    if len(data) > limit:
+        raise UnusablePath(f"standard input is longer than {limit} bytes")
+    return data
 
 
 def passphrase(prompt: str = "Passphrase: ", *, from_stdin: bool = False) -> str:

@@ -6,13 +6,13 @@ is kept and applied. What opens and locks is done by `Keys`, at once.
 
 from typing import TYPE_CHECKING, Any, Protocol
 
-from pki2fad import backup, otp, restore
+from pki2fad import backup, batch, otp, restore
 from pki2fad.access import Peer
 from pki2fad.account import UNKNOWN, Account, Successor
 from pki2fad.backup import Content, Record
-from pki2fad.changes import Answer, ClockEdit, Edit
+from pki2fad.changes import Answer, ClockEdit, Edit, Edits
 from pki2fad.clock import Reading, Watch
-from pki2fad.errors import AccountExists, BadRequest
+from pki2fad.errors import AccountExists, BadRequest, BadSeal
 from pki2fad.keyring import Keyring
 from pki2fad.memory import wipe
 from pki2fad.otp import Parameters
@@ -66,6 +66,9 @@ class Keys(Protocol):
     def open_backup(self, data: bytes) -> "MasterKey":
         """The master key of a backup. Raises `BadSeal`."""
 
+    def open_batch(self, data: bytes) -> "MasterKey":
+        """The key of a batch. Raises `BadSeal`."""
+
 
 class Admin:
     """The administrator's methods."""
@@ -107,17 +110,46 @@ class Admin:
             account.drift = UNKNOWN if account.last_step >= 0 else b""
             successor = Successor(account, deadline, cutover)
             return self._load_successor(successor, args.get("replace", False), reading)
-        current = self._keyring.accounts.get(name)
+        edit, done = self._loaded(account, args.get("replace", False), reading)
+        return Answer({"account": name, "changed": edit is not None}, change=edit, audit=done)
+
+    def load_batch(self, args: Arguments, _peer: Peer, reading: Reading) -> Answer:
+        """Accounts for all seeds of a batch, or none."""
+        master = self._keys.open_batch(args["batch"])
+        try:
+            accounts = [
+                self._keyring.sealed_elsewhere(entry.name, entry.sealed, entry.parameters, master)
+                for entry in batch.unpack(args["batch"], master)
+            ]
+        except BadSeal:
+            raise BadSeal(batch.DAMAGED) from None
+        finally:
+            master.close()
+        loaded = [self._loaded(account, args.get("replace", False), reading)[0] for account in accounts]
+        edits = [edit for edit in loaded if edit is not None]
+        restore.take_up_watermarks(edits)
+        changed = [edit.account for edit in edits]
+        return Answer(
+            {"accounts": len(accounts), "changed": changed},
+            change=Edits(tuple(edits)) if edits else None,
+            audit="loaded" if edits else "unchanged",
+            details={"accounts": len(accounts), "changed": restore.listed(changed, _NAMES_LOGGED)},
+        )
+
+    def _loaded(self, account: Account, replace: bool, reading: Reading) -> tuple[Edit | None, str]:
+        """The edit that gives an account this seed, None if it has it already, and a word for what is done.
+
+        Raises `AccountExists`.
+        """
+        current = self._keyring.accounts.get(account.name)
         settled = current and current.settled(reading.wall)
         if settled is not None and settled.is_like(account):
-            if not args.get("replace", False) or settled.successor is None:
-                return Answer({"account": name, "changed": False}, audit="unchanged")
-            edit = self._edit(name, settled.with_successor(None), current, reading)
-            return Answer({"account": name, "changed": True}, change=edit, audit="dropped")
-        if current is not None and not args.get("replace", False):
-            raise AccountExists(f"account {name!r} has another seed or other parameters")
-        done = "added" if current is None else "replaced"
-        return Answer({"account": name, "changed": True}, change=self._put(account, reading), audit=done)
+            if not replace or settled.successor is None:
+                return None, "unchanged"
+            return self._edit(account.name, settled.with_successor(None), current, reading), "dropped"
+        if current is not None and not replace:
+            raise AccountExists(f"account {account.name!r} has another seed or other parameters")
+        return self._put(account, reading), "added" if current is None else "replaced"
 
     def _load_successor(self, successor: Successor, replace: bool, reading: Reading) -> Answer:
         """A seed that the account gets later."""

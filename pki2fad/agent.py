@@ -99,6 +99,13 @@ class Agent:
             "load": _Method(
                 admin.load, access.ADMIN, _LOAD_ARGUMENTS, frozenset({"sealed"}), everywhere=True
             ),
+            "load_batch": _Method(
+                admin.load_batch,
+                access.ADMIN,
+                {"batch": bytes, "replace": bool},
+                frozenset({"batch"}),
+                everywhere=True,
+            ),
             "remove": _Method(admin.remove, access.ADMIN, {"account": str}),
             "accounts": _Method(self._accounts, access.ADMIN, {}),
             "resync": _Method(

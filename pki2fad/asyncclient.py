@@ -106,6 +106,13 @@ class AsyncClient:
             )
         )
 
+    async def load_batch(self, batch: bytes, *, replace: bool = False) -> dict[str, Any]:
+        """Load the seeds of a batch, all or none; PROTOCOL.md says what that answers.
+
+        `replace` is also where accounts have other seeds.
+        """
+        return await self._call(calls.load_batch(batch, replace=replace))
+
     async def remove(self, account: str = "default") -> None:
         """Remove an account. Its codes stay spent, should the same seed come back."""
         await self._call(calls.remove(account))

@@ -20,11 +20,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pki2fad import otp, wire
-from pki2fad.account import DRIFTS, is_name
+from pki2fad import batch, otp, wire
+from pki2fad.account import DRIFTS
+from pki2fad.batch import Entry
 from pki2fad.clock import Interval
 from pki2fad.errors import BadSeal
-from pki2fad.otp import Parameters
 
 if TYPE_CHECKING:  # what seals and opens is passed in: nothing here depends on cryptography
     from pki2fad.envelope import MasterKey
@@ -40,9 +40,6 @@ _MAGIC = b"pki2fad backup 1\n"
 _ANY_MAGIC = b"pki2fad backup "
 _LENGTH_BYTES = 4
 
-_SEED_SIZES = range(16, 65)  # bytes, as sealed seeds have them
-_SEAL_BYTES = 28  # nonce and tag
-
 _END_OF_TIME = 2**40  # steps and seconds; no clock gets there
 
 _FINGERPRINTS_NAMED = 8  # in a message
@@ -51,19 +48,15 @@ _FIELDS = {"name", "algorithm", "digits", "period", "sealed", "last_step", "offs
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
+class Record(Entry):
     """An account in a backup. Raises `ValueError` for what cannot be one."""
 
-    name: str
-    parameters: Parameters
-    sealed: bytes  # its seed, under the backup's master key
     last_step: int
     offset: int
     drift: bytes
 
     def __post_init__(self) -> None:
-        _require(is_name(self.name))
-        _require(len(self.sealed) - _SEAL_BYTES in _SEED_SIZES)
+        Entry.__post_init__(self)
         _require(-1 <= self.last_step < _END_OF_TIME)
         _require(abs(self.offset) <= otp.MAX_OFFSET)
         _require(len(self.drift) <= DRIFTS)
@@ -141,13 +134,8 @@ def _parts(data: bytes) -> tuple[dict[str, bytes], bytes, bytes]:
 
 
 def _to_json(record: Record) -> dict[str, Any]:
-    of = record.parameters
     return {
-        "name": record.name,
-        "algorithm": of.algorithm,
-        "digits": of.digits,
-        "period": of.period,
-        "sealed": base64.b64encode(record.sealed).decode(),
+        **batch.to_json(record),
         "last_step": record.last_step,
         "offset": record.offset,
         "drift": base64.b64encode(record.drift).decode(),
@@ -164,11 +152,9 @@ def _content(data: Any) -> Content:
 
 
 def _record(entry: Any) -> Record:
-    _require(type(entry) is dict and entry.keys() == _FIELDS and type(entry["name"]) is str)
+    _require(type(entry) is dict and entry.keys() == _FIELDS)
     return Record(
-        entry["name"],
-        Parameters(entry["algorithm"], entry["digits"], entry["period"]),
-        base64.b64decode(entry["sealed"], validate=True),
+        *batch.from_json(entry),
         _number(entry["last_step"]),
         _number(entry["offset"]),
         base64.b64decode(entry["drift"], validate=True),

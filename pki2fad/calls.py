@@ -136,6 +136,11 @@ def load(
     return ("load", arguments, lambda result: result["changed"] is True)
 
 
+def load_batch(batch: bytes, *, replace: bool) -> "Call[dict[str, Any]]":
+    """Load the seeds of a batch."""
+    return ("load_batch", {"batch": batch, "replace": replace}, lambda result: {**result})
+
+
 def remove(account: str) -> "Call[None]":
     """Remove an account."""
     return ("remove", {"account": account}, lambda _: None)

@@ -140,6 +140,13 @@ class Client:
             )
         )
 
+    def load_batch(self, batch: bytes, *, replace: bool = False) -> "dict[str, Any]":
+        """Load the seeds of a batch, all or none; PROTOCOL.md says what that answers.
+
+        `replace` is also where accounts have other seeds.
+        """
+        return self._call(calls.load_batch(batch, replace=replace))
+
     def remove(self, account: str = "default") -> None:
         """Remove an account. Its codes stay spent, should the same seed come back."""
         self._call(calls.remove(account))

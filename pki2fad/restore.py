@@ -1,10 +1,11 @@
 """What brings a backup back: its parts as they arrive, and what it changes."""
 
 import re
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from pki2fad import backup, otp, wire
-from pki2fad.account import kept
+from pki2fad.account import UNKNOWN, kept
 from pki2fad.backup import Content
 from pki2fad.changes import Edit, Edits
 from pki2fad.clock import Reading, Watch
@@ -104,7 +105,7 @@ def plan(
         edits.append(Edit(record.name, wall, account, gone and keyring.leaving(gone)))
     if others and not replace:
         raise AccountExists(f"accounts have another seed or other parameters: {listed(others, _NAMES_SHOWN)}")
-    _take_up_watermarks(edits)
+    take_up_watermarks(edits)
     return Edits(
         tuple(edits),
         _burnt(content, reading),
@@ -112,12 +113,18 @@ def plan(
     )
 
 
-def _take_up_watermarks(edits: list[Edit]) -> None:
-    """A seed that goes under one name and comes under another keeps its watermark."""
-    gone = {edit.gone.digest: edit.gone.last_step for edit in edits if edit.gone is not None}
+def take_up_watermarks(edits: Iterable[Edit]) -> None:
+    """Let a seed that goes under one name and comes under another in the same edits keep its watermark."""
+    leaving = [edit.gone for edit in edits if edit.gone is not None]
+    # The one that is furthest ahead, where several had the same seed.
+    gone = {account.digest: account for account in sorted(leaving, key=lambda account: account.last_step)}
     for edit in edits:
-        if edit.put is not None:
-            edit.put.last_step = max(edit.put.last_step, gone.get(edit.put.digest, -1))
+        before = edit.put and gone.get(edit.put.digest)
+        if edit.put is None or before is None:
+            continue
+        edit.put.last_step = max(edit.put.last_step, before.last_step)
+        if before.name != edit.account:  # as with any seed that comes back
+            edit.put.drift = kept(edit.put.drift + UNKNOWN)
 
 
 def _burnt(content: Content, reading: Reading) -> dict[int, int]:

@@ -5,7 +5,7 @@ import os
 import stat
 from collections.abc import Callable
 
-from pki2fad import backup, envelope, files, log, paths
+from pki2fad import backup, batch, envelope, files, log, paths
 from pki2fad.envelope import MasterKey, PrivateKey
 from pki2fad.errors import (
     BadRequest,
@@ -173,6 +173,15 @@ class Vault:
             return MasterKey.unwrap(private, wrapped)
         except UnusableKey:
             raise BadSeal(backup.DAMAGED) from None
+
+    def open_batch(self, data: bytes) -> MasterKey:
+        """The key of a batch. Raises `BadSeal`."""
+        wrapped = batch.wrapped_key(data)
+        for private in self._privates:
+            with contextlib.suppress(UnusableKey):
+                return MasterKey.unwrap(private, wrapped)
+        current = envelope.fingerprint(self._privates[0].public_key())
+        raise BadSeal(f"this batch does not open with the key {current}")
 
     def _master_key(self, private: PrivateKey) -> MasterKey:
         slots = self._store.keyslots()

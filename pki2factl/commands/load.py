@@ -36,10 +36,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Hand it to the daemon."""
-    from pki2fad import envelope, files
+    from pki2fad import envelope
 
     of = parameters.given(options)
-    sealed = ui.read_stdin() if options.file == "-" else files.read(options.file)
+    sealed = ui.read_input(options.file)
     with Client(options.socket) as client:
         changed = client.load(
             envelope.sealed_from_text(sealed),

@@ -87,7 +87,7 @@ def _verify(options: argparse.Namespace) -> int:
 
     from .. import git, keypair
 
-    text = ui.read_stdin() if options.file == "-" else files.read(options.file)
+    text = ui.read_input(options.file)
     if options.stdin and options.file == "-":
         options.usage_error("--stdin is for the passphrase, so the proof has to be in a FILE")
     key = keypair.load(options.key, from_stdin=options.stdin)

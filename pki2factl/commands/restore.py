@@ -49,8 +49,8 @@ def run(options: argparse.Namespace) -> int:
             host = _host_key(client, options.public_key)
             data = _for_host(data, options.key, host, from_stdin=options.stdin)
         restored = client.restore(data, replace=options.replace)
-    count, changed = restored["accounts"], restored["changed"]
-    lines = [f"{count} account{'' if count == 1 else 's'} in the backup, {len(changed)} changed"]
+    changed = restored["changed"]
+    lines = [f"{ui.count(restored['accounts'], 'account')} in the backup, {len(changed)} changed"]
     lines += [f"restored {name}" for name in changed]
     ui.result("\n".join(lines), restored, as_json=options.json)
     ui.hint("verify is unavailable for up to two periods: codes may have been used since the backup")

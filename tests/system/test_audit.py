@@ -12,10 +12,11 @@ import pytest
 from support.daemon import Daemon, as_user, code_of, wait_until
 from support.preload import Clock, environment
 
-from pki2fad import envelope
+from pki2fad import batch, envelope
 from pki2fad.client import Client
-from pki2fad.envelope import PrivateKey
+from pki2fad.envelope import MasterKey, PrivateKey
 from pki2fad.errors import Pki2fadError
+from pki2fad.otp import Parameters
 
 ONE, TWO, THREE = (f"{number} seed of the audit tests......".encode() for number in ("a", "b", "c"))
 NOTICE, WARNING, ERROR = 5, 4, 3  # as syslog has them
@@ -185,6 +186,18 @@ def test_a_restore_says_which_accounts_changed(running: Daemon, seal: Seal, host
     assert is_own(fields)
 
 
+def test_a_batch_says_which_accounts_changed(running: Daemon, host_key: PrivateKey) -> None:
+    master = MasterKey()
+    seeds = [(name, Parameters(), bytearray(32)) for name in ("comes", "too")]
+    data = batch.pack(seeds, master.wrap(host_key.public_key()), master)
+    master.close()
+    priority, event, fields = of(running, lambda client: client.load_batch(data))
+    assert (priority, event, fields["audit"], fields["accounts"]) == (NOTICE, "load_batch", "loaded", "2")
+    assert fields["changed"] == "comes, too"
+    assert is_own(fields)
+    assert of(running, lambda client: client.load_batch(data))[2]["audit"] == "unchanged"
+
+
 def test_of_very_many_accounts_a_restore_names_some(
     running: Daemon, seal: Seal, host_key: PrivateKey
 ) -> None:
@@ -208,6 +221,7 @@ from pki2fad.errors import Forbidden
 with Client(sys.argv[1], 30) as client:
     for method, arguments in {
         "load": [b"x", "default"],
+        "load_batch": [b"x"],
         "remove": ["default"],
         "resync": ["123456", "654321"],
         "clock_accept": [],
@@ -232,7 +246,7 @@ def test_a_stranger_who_tries_leaves_a_line_each_time(running: Daemon) -> None:
     command = [*as_user(UID), sys.executable, "-P", "-c", TRY, str(running.socket)]
     tried = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout.split()
     lines = audit(running)[before:]
-    assert len(tried) == 12
+    assert len(tried) == 13
     assert [fields["method"] for _, _, fields in lines] == tried
     for priority, event, fields in lines:
         assert (priority, event, fields["audit"]) == (WARNING, "refused", "refused")

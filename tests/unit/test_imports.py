@@ -60,7 +60,7 @@ LAYERS = (
     "clock memory confinement log metrics streams systemd",
     "paths files wire otp envelope access throttle",
     "account calls plain process",
-    "keyring",
+    "batch keyring",
     "backup changes statefile",
     "verifier restore shortcut",
     "admin",
@@ -76,7 +76,7 @@ LAYER_OF = {name: place for place, names in enumerate(LAYERS) for name in names.
 
 # What pki2factl takes from pki2fad: anywhere, and inside a command that does such work itself.
 ANYWHERE = {"__version__", "client", "errors", "logline", "paths", "streams"}
-INSIDE_COMMANDS = {"backup", "envelope", "files", "memory", "otp"}
+INSIDE_COMMANDS = {"account", "backup", "batch", "envelope", "files", "memory", "otp"}
 
 
 def folder(package: ModuleType) -> Path:
@@ -206,6 +206,7 @@ def test_the_agent_knows_neither_the_store_nor_keys() -> None:
         "admin",
         "agent",
         "backup",
+        "batch",
         "changes",
         "enrolment",
         "keyring",

@@ -1,0 +1,245 @@
+"""`pki2factl seal-batch` and `load-batch`: many accounts at once, and everything that is refused."""
+
+import asyncio
+import base64
+import json
+import re
+import stat
+import subprocess
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from support import peers
+from support.daemon import PKI2FACTL, Daemon, as_user, ctl, wait_until
+
+from pki2fad import batch, envelope
+from pki2fad.asyncclient import AsyncClient
+from pki2fad.envelope import PrivateKey
+
+SEED = "3132333435363738393031323334353637383930313233343536373839303132"
+OTHER_SEED = "ab" * 32
+STRANGER = 54_321
+
+
+@pytest.fixture
+def running(daemon: Daemon, host_key: PrivateKey, other_key: PrivateKey) -> Daemon:
+    """A daemon without accounts, and the public keys of two hosts."""
+    for name, key in (("host", host_key), ("other", other_key)):
+        (daemon.root / f"{name}.pub.pem").write_bytes(envelope.public_pem(key.public_key()))
+    return daemon.start()
+
+
+@pytest.fixture
+def home(tmp_path: Path, host_key: PrivateKey) -> Path:
+    """The host's public key, and nothing else."""
+    (tmp_path / "host.pub.pem").write_bytes(envelope.public_pem(host_key.public_key()))
+    return tmp_path
+
+
+def seal(
+    home: Path, text: str, *arguments: str, out: str = "all.batch"
+) -> "subprocess.CompletedProcess[str]":
+    """Seal what stands on standard input."""
+    return ctl(home, "seal-batch", "-", "--to=host.pub.pem", f"--out={out}", *arguments, input=text)
+
+
+def oathtool(seed: str, now: int, algorithm: str = "SHA1", digits: int = 6, period: int = 30) -> str:
+    """The code for a Unix time; the seed is hex digits, or base32 as in a URI."""
+    command = [peers.require("oathtool"), f"--totp={algorithm}", f"--digits={digits}"]
+    command += [f"--time-step-size={period}s", f"--now=@{now}"]
+    if re.fullmatch("[A-Z2-7]+", seed):
+        command.append("--base32")
+    done = subprocess.run([*command, seed], capture_output=True, text=True, timeout=30, check=True)
+    return done.stdout.strip()
+
+
+def generated(daemon: Daemon, account: str) -> tuple[str, int]:
+    """The code of now, and a Unix time in its step."""
+    with daemon.client() as client:
+        code = client.generate(account)
+        period = next(one.period for one in client.accounts() if one.account == account)
+    return code.code, code.step * period
+
+
+def test_new_seeds_are_loaded_and_their_uris_make_the_same_codes(running: Daemon) -> None:
+    names = [f"user{number:03}" for number in range(2 * batch.MOST + 1)]
+    (running.root / "names").write_text("\n".join(names))
+    done = ctl(running.root, "seal-batch", "names", "--to=host.pub.pem", "--out=all.batch", "--uri-out=uris")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "made all.batch: 401 accounts\n", "")
+    assert stat.S_IMODE((running.root / "uris").stat().st_mode) == 0o600
+    assert len((running.root / "all.batch").read_text().splitlines()) == 3
+    done = running.ctl("load-batch", "all.batch")
+    assert (done.stdout, done.stderr) == ("401 accounts in the file, 401 changed\n", "")
+    uris = (running.root / "uris").read_text().splitlines()
+    assert [urlsplit(uri).path.rpartition(":")[2] for uri in uris] == names
+    secrets = [parse_qs(urlsplit(uri).query)["secret"][0] for uri in uris]
+    assert len(set(secrets)) == len(names)
+    for name, secret in list(zip(names, secrets, strict=True))[:: batch.MOST]:
+        code, now = generated(running, name)
+        assert code == oathtool(secret, now)
+    again = running.ctl("load-batch", "--json", "all.batch")
+    assert json.loads(again.stdout) == {"accounts": 401, "changed": []}
+
+
+def test_seeds_that_are_given_have_the_parameters_that_are_given(running: Daemon) -> None:
+    text = f"a {SEED}\r\nb\t{OTHER_SEED} \n"
+    done = seal(running.root, text, "--algorithm=SHA256", "--digits=8", "--period=60", "--json")
+    fingerprint = envelope.fingerprint(
+        envelope.load_public((running.root / "host.pub.pem").read_bytes(), "host.pub.pem")
+    )
+    assert json.loads(done.stdout) == {"file": "all.batch", "accounts": 2, "fingerprint": fingerprint}
+    loaded = running.ctl("load-batch", input=(running.root / "all.batch").read_text())
+    assert loaded.stdout == "2 accounts in the file, 2 changed\n"
+    for name, seed in (("a", SEED), ("b", OTHER_SEED)):
+        code, now = generated(running, name)
+        assert code == oathtool(seed, now, "SHA256", 8, 60)
+    printed = done.stdout + done.stderr + loaded.stdout + loaded.stderr + running.log()
+    for seed in (SEED, OTHER_SEED):
+        assert seed not in printed
+        assert base64.b32encode(bytes.fromhex(seed)).decode().rstrip("=") not in printed
+
+
+def test_other_seeds_are_replaced_only_when_that_is_said(running: Daemon) -> None:
+    seal(running.root, f"a {SEED}\n")
+    seal(running.root, f"a {OTHER_SEED}\nb {SEED}\n", out="other.batch")
+    assert running.ctl("load-batch", "all.batch").returncode == 0
+    refused = running.ctl("load-batch", "other.batch")
+    assert refused.returncode == 6
+    assert "account_exists: account 'a' has another seed or other parameters" in refused.stderr
+    assert "--replace" in refused.stderr
+    assert running.ctl("accounts").stdout.count("\n") == 1
+    assert running.ctl("load-batch", "--replace", "other.batch").stdout.endswith("2 changed\n")
+    code, now = generated(running, "a")
+    assert code == oathtool(OTHER_SEED, now)
+
+
+BAD_LINES = {
+    "no name": (f" \na {SEED}", "line 1"),
+    "not a name": (f"a {SEED}\n../b {OTHER_SEED}", "line 2"),
+    "a name twice": (f"a {SEED}\na {OTHER_SEED}", "line 2"),
+    "upper case": (f"a {OTHER_SEED.upper()}", "line 1"),
+    "too short": (f"a {SEED}\nb {OTHER_SEED[:30]}", "line 2"),
+    "two seeds": (f"a {SEED} {OTHER_SEED}", "line 1"),
+    "a seed and no name": (f"a {SEED}\n{OTHER_SEED}", "line 2"),
+    "the seed first": (f"{OTHER_SEED} a", "line 1"),
+    "nothing": ("", "no account"),
+}
+
+
+@pytest.mark.parametrize(("text", "problem"), BAD_LINES.values(), ids=BAD_LINES)
+def test_a_bad_line_is_named_and_not_repeated(home: Path, text: str, problem: str) -> None:
+    done = seal(home, text, "--uri-out=uris")
+    assert done.returncode == 6
+    assert problem in done.stderr
+    assert not {SEED, OTHER_SEED, OTHER_SEED[:30], OTHER_SEED.upper()} & set(re.split(r"\W", done.stderr))
+    assert [path.name for path in home.iterdir()] == ["host.pub.pem"]
+
+
+def test_new_seeds_that_nobody_would_have_are_refused(home: Path) -> None:
+    done = seal(home, f"a {SEED}\nb\n")
+    assert done.returncode == 2
+    assert "--uri-out" in done.stderr
+    assert not (home / "all.batch").exists()
+
+
+@pytest.mark.parametrize("present", ["all.batch", "uris"])
+def test_a_file_that_is_there_is_kept_and_the_other_is_not_made(home: Path, present: str) -> None:
+    (home / present).write_text("mine")
+    done = seal(home, "a\n", "--uri-out=uris")
+    assert done.returncode == 7
+    assert "exists already" in done.stderr
+    assert {path.name for path in home.iterdir()} == {"host.pub.pem", present}
+    assert (home / present).read_text() == "mine"
+
+
+def test_what_was_loaded_before_a_damaged_line_stays_and_can_be_loaded_again(running: Daemon) -> None:
+    names = "".join(f"user{number:03}\n" for number in range(batch.MOST + 1))
+    seal(running.root, names, "--uri-out=uris")
+    first, second = (running.root / "all.batch").read_text().splitlines()
+    damaged = second[:-8] + "AAAAAAA="
+    done = running.ctl("load-batch", input=f"{first}\n{damaged}\n")
+    assert done.returncode == 6
+    assert f"{batch.MOST} accounts of the file stay loaded" in done.stderr
+    assert "bad_seal: the batch is damaged or cut short" in done.stderr
+    done = running.ctl("load-batch", "all.batch")
+    assert done.stdout == f"{batch.MOST + 1} accounts in the file, 1 changed\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("", "is empty"),
+        ("#\n", "not base64"),
+        ("AAAA\n", "not a batch"),
+        (base64.b64encode(b"pki2fad batch 2\n" + bytes(600)).decode(), "another version"),
+    ],
+)
+def test_what_is_no_batch_is_refused(running: Daemon, text: str, problem: str) -> None:
+    done = running.ctl("load-batch", input=text)
+    assert done.returncode == 6
+    assert problem in done.stderr
+    assert running.ctl("accounts").stdout == ""
+
+
+def test_a_sealed_seed_and_a_batch_do_not_pass_for_each_other(running: Daemon) -> None:
+    seal(running.root, f"a {SEED}\n")
+    ctl(running.root, "seal", "--to=host.pub.pem", "--out=one.sealed")
+    for command, file in (("load", "all.batch"), ("load-batch", "one.sealed"), ("restore", "all.batch")):
+        done = running.ctl(command, file)
+        assert (done.returncode, "bad_seal" in done.stderr) == (6, True)
+    assert running.ctl("accounts").stdout == ""
+
+
+def test_a_batch_for_another_host_names_the_key_that_is_here(running: Daemon, host_key: PrivateKey) -> None:
+    ctl(running.root, "seal-batch", "-", "--to=other.pub.pem", "--out=all.batch", input=f"a {SEED}\n")
+    done = running.ctl("load-batch", "all.batch")
+    assert done.returncode == 6
+    assert envelope.fingerprint(host_key.public_key()) in done.stderr
+
+
+def test_who_administers_one_account_may_not_load_a_batch(daemon: Daemon, home: Path) -> None:
+    daemon.configure(f'[[access]]\nrole = "admin"\nwho = [{STRANGER}]\naccounts = ["a"]\n')
+    daemon.root.chmod(0o755)
+    daemon.start()
+    seal(home, f"a {SEED}\n")
+    text = (home / "all.batch").read_text()
+    done = daemon.ctl("load-batch", input=text, command=as_user(STRANGER))
+    assert (done.returncode, "for all accounts" in done.stderr) == (4, True)
+    assert daemon.ctl("accounts").stdout == ""
+
+
+def test_the_asynchronous_client_loads_batches_while_it_asks(running: Daemon) -> None:
+    for number in range(4):
+        names = "".join(f"user{number}-{index}\n" for index in range(batch.MOST))
+        seal(running.root, names, f"--uri-out=uris{number}", out=f"{number}.batch")
+    batches = [
+        envelope.sealed_from_text((running.root / f"{number}.batch").read_bytes()) for number in range(4)
+    ]
+
+    async def load() -> tuple[list[dict[str, Any]], int]:
+        async with AsyncClient(str(running.socket)) as client:
+            loaded, status = await asyncio.gather(
+                asyncio.gather(*(client.load_batch(one) for one in batches)), client.status()
+            )
+            return loaded, (await client.status())["accounts"] - status["accounts"]
+
+    loaded, more = asyncio.run(load())
+    assert [one["accounts"] for one in loaded] == [batch.MOST] * 4
+    assert 0 <= more <= 4 * batch.MOST
+    assert running.ctl("accounts").stdout.count("\n") == 4 * batch.MOST
+
+
+def test_a_daemon_that_is_killed_has_whole_batches(running: Daemon) -> None:
+    names = "".join(f"user{number}\n" for number in range(20 * batch.MOST))
+    seal(running.root, names, "--uri-out=uris")
+    command = [PKI2FACTL, "--socket", str(running.socket), "load-batch", "all.batch"]
+    loading = subprocess.Popen(command, cwd=running.root, stderr=subprocess.DEVNULL)
+    wait_until(lambda: " load_batch " in running.log(), "nothing was loaded")
+    running.kill()
+    assert loading.wait(30) == 7
+    running.start()
+    count = running.ctl("accounts").stdout.count("\n")
+    assert count >= batch.MOST
+    assert count % batch.MOST == 0
