@@ -1,47 +1,70 @@
-"""`load` of many seeds, and how much of it is the RSA operation that each takes."""
+"""How fast seeds are loaded, one by one and in batches, and how much of it are the RSA operations."""
 
 import os
 import statistics
 import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from benchmarks import plans
+from benchmarks import accounts, plans
 from benchmarks.accounts import States
 from benchmarks.daemons import Pki2fad
 from benchmarks.generator import Load, Programs
+from benchmarks.plans import Exchange
 from benchmarks.report import Table
 from benchmarks.rounds import Say
 from benchmarks.sizes import Size
 
-from pki2fad import envelope
-from pki2fad.envelope import PrivateKey
+from pki2fad import batch, envelope
+from pki2fad.envelope import MasterKey, PrivateKey, PublicKey
+from pki2fad.otp import Parameters
 
 _LOAD = Load(1, 16)
 _OPENS = 100  # of which the median is taken
 
 
 def measure(root: Path, programs: Programs, states: States, size: Size, say: Say) -> list[Table]:
-    """One row: seeds in a second, and the share of the RSA opens."""
-    daemon = Pki2fad(root / "loading", states, 0)
-    sealed = envelope.seal_seed(states.key.public_key(), bytearray(32))
-    rates, shares = [], []
-    try:
-        daemon.start()
-        daemon.pin(_LOAD)
-        for number in range(size.rounds):
-            say(f"load: round {number + 1} of {size.rounds}")
-            exchanges = plans.load(sealed, number * size.loaded, size.loaded)
-            plan = plans.write(root / "plan", exchanges)
-            result = programs.load(daemon.address, plan, _LOAD, "--cold")
-            rates.append(result.rate)
-            shares.append(_open_seconds(states.key, sealed, _LOAD.cores[0]) * result.rate)
-    finally:
-        daemon.stop()
-    columns = ["seeds a round", "seeds/s", "share of RSA opens", "100 000 would take, s"]
-    table = Table("loading", f"load, {_LOAD.depth} under way on one connection", columns, data=rates)
-    rate = statistics.median(rates)
-    table.rows.append([str(size.loaded), rate, statistics.median(shares), 100_000 / rate])
+    """Two rows: seeds in a second, and the share of the RSA opens."""
+    public = states.key.public_key()
+    sealed = envelope.seal_seed(public, bytearray(32))
+    kinds: dict[str, Callable[[int], Sequence[Exchange]]] = {
+        "load": lambda first: plans.load(sealed, first, size.loaded),
+        "load_batch": lambda first: plans.load_batch(_batches(public, first, size.loaded)),
+    }
+    columns = ["", "seeds/s", "share of RSA opens", "100 000 would take, s"]
+    title = f"seeds in rounds of {size.loaded}, {_LOAD.depth} requests under way on one connection"
+    table = Table("loading", title, columns, data={})
+    for name, exchanges in kinds.items():
+        daemon = Pki2fad(root / name, states, 0)
+        rates, shares = [], []
+        try:
+            daemon.start()
+            daemon.pin(_LOAD)
+            for number in range(size.rounds):
+                say(f"{name}: round {number + 1} of {size.rounds}")
+                plan = plans.write(root / "plan", exchanges(number * size.loaded))
+                result = programs.load(daemon.address, plan, _LOAD, "--cold")
+                rates.append(size.loaded / result.seconds)
+                shares.append(_open_seconds(states.key, sealed, _LOAD.cores[0]) * result.rate)
+        finally:
+            daemon.stop()
+        rate = statistics.median(rates)
+        table.rows.append([name, rate, statistics.median(shares), 100_000 / rate])
+        table.data[name] = rates
     return [table]
+
+
+def _batches(key: PublicKey, first: int, count: int) -> Iterator[tuple[Sequence[str], bytes]]:
+    """The names and the bytes of batches for so many accounts."""
+    names = [accounts.name(number) for number in range(first, first + count)]
+    for begin in range(0, count, batch.MOST):
+        some = names[begin : begin + batch.MOST]
+        master = MasterKey()
+        yield (
+            some,
+            batch.pack([(name, Parameters(), bytearray(32)) for name in some], master.wrap(key), master),
+        )
+        master.close()
 
 
 def _open_seconds(key: PrivateKey, sealed: bytes, core: int) -> float:

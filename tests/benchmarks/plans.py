@@ -116,6 +116,17 @@ def load(sealed: bytes, first: int, count: int) -> list[Exchange]:
     ]
 
 
+def load_batch(batches: Iterable[tuple[Sequence[str], bytes]]) -> list[Exchange]:
+    """`load_batch` of batches with accounts of these names, of which none is there yet."""
+    return [
+        Exchange(
+            packb([0, msgid, "load_batch", [{"batch": data}]]),
+            b"\x94\x01" + packb(msgid) + b"\xc0" + packb({"accounts": len(names), "changed": [*names]}),
+        )
+        for msgid, (names, data) in enumerate(batches)
+    ]
+
+
 def echo(asked: Iterable[Asked]) -> list[Exchange]:
     """Messages of 40 bytes and the same again."""
     return [Exchange(_fixed(one), _fixed(one)) for one in asked]

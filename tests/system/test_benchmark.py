@@ -122,7 +122,7 @@ def test_every_part_has_its_rows(found: tuple[str, dict[str, Any]]) -> None:
         "growth": ["1", "1000"],
         "turning": ["p50", "p99", "p999"],
         "starts": ["python3 -c pass", "pki2fad, exec to first answer", "pki2factl verify"],
-        "loading": ["20"],
+        "loading": ["load", "load_batch"],
         "crowds": ["alone", "beside them", "memory of a connection"],
     }
     assert "pki2factl verify, of python3 -c pass" in goals
