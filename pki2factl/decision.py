@@ -4,6 +4,8 @@ import json
 import pwd
 import re
 
+from . import ui
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
@@ -14,6 +16,8 @@ _PLAIN = re.compile(r"[!-~]+")
 
 # What is no text; an account may have any name, `True` say.
 _NUMBERS = ("uid", "pid", "offset", "accounts", "deadline", "accepted_time", "spent_from", "spent_until")
+_MOMENTS = ("deadline", "accepted_time", "spent_from", "spent_until")  # Unix times among them
+_LAST = 253_402_300_799  # in the year 9999
 _TRUTHS = ("valid", "cutover")
 
 _EVENT_WIDTH = 8  # as wide as `generate`, which is frequent
@@ -42,7 +46,7 @@ class Decision:
         if "method" in fields:
             words.append(_shown(fields.pop("method")))
         reason = fields.pop("reason", None)
-        words += [_phrase(name, text) for name, text in fields.items()]
+        words += filter(None, map(_phrase, fields, fields.values()))
         return "  ".join([*words, *([] if reason is None else [_harmless(reason)])]).rstrip()
 
 
@@ -66,10 +70,18 @@ def parse(line: str) -> Decision | None:
 
 
 def _phrase(name: str, text: str) -> str:
+    """A field for people; nothing for what is not so, or was not given."""
     if name == "valid":
         return "valid" if text == "True" else "invalid"
     if name == "code":  # that of a refusal: those of accounts are in no log
         return _shown(text)
+    value = _value(name, text)
+    if value is None or value is False:
+        return ""
+    if value is True:
+        return name
+    if name in _MOMENTS and type(value) is int and 0 <= value <= _LAST:
+        return f"{name} {ui.moment(value)}"
     return f"{name} {_shown(text)}"
 
 

@@ -48,7 +48,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Read the log from the child that follows it."""
     day, none = "", True
-    for moment, text in _lines(options):
+    name, lines = _log(options)
+    for moment, text in lines:
         none = False
         found = decision.parse(text)
         if options.account is not None and (found is None or found.fields.get("account") != options.account):
@@ -67,11 +68,12 @@ def run(options: argparse.Namespace) -> int:
             ui.result(f"{clock:8}  {ui.one_line(shown)}", None, as_json=False)
         ui.flush()
     if none:
-        ui.hint("there is nothing in this log; --file names another one")
+        ui.hint(f"there is nothing in {name}; --file names another log")
     return ui.DONE
 
 
-def _lines(options: argparse.Namespace) -> "Iterator[Line]":
+def _log(options: argparse.Namespace) -> "tuple[str, Iterator[Line]]":
+    """What the log is called, and its lines."""
     lines = options.lines or (_FOLLOWED if options.follow else None)
     follow = ["--follow"] if options.follow else []
     file, scope = (options.file, "") if options.file is not None else _source()
@@ -82,9 +84,10 @@ def _lines(options: argparse.Namespace) -> "Iterator[Line]":
             raise UnusablePath(f"cannot read {file}: {error.strerror}") from None
         # By name: after a rotation the new file is followed.
         command = ["tail", f"--lines={lines or '+1'}", *(["--follow=name", "--retry"] if follow else [])]
-        return _of_file([*command, "--", file])
+        return file, _of_file([*command, "--", file])
     command = ["journalctl", f"--{scope}unit={_UNIT}", "--output=json", *follow]
-    return _of_journal([*command, f"--lines={lines or 'all'}"])
+    name = f"the journal of the {'user' if scope else 'system'} unit {_UNIT}"
+    return name, _of_journal([*command, f"--lines={lines or 'all'}"])
 
 
 def _source() -> "tuple[str | None, str]":

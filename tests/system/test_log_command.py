@@ -112,7 +112,7 @@ def test_an_empty_log_is_told(tmp_path: Path) -> None:
     (tmp_path / "empty").touch()
     done = ctl(tmp_path, "log", "--file", str(tmp_path / "empty"))
     assert (done.returncode, done.stdout) == (0, "")
-    assert "--file" in done.stderr
+    assert f"nothing in {tmp_path}/empty" in done.stderr
 
 
 class Follower:
