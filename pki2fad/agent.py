@@ -319,22 +319,17 @@ def _listed(account: Account) -> dict[str, Any]:
     successor = account.successor
     return {
         "account": account.name,
-        **_parameters(account),
+        **account.parameters.fields,
         "last_used": account.last_used,
         "offset": account.offset,
         "drift": account.drifts,
         "successor": successor
         and {
-            **_parameters(successor.account),
+            **successor.account.parameters.fields,
             "deadline": successor.deadline,
             "cutover": successor.cutover,
         },
     }
-
-
-def _parameters(account: Account) -> dict[str, Any]:
-    of = account.parameters
-    return {"algorithm": of.algorithm, "digits": of.digits, "period": of.period}
 
 
 def _checked(method: _Method, given: Arguments | None) -> Arguments:

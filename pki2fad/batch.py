@@ -59,14 +59,8 @@ class Entry:
 
 def to_json(entry: Entry) -> dict[str, Any]:
     """An entry, for JSON."""
-    of = entry.parameters
-    return {
-        "name": entry.name,
-        "algorithm": of.algorithm,
-        "digits": of.digits,
-        "period": of.period,
-        "sealed": base64.b64encode(entry.sealed).decode(),
-    }
+    sealed = base64.b64encode(entry.sealed).decode()
+    return {"name": entry.name, **entry.parameters.fields, "sealed": sealed}
 
 
 def from_json(fields: Mapping[str, Any]) -> tuple[str, Parameters, bytes]:

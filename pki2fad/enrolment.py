@@ -57,16 +57,7 @@ class Enrolment:
             text = seed.hex()
         finally:
             wipe(seed)
-        return Answer(
-            {
-                "account": name,
-                "seed": text,
-                "algorithm": parameters.algorithm,
-                "digits": parameters.digits,
-                "period": parameters.period,
-                "expires_in": int(LIFETIME),
-            }
-        )
+        return Answer({"account": name, "seed": text, **parameters.fields, "expires_in": int(LIFETIME)})
 
     def confirm(self, args: Arguments, peer: Peer, reading: Reading) -> Answer:
         """The first code, which makes the account if it is right."""

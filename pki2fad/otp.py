@@ -42,6 +42,11 @@ class Parameters:
         if type(self.period) is not int or not 1 <= self.period <= LONGEST_PERIOD:
             raise ValueError(f"period must be 1 to {LONGEST_PERIOD} seconds")
 
+    @property
+    def fields(self) -> dict[str, Any]:
+        """By their names, as they are sent and written."""
+        return {"algorithm": self.algorithm, "digits": self.digits, "period": self.period}
+
 
 def step_at(wall: float, period: int) -> int:
     """The time step T of RFC 6238 section 4.2, with T0 = 0."""

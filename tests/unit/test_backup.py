@@ -5,6 +5,7 @@ import json
 from typing import Any
 
 import pytest
+from support import entries
 from support.agents import SEED
 
 from pki2fad import backup, envelope
@@ -144,38 +145,15 @@ def test_what_is_no_backup_is_refused_and_said_to_be_none(data: bytes, reason: s
         backup.slot(data, "SHA256:x")
 
 
-GOOD = {
-    "name": "default",
-    "algorithm": "SHA1",
-    "digits": 6,
-    "period": 30,
-    "sealed": base64.b64encode(bytes(60)).decode(),
-    "last_step": 5,
-    "offset": 0,
-    "drift": "",
-}
+GOOD = {**entries.GOOD, "last_step": 5, "offset": 0, "drift": ""}
 WRONG: list[dict[str, Any]] = [
-    {"name": "../x"},
-    {"name": ""},
-    {"name": 5},
-    {"algorithm": "MD5"},
-    {"algorithm": ["SHA1"]},
-    {"digits": True},
-    {"digits": 9},
-    {"period": 0},
-    {"period": 30.0},
-    {"sealed": ""},
-    {"sealed": base64.b64encode(bytes(43)).decode()},
-    {"sealed": base64.b64encode(bytes(93)).decode()},
-    {"sealed": None},
-    {"sealed": "#"},
+    *entries.WRONG,
     {"last_step": -2},
     {"last_step": 2**63},
     {"last_step": 1.5},
     {"offset": 11},
     {"offset": -11},
     {"drift": base64.b64encode(bytes(9)).decode()},
-    {"more": 1},
 ]
 
 

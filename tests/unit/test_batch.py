@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from support.agents import OTHER_SEED, SEED
+from support.entries import GOOD, WRONG
 
 from pki2fad import batch, wire
 from pki2fad.batch import Entry
@@ -124,40 +125,7 @@ def test_as_many_accounts_as_there_may_be_fit_into_a_request(seeds: Any, master:
     assert len(request) <= wire.REQUEST_LIMIT
 
 
-GOOD = {
-    "name": "default",
-    "algorithm": "SHA1",
-    "digits": 6,
-    "period": 30,
-    "sealed": base64.b64encode(bytes(60)).decode(),
-}
-WRONG: list[Any] = [
-    {},
-    None,
-    "accounts",
-    [[]],
-    [GOOD, GOOD],
-    *(
-        [GOOD | wrong]
-        for wrong in (
-            {"name": "../x"},
-            {"name": ""},
-            {"name": 5},
-            {"algorithm": "MD5"},
-            {"algorithm": ["SHA1"]},
-            {"digits": True},
-            {"digits": 9},
-            {"period": 0},
-            {"period": 30.0},
-            {"sealed": ""},
-            {"sealed": base64.b64encode(bytes(43)).decode()},
-            {"sealed": base64.b64encode(bytes(93)).decode()},
-            {"sealed": None},
-            {"sealed": "#"},
-            {"last_step": 5},
-        )
-    ),
-]
+CONTENTS: list[Any] = [{}, None, "accounts", [[]], [GOOD, GOOD], [GOOD | {"last_step": 5}]]
 
 
 def sealed_json(data: Any, master: MasterKey) -> bytes:
@@ -170,7 +138,7 @@ def test_a_content_that_is_right_is_taken(master: MasterKey) -> None:
     assert batch.unpack(sealed_json([GOOD], master), master) == [Entry("default", Parameters(), bytes(60))]
 
 
-@pytest.mark.parametrize("wrong", WRONG, ids=repr)
+@pytest.mark.parametrize("wrong", [*CONTENTS, *([GOOD | wrong] for wrong in WRONG)], ids=repr)
 def test_a_content_that_cannot_be_one_is_refused(master: MasterKey, wrong: Any) -> None:
     with pytest.raises(BadSeal):
         batch.unpack(sealed_json(wrong, master), master)
