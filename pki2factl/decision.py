@@ -12,13 +12,15 @@ if TYPE_CHECKING:
 
 _EVENT = re.compile(r"[a-z][a-z0-9_]*(?= |$)")
 _FIELD = re.compile(r' ([a-z_]+)=("(?:[^"\\]|\\.)*"|[^" ]+)')
+_NUMBER = re.compile(r"-?[0-9]{1,20}")
 _PLAIN = re.compile(r"[!-~]+")
 
 # What is no text; an account may have any name, `True` say.
-_NUMBERS = ("uid", "pid", "offset", "accounts", "deadline", "accepted_time", "spent_from", "spent_until")
-_MOMENTS = ("deadline", "accepted_time", "spent_from", "spent_until")  # Unix times among them
+_MOMENTS = ("deadline", "accepted_time", "spent_from", "spent_until")  # Unix times
+_NUMBERS = ("uid", "pid", "offset", "accounts", *_MOMENTS)
 _LAST = 253_402_300_799  # in the year 9999
 _TRUTHS = ("valid", "cutover")
+_LISTS = ("added", "replaced", "dropped", "changed")  # of accounts, where several were changed at once
 
 _EVENT_WIDTH = 8  # as wide as `generate`, which is frequent
 
@@ -31,6 +33,11 @@ class Decision:
     def __init__(self, event: str, fields: "dict[str, str]") -> None:
         self.event = event
         self.fields = fields
+
+    def is_about(self, account: str) -> bool:
+        """True if the account is named, alone or with others."""
+        lists = (self.fields[name].split(", ") for name in _LISTS if name in self.fields)
+        return self.fields.get("account") == account or any(account in names for names in lists)
 
     def as_json(self) -> "dict[str, Any]":
         """The event and its fields, numbers and truth values as such."""
@@ -46,7 +53,7 @@ class Decision:
         if "method" in fields:
             words.append(_shown(fields.pop("method")))
         reason = fields.pop("reason", None)
-        words += filter(None, map(_phrase, fields, fields.values()))
+        words += [phrase for name, text in fields.items() if (phrase := _phrase(name, text))]
         return "  ".join([*words, *([] if reason is None else [_harmless(reason)])]).rstrip()
 
 
@@ -103,7 +110,7 @@ def _harmless(text: str) -> str:
 
 
 def _value(name: str, text: str) -> "Any":
-    if name in _NUMBERS and text.lstrip("-").isdecimal():
+    if name in _NUMBERS and _NUMBER.fullmatch(text):
         return int(text)
     if name in _TRUTHS and text in ("True", "False"):
         return text == "True"

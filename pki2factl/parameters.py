@@ -12,11 +12,11 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The account, and the parameters of RFC 6238."""
     parser.add_argument("--account", default="default", metavar="NAME", help="default: default")
-    add_form(parser)
+    add_code_arguments(parser)
 
 
-def add_form(parser: argparse.ArgumentParser) -> None:
-    """The parameters alone."""
+def add_code_arguments(parser: argparse.ArgumentParser) -> None:
+    """The parameters alone, for codes of several accounts."""
     parser.add_argument(
         "--algorithm", default="SHA1", metavar="A", help="SHA1, SHA256 or SHA512 (default: SHA1)"
     )

@@ -42,6 +42,9 @@ TRY_LATER = 5
 REFUSED = 6
 FAILED = 7
 
+_LIMIT = 1024 * 1024  # bytes of an input; it has one thing mostly
+MANY = 512 * 1024 * 1024  # the same of an input that has many accounts; a million need less
+
 PATIENCE = 120.0  # seconds for what concerns all accounts: hundreds of thousands take some
 
 _EXIT_CODES: "tuple[tuple[type[BaseException], int], ...]" = (
@@ -139,21 +142,19 @@ def span(seconds: int) -> str:
     return f"{seconds} s"
 
 
-def read_stdin() -> bytes:
-    """All of standard input, up to a megabyte."""
-    return sys.stdin.buffer.read(1024 * 1024)
-
-
-def read_input(path: str, limit: int = 1024 * 1024) -> bytes:
-    """The content of a file, for `-` of standard input. Raises `UnusablePath` if that is longer."""
-    from pki2fad import files
-
-    if path != "-":
-        return files.read(path, limit)
+def read_stdin(limit: int = _LIMIT) -> bytes:
+    """All of standard input. Raises `UnusablePath` if that is longer than `limit`."""
     data = sys.stdin.buffer.read(limit + 1)
     if len(data) > limit:
         raise UnusablePath(f"standard input is longer than {limit} bytes")
     return data
+
+
+def read_input(path: str, limit: int = _LIMIT) -> bytes:
+    """The content of a file, for `-` of standard input. Raises `UnusablePath` if that is longer."""
+    from pki2fad import files
+
+    return read_stdin(limit) if path == "-" else files.read(path, limit)
 
 
 def passphrase(prompt: str = "Passphrase: ", *, from_stdin: bool = False) -> str:

@@ -9,6 +9,7 @@ from pki2fad.throttle import NO_TALLY, Tally
 
 # Account names become file names, and PAM brings them from the network.
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._@-]{0,63}", re.ASCII)
+NAME_RULE = "a name is 1 to 64 of A-Z a-z 0-9 . _ @ - and does not begin with . @ -"
 
 DRIFTS = 8  # acceptances whose drift is remembered
 

@@ -10,9 +10,9 @@ from pki2fad import backup, batch, otp, restore
 from pki2fad.access import Peer
 from pki2fad.account import UNKNOWN, Account, Successor
 from pki2fad.backup import Content, Record
-from pki2fad.changes import Answer, ClockEdit, Edit, Edits
+from pki2fad.changes import Answer, ClockEdit, Edit, Edits, listed, take_up_watermarks
 from pki2fad.clock import Reading, Watch
-from pki2fad.errors import AccountExists, BadRequest, BadSeal
+from pki2fad.errors import AccountExists, BadRequest
 from pki2fad.keyring import Keyring
 from pki2fad.memory import wipe
 from pki2fad.otp import Parameters
@@ -110,33 +110,41 @@ class Admin:
             account.drift = UNKNOWN if account.last_step >= 0 else b""
             successor = Successor(account, deadline, cutover)
             return self._load_successor(successor, args.get("replace", False), reading)
-        edit, done = self._loaded(account, args.get("replace", False), reading)
+        edit, done = self._edit_to_load(account, args.get("replace", False), reading)
         return Answer({"account": name, "changed": edit is not None}, change=edit, audit=done)
 
     def load_batch(self, args: Arguments, _peer: Peer, reading: Reading) -> Answer:
         """Accounts for all seeds of a batch, or none."""
-        master = self._keys.open_batch(args["batch"])
-        try:
+        with self._keys.open_batch(args["batch"]) as master:
             accounts = [
                 self._keyring.sealed_elsewhere(entry.name, entry.sealed, entry.parameters, master)
                 for entry in batch.unpack(args["batch"], master)
             ]
-        except BadSeal:
-            raise BadSeal(batch.DAMAGED) from None
-        finally:
-            master.close()
-        loaded = [self._loaded(account, args.get("replace", False), reading)[0] for account in accounts]
-        edits = [edit for edit in loaded if edit is not None]
-        restore.take_up_watermarks(edits)
-        changed = [edit.account for edit in edits]
+        done: dict[str, list[str]] = {}
+        edits, others = [], []
+        for account in accounts:
+            try:
+                edit, what = self._edit_to_load(account, args.get("replace", False), reading)
+            except AccountExists:
+                others.append(account.name)
+                continue
+            if edit is not None:
+                edits.append(edit)
+                done.setdefault(what, []).append(account.name)
+        if others:
+            raise AccountExists(f"accounts have another seed or other parameters: {listed(others)}")
+        take_up_watermarks(edits)
         return Answer(
-            {"accounts": len(accounts), "changed": changed},
+            {"accounts": len(accounts), "changed": [edit.account for edit in edits]},
             change=Edits(tuple(edits)) if edits else None,
             audit="loaded" if edits else "unchanged",
-            details={"accounts": len(accounts), "changed": restore.listed(changed, _NAMES_LOGGED)},
+            details={
+                "accounts": len(accounts),
+                **{what: listed(names, _NAMES_LOGGED) for what, names in done.items()},
+            },
         )
 
-    def _loaded(self, account: Account, replace: bool, reading: Reading) -> tuple[Edit | None, str]:
+    def _edit_to_load(self, account: Account, replace: bool, reading: Reading) -> tuple[Edit | None, str]:
         """The edit that gives an account this seed, None if it has it already, and a word for what is done.
 
         Raises `AccountExists`.
@@ -225,13 +233,11 @@ class Admin:
     def backup(self, args: Arguments, _peer: Peer, reading: Reading) -> Answer:
         """All accounts as they are now, for whoever has one of these keys."""
         master, slots = self._keys.master_for(args["to"])
-        try:
+        with master:
             settled = [account.settled(reading.wall) for account in self._keyring.accounts.values()]
             records = [self._record(account, master) for account in settled]
             content = Content(int(reading.wall), records, self._keyring.floors, self._watch.spent)
             data = backup.pack(content, slots, master)
-        finally:
-            master.close()
         if len(data) > backup.MADE_LIMIT:
             raise BadRequest(f"there are too many accounts for a backup: {len(records)}")
         details = {"accounts": len(records), "to": " ".join(slots)}
@@ -243,17 +249,14 @@ class Admin:
         if not args.get("last", False):
             return Answer({"received": received}, quiet=True)
         data = self._upload.take()
-        master = self._keys.open_backup(data)
-        try:
+        with self._keys.open_backup(data) as master:
             content = backup.unpack(data, master)
             change = restore.plan(
                 content, master, self._keyring, self._watch, reading, replace=args.get("replace", False)
             )
-        finally:
-            master.close()
         changed = [edit.account for edit in change.edits]
         result = {"accounts": len(content.records), "changed": changed}
-        details = {"accounts": len(content.records), "changed": restore.listed(changed, _NAMES_LOGGED)}
+        details = {"accounts": len(content.records), "changed": listed(changed, _NAMES_LOGGED)}
         return Answer(result, change=change, audit="restored", details=details)
 
     def close(self) -> None:

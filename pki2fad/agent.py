@@ -12,7 +12,7 @@ from typing import Any
 
 from pki2fad import __version__, access, enrolment, otp
 from pki2fad.access import Access, Peer, Rights
-from pki2fad.account import Account, is_name
+from pki2fad.account import NAME_RULE, Account, is_name
 from pki2fad.admin import Admin, Arguments, Keys
 from pki2fad.changes import Answer, ClockEdit, Edit, Edits
 from pki2fad.clock import Reading, Watch
@@ -349,5 +349,5 @@ def _checked(method: _Method, given: Arguments | None) -> Arguments:
         return given
     account = given.get("account", DEFAULT_ACCOUNT)
     if not is_name(account):
-        raise BadRequest("a name is 1 to 64 of A-Z a-z 0-9 . _ @ - and does not begin with . @ -")
+        raise BadRequest(NAME_RULE)
     return {**given, "account": account}

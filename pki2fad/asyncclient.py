@@ -109,7 +109,7 @@ class AsyncClient:
     async def load_batch(self, batch: bytes, *, replace: bool = False) -> dict[str, Any]:
         """Load the seeds of a batch, all or none; PROTOCOL.md says what that answers.
 
-        `replace` is also where accounts have other seeds.
+        `replace`: also accounts that have another seed or other parameters.
         """
         return await self._call(calls.load_batch(batch, replace=replace))
 

@@ -20,10 +20,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pki2fad import batch, otp, wire
+from pki2fad import entry, otp, wire
 from pki2fad.account import DRIFTS
-from pki2fad.batch import Entry
 from pki2fad.clock import Interval
+from pki2fad.entry import Entry
 from pki2fad.errors import BadSeal
 
 if TYPE_CHECKING:  # what seals and opens is passed in: nothing here depends on cryptography
@@ -44,7 +44,7 @@ _END_OF_TIME = 2**40  # steps and seconds; no clock gets there
 
 _FINGERPRINTS_NAMED = 8  # in a message
 
-_FIELDS = {"name", "algorithm", "digits", "period", "sealed", "last_step", "offset", "drift"}
+_FIELDS = entry.FIELDS | {"last_step", "offset", "drift"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ class Record(Entry):
     drift: bytes
 
     def __post_init__(self) -> None:
-        Entry.__post_init__(self)
+        Entry.__post_init__(self)  # not by `super()`, which does not find a class that has slots added
         _require(-1 <= self.last_step < _END_OF_TIME)
         _require(abs(self.offset) <= otp.MAX_OFFSET)
         _require(len(self.drift) <= DRIFTS)
@@ -135,7 +135,7 @@ def _parts(data: bytes) -> tuple[dict[str, bytes], bytes, bytes]:
 
 def _to_json(record: Record) -> dict[str, Any]:
     return {
-        **batch.to_json(record),
+        **entry.to_json(record),
         "last_step": record.last_step,
         "offset": record.offset,
         "drift": base64.b64encode(record.drift).decode(),
@@ -144,20 +144,20 @@ def _to_json(record: Record) -> dict[str, Any]:
 
 def _content(data: Any) -> Content:
     """What a key that may be anybody's has sealed, checked. Raises `ValueError` and the like."""
-    records = [_record(entry) for entry in data["accounts"]]
+    records = [_record(fields) for fields in data["accounts"]]
     _require(len({record.name for record in records}) == len(records))
     floors = {_number(period): _number(floor) for period, floor in data["floors"]}
     spent = [(_time(since), _time(until)) for since, until in data["spent"]]
     return Content(_number(data["created"]), records, floors, spent)
 
 
-def _record(entry: Any) -> Record:
-    _require(type(entry) is dict and entry.keys() == _FIELDS)
+def _record(fields: Any) -> Record:
+    _require(type(fields) is dict and fields.keys() == _FIELDS)
     return Record(
-        *batch.from_json(entry),
-        _number(entry["last_step"]),
-        _number(entry["offset"]),
-        base64.b64decode(entry["drift"], validate=True),
+        *entry.from_json(fields),
+        _number(fields["last_step"]),
+        _number(fields["offset"]),
+        base64.b64decode(fields["drift"], validate=True),
     )
 
 

@@ -138,7 +138,7 @@ def load(
 
 def load_batch(batch: bytes, *, replace: bool) -> "Call[dict[str, Any]]":
     """Load the seeds of a batch."""
-    return ("load_batch", {"batch": batch, "replace": replace}, lambda result: {**result})
+    return ("load_batch", {"batch": batch, "replace": replace}, _loaded)
 
 
 def remove(account: str) -> "Call[None]":
@@ -312,6 +312,17 @@ def is_dead(connection: socket.socket) -> bool:
     except OSError:
         pass
     return True
+
+
+def _loaded(result: "Any") -> "dict[str, Any]":
+    accounts, changed = result["accounts"], result["changed"]
+    if (
+        type(accounts) is not int
+        or type(changed) is not list
+        or any(type(name) is not str for name in changed)
+    ):
+        raise TypeError
+    return {"accounts": accounts, "changed": changed}
 
 
 def _enrolment(result: "Any") -> Enrolment:

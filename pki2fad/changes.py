@@ -1,11 +1,11 @@
 """Answers, and the changes that have to be kept by the store before an answer may leave."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from pki2fad.account import Account
+from pki2fad.account import UNKNOWN, Account, kept
 from pki2fad.clock import Interval
 from pki2fad.errors import Refusal
 from pki2fad.throttle import Slots, Tally
@@ -100,3 +100,23 @@ class Answer:
 # What a wrong code is answered where failures are not counted: the server takes it as leave to answer the
 # next in the short way. It is shared: nobody changes an answer.
 NO = Answer(INVALID, reason=WRONG)
+
+
+def listed(names: Sequence[str], limit: int = 8) -> str:
+    """The names, at most so many of them, for one line."""
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + more
+
+
+def take_up_watermarks(edits: Iterable[Edit]) -> None:
+    """Let a seed that goes under one name and comes under another in the same edits keep its watermark."""
+    leaving = [edit.gone for edit in edits if edit.gone is not None]
+    # The one that is furthest ahead, where several had the same seed.
+    gone = {account.digest: account for account in sorted(leaving, key=lambda account: account.last_step)}
+    for edit in edits:
+        before = edit.put and gone.get(edit.put.digest)
+        if edit.put is None or before is None:
+            continue
+        edit.put.last_step = max(edit.put.last_step, before.last_step)
+        if before.name != edit.account:  # as with any seed that comes back
+            edit.put.drift = kept(edit.put.drift + UNKNOWN)

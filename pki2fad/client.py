@@ -143,7 +143,7 @@ class Client:
     def load_batch(self, batch: bytes, *, replace: bool = False) -> "dict[str, Any]":
         """Load the seeds of a batch, all or none; PROTOCOL.md says what that answers.
 
-        `replace` is also where accounts have other seeds.
+        `replace`: also accounts that have another seed or other parameters.
         """
         return self._call(calls.load_batch(batch, replace=replace))
 

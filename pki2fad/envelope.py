@@ -13,6 +13,7 @@ import hmac
 import os
 import re
 from collections.abc import Callable, Iterator
+from typing import Self
 
 from cryptography.exceptions import InvalidSignature, InvalidTag
 from cryptography.hazmat.primitives import hashes, serialization
@@ -20,7 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from pki2fad.errors import BadSeal, ProtectedKey, UnusableKey, WrongPassphrase
-from pki2fad.memory import LockedPage, wipe
+from pki2fad.memory import LockedPage, Wiping, wipe
 
 PrivateKey = rsa.RSAPrivateKey
 PublicKey = rsa.RSAPublicKey
@@ -164,19 +165,19 @@ def open_seed(key: PrivateKey, sealed: bytes) -> bytearray:
 
 
 def sealed_from_text(text: bytes) -> bytes:
-    """A sealed seed from the base64 in which it travels; white space around it is allowed."""
+    """A sealed seed, or a batch, from the base64 in which it travels; white space around it is allowed."""
     text = text.strip()
     try:
         sealed = base64.b64decode(text)
     except ValueError:
         sealed = b""
     if base64.b64encode(sealed) != text:  # Python's own strictness lets too much padding pass
-        raise BadSeal("this is not base64, as which a sealed seed travels")
+        raise BadSeal("this is not base64")
     return sealed
 
 
 def sealed_to_text(sealed: bytes) -> bytes:
-    """The sealed seed as one line of base64."""
+    """A sealed seed, or a batch, as one line of base64."""
     return base64.b64encode(sealed) + b"\n"
 
 
@@ -221,7 +222,10 @@ def _oaep(label: bytes | None) -> padding.OAEP:
 
 
 class MasterKey:
-    """The key that seals every seed of the state: AES-256-GCM, in a locked page until `close`."""
+    """The key that seals every seed of the state: AES-256-GCM, in a locked page until `close`.
+
+    With `with` it is closed at the end.
+    """
 
     def __init__(self, key: bytes | None = None) -> None:
         self._page = LockedPage()
@@ -230,6 +234,12 @@ class MasterKey:
         # Digests outlive the master key: what they were keyed with first goes on to the next one.
         self._digest_key = self._page.buffer[_MASTER_BYTES : 2 * _MASTER_BYTES]
         self._digest_key[:] = self._key
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.close()
 
     @classmethod
     def unwrap(cls, private: PrivateKey, wrapped: bytes) -> "MasterKey":
@@ -273,7 +283,7 @@ class MasterKey:
         nonce = os.urandom(_NONCE_BYTES)
         return nonce + AESGCM(self._key).encrypt(nonce, data, associated)
 
-    def opened(self, sealed: bytes, associated: bytes) -> "Wiped":
+    def opened(self, sealed: bytes, associated: bytes) -> Wiping:
         """The seed, in a buffer that is wiped at the end.
 
         Raises `BadSeal` if a byte of either was changed. The cipher is made anew each time (1 us), so
@@ -282,10 +292,10 @@ class MasterKey:
         seed = _buffer_for(sealed)
         try:
             _open_into(seed, AESGCM(self._key), sealed, associated)
-        except BadSeal:
+        except BaseException:
             wipe(seed)
             raise
-        return Wiped(seed)
+        return Wiping(seed)
 
     @contextlib.contextmanager
     def checking(self) -> Iterator[Callable[[bytes, bytes], None]]:
@@ -321,21 +331,6 @@ class MasterKey:
         self._key.release()
         self._digest_key.release()
         self._page.close()
-
-
-class Wiped:
-    """A buffer for as long as it is used; `contextlib` would take as long as opening a seed."""
-
-    __slots__ = ("_buffer",)
-
-    def __init__(self, buffer: bytearray) -> None:
-        self._buffer = buffer
-
-    def __enter__(self) -> bytearray:
-        return self._buffer
-
-    def __exit__(self, *_error: object) -> None:
-        wipe(self._buffer)
 
 
 def _buffer_for(sealed: bytes) -> bytearray:

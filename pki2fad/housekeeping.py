@@ -17,8 +17,8 @@ _PERIOD = 1.0  # seconds between two looks whether the daemon is idle, and how i
 _SETTLE_PERIOD = 60.0
 
 # Accounts for which the code of the next step is made in one go, and seconds until the next are: 100 000 are
-# done before a usual step is over, nobody waits for it longer than for some other requests, and it takes at
-# most a twentieth of all time.
+# done before a usual step is over, nobody waits for it longer than for a few other requests, and it takes
+# less than a tenth of all time.
 _AHEAD_AT_ONCE = 5
 _AHEAD_PERIOD = 0.001
 

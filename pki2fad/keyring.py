@@ -141,7 +141,11 @@ class Keyring:
         self, name: str, sealed: bytes, parameters: Parameters, master: "MasterKey"
     ) -> Account:
         """What `seal` makes of a seed that is sealed under another master key. Raises `BadSeal`."""
-        with master.opened(sealed, associated(name, parameters)) as seed:
+        try:
+            opened = master.opened(sealed, associated(name, parameters))
+        except BadSeal:
+            raise BadSeal(f"the seed of account {name!r} is damaged") from None
+        with opened as seed:
             return self.seal(name, seed, parameters)
 
     def leaving(self, account: Account) -> Account:

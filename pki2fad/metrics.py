@@ -71,7 +71,7 @@ class _Counts:
         """Count requests that took so many seconds each."""
         self.outcomes[outcome] = self.outcomes.get(outcome, 0) + len(seconds)
         self.seconds += sum(seconds)
-        if max(seconds) * 1e6 <= BOUNDS[0]:  # as nearly always
+        if max(seconds) * 1e6 <= BOUNDS[0]:  # nearly always so
             self.latencies[0] += len(seconds)
         else:  # what was answered together took the same time
             for one, count in Counter(seconds).items():

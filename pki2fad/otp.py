@@ -75,8 +75,7 @@ def make_code(seed: bytearray, parameters: Parameters, step: int) -> str:
     hashed = hmac.digest(seed, step.to_bytes(8, "big"), parameters.algorithm)
     offset = hashed[-1] & 0xF
     number = int.from_bytes(hashed[offset : offset + 4], "big") & 0x7FFF_FFFF
-    modulus = 10**parameters.digits
-    return str(modulus + number % modulus)[1:]  # with its leading zeros, in half the time of a format
+    return str(number % 10**parameters.digits).zfill(parameters.digits)  # half the time of a format
 
 
 # Compares two codes in constant time, as far as their lengths are equal.

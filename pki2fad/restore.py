@@ -1,13 +1,12 @@
 """What brings a backup back: its parts as they arrive, and what it changes."""
 
 import re
-from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from pki2fad import backup, otp, wire
-from pki2fad.account import UNKNOWN, kept
+from pki2fad.account import kept
 from pki2fad.backup import Content
-from pki2fad.changes import Edit, Edits
+from pki2fad.changes import Edit, Edits, listed, take_up_watermarks
 from pki2fad.clock import Reading, Watch
 from pki2fad.errors import AccountExists, BadRequest
 from pki2fad.keyring import Keyring
@@ -16,8 +15,6 @@ if TYPE_CHECKING:
     from pki2fad.envelope import MasterKey
 
 _UPLOAD = re.compile(r"[0-9a-f]{32}", re.ASCII)
-_NAMES_SHOWN = 8  # in a message
-
 # Seconds by which the clocks of two hosts may differ, with what is spent ahead of each after a restart.
 _AHEAD = 600
 
@@ -59,12 +56,6 @@ class Upload:
         return data
 
 
-def listed(names: list[str], limit: int) -> str:
-    """The names, at most so many of them, for one line."""
-    more = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return ", ".join(names[:limit]) + more
-
-
 def plan(
     content: Content, master: "MasterKey", keyring: Keyring, watch: Watch, reading: Reading, *, replace: bool
 ) -> Edits:
@@ -104,27 +95,13 @@ def plan(
             continue
         edits.append(Edit(record.name, wall, account, gone and keyring.leaving(gone)))
     if others and not replace:
-        raise AccountExists(f"accounts have another seed or other parameters: {listed(others, _NAMES_SHOWN)}")
+        raise AccountExists(f"accounts have another seed or other parameters: {listed(others)}")
     take_up_watermarks(edits)
     return Edits(
         tuple(edits),
         _burnt(content, reading),
         tuple(one for one in content.spent if one not in watch.spent and one[1] > reading.wall),
     )
-
-
-def take_up_watermarks(edits: Iterable[Edit]) -> None:
-    """Let a seed that goes under one name and comes under another in the same edits keep its watermark."""
-    leaving = [edit.gone for edit in edits if edit.gone is not None]
-    # The one that is furthest ahead, where several had the same seed.
-    gone = {account.digest: account for account in sorted(leaving, key=lambda account: account.last_step)}
-    for edit in edits:
-        before = edit.put and gone.get(edit.put.digest)
-        if edit.put is None or before is None:
-            continue
-        edit.put.last_step = max(edit.put.last_step, before.last_step)
-        if before.name != edit.account:  # as with any seed that comes back
-            edit.put.drift = kept(edit.put.drift + UNKNOWN)
 
 
 def _burnt(content: Content, reading: Reading) -> dict[int, int]:

@@ -36,6 +36,8 @@ _SUCCESSOR_TYPES = (*_SEED_TYPES, int)
 # stretch of it: it may be set back before the timekeeper looks.
 _JUMP = 600.0
 
+_FORGET_PERIOD = 60.0  # seconds between two looks at the watermarks of seeds that are gone
+
 
 class Store:
     """The state file. Raises `UnusableState` from the constructor and from `keep`."""
@@ -43,6 +45,7 @@ class Store:
     def __init__(self, path: str) -> None:
         self.path = path
         self._raised_at: float | None = None  # where the wall clock was when leases were raised last
+        self._forgotten_at: float | None = None  # and when it was seen last which watermarks are too old
         self._file = StateFile(path)
         self._database = self._file.database
         self._database.create_function("reach", 2, reach, deterministic=True)
@@ -219,8 +222,9 @@ class Store:
             if leases:
                 self._note_jump(max(change.wall for change in changes if isinstance(change, Spend)))
             verdicts = [self._keep(change) for change in changes]
+            forgotten_at = self._forget(changes)
             kept = self._kept_leases() if durable else self._leases
-        self._leases = kept
+        self._leases, self._forgotten_at = kept, forgotten_at
         with contextlib.suppress(sqlite3.Error, OSError, RuntimeError):  # kept it is, whatever comes
             self._file.checkpoint_if_due(len(changes))
         return verdicts
@@ -316,7 +320,6 @@ class Store:
                 " ON CONFLICT DO UPDATE SET last_step = max(last_step, excluded.last_step)",
                 [(seed.digest, seed.parameters.period, seed.last_step) for seed in edit.gone.seeds],
             )
-            self._database.execute("DELETE FROM gone WHERE forgotten(last_step, period, ?)", (edit.wall,))
         self._database.execute("DELETE FROM successors WHERE name = ?", (edit.account,))
         if edit.put is None:
             self._database.execute("DELETE FROM accounts WHERE name = ?", (edit.account,))
@@ -338,6 +341,19 @@ class Store:
                 "INSERT OR REPLACE INTO seed_files VALUES (?, ?)", (edit.account, edit.file_digest)
             )
         return True
+
+    def _forget(self, changes: Sequence[Change]) -> float | None:
+        """Forget watermarks of seeds that are gone, a minute after the last time: all are looked at.
+
+        Returns when that was.
+        """
+        walls = [change.wall for change in changes if isinstance(change, Edit)]
+        walls += [change.edits[-1].wall for change in changes if isinstance(change, Edits) and change.edits]
+        last = self._forgotten_at
+        if not walls or (last is not None and 0 <= walls[-1] - last < _FORGET_PERIOD):
+            return last
+        self._database.execute("DELETE FROM gone WHERE forgotten(last_step, period, ?)", (walls[-1],))
+        return walls[-1]
 
     def _note_jump(self, wall: float) -> None:
         """Note where the clock is if it came there in one go: it may be set back before it is looked at."""

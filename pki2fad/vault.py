@@ -144,13 +144,11 @@ class Vault:
             proven = MasterKey.unwrap(private, self._store.keyslots()[fingerprint])
         except (KeyError, UnusableKey):
             raise UnusableState(f"the slot of {fingerprint} in {self._store.path} does not open") from None
-        try:
+        with proven:
             if not proven.is_same(self._keyring.master):
                 raise UnusableState(
                     f"the slot of {fingerprint} in {self._store.path} is of another master key"
                 )
-        finally:
-            proven.close()
 
     def master_for(self, recipients: bytes) -> tuple[MasterKey, dict[str, bytes]]:
         """A new master key for a backup, and its slots for the public keys in a PEM text."""
@@ -181,7 +179,7 @@ class Vault:
             with contextlib.suppress(UnusableKey):
                 return MasterKey.unwrap(private, wrapped)
         current = envelope.fingerprint(self._privates[0].public_key())
-        raise BadSeal(f"this batch does not open with the key {current}")
+        raise BadSeal(f"this batch was sealed to another key than {current}, or is damaged")
 
     def _master_key(self, private: PrivateKey) -> MasterKey:
         slots = self._store.keyslots()

@@ -3,7 +3,7 @@
 import argparse
 
 from pki2fad.client import Client
-from pki2fad.errors import BadRequest, Pki2fadError
+from pki2fad.errors import BadRequest, Refusal
 
 from .. import ui
 
@@ -13,30 +13,38 @@ HELP = "load the accounts of a file that 'pki2factl seal-batch' made"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The file."""
     parser.add_argument("file", nargs="?", default="-", metavar="FILE", help="- or none: standard input")
-    parser.add_argument("--replace", action="store_true", help="also where accounts have other seeds")
+    parser.add_argument(
+        "--replace", action="store_true", help="also accounts that have another seed or other parameters"
+    )
 
 
 def run(options: argparse.Namespace) -> int:
-    """Hand it to the daemon, line by line."""
-    from pki2fad import batch, envelope
+    """Hand it to the daemon, batch by batch; that the file is whole is seen before."""
+    from pki2fad import envelope
 
-    lines = ui.read_input(options.file, batch.FILE_LIMIT).split()
+    lines = ui.read_input(options.file, ui.MANY).split()
     if not lines:
-        raise BadRequest("the file is empty")
-    batches = [envelope.sealed_from_text(line) for line in lines]  # all, before the first is loaded
-    accounts, changed = 0, []
+        raise BadRequest("there is no batch in it")
+    batches, accounts, changed = [], 0, []
+    for number, line in enumerate(lines, 1):
+        try:
+            batches.append(envelope.sealed_from_text(line))
+        except Refusal as refusal:
+            raise _of(number, refusal, accounts) from None
     with Client(options.socket, ui.PATIENCE) as client:
-        for one in batches:
+        for number, one in enumerate(batches, 1):
             try:
                 loaded = client.load_batch(one, replace=options.replace)
-            except Pki2fadError:
-                if accounts:
-                    ui.hint(
-                        f"{ui.count(accounts, 'account')} of the file stay loaded; it may be loaded again"
-                    )
-                raise
+            except Refusal as refusal:
+                raise _of(number, refusal, accounts) from None
             accounts += loaded["accounts"]
             changed += loaded["changed"]
     text = f"{ui.count(accounts, 'account')} in the file, {len(changed)} changed"
     ui.result(text, {"accounts": accounts, "changed": changed}, as_json=options.json)
     return ui.DONE
+
+
+def _of(number: int, refusal: Refusal, accounts: int) -> Refusal:
+    """What was refused, which batch of the file it is, and how many accounts were loaded before it."""
+    stay = f"; {ui.count(accounts, 'account')} before it stay loaded" if accounts else ""
+    return type(refusal)(f"batch {number}: {refusal}{stay}", refusal.retry_after)

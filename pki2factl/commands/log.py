@@ -52,7 +52,7 @@ def run(options: argparse.Namespace) -> int:
     for moment, text in lines:
         none = False
         found = decision.parse(text)
-        if options.account is not None and (found is None or found.fields.get("account") != options.account):
+        if options.account is not None and (found is None or not found.is_about(options.account)):
             continue
         if options.audit and (found is None or "audit" not in found.fields):
             continue
@@ -68,7 +68,9 @@ def run(options: argparse.Namespace) -> int:
             ui.result(f"{clock:8}  {ui.one_line(shown)}", None, as_json=False)
         ui.flush()
     if none:
-        ui.hint(f"there is nothing in {name}; --file names another log")
+        ui.hint(
+            f"there is nothing in {name}; --file names another log, and a daemon in a terminal writes there"
+        )
     return ui.DONE
 
 

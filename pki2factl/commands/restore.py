@@ -77,8 +77,5 @@ def _for_host(data: bytes, private: str, host: "PublicKey", *, from_stdin: bool)
     memory.forbid_dumps()
     key = keypair.load(private, from_stdin=from_stdin)
     wrapped = backup.slot(data, envelope.fingerprint(key.public_key()))
-    master = envelope.MasterKey.unwrap(key, wrapped)
-    try:
+    with envelope.MasterKey.unwrap(key, wrapped) as master:
         return backup.with_slot(data, master, envelope.fingerprint(host), master.wrap(host))
-    finally:
-        master.close()

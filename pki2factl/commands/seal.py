@@ -2,7 +2,7 @@
 
 import argparse
 
-from .. import parameters, ui
+from .. import parameters, sealed, ui
 
 HELP = "seal a new seed, or one from standard input, to a host's public key"
 
@@ -36,14 +36,11 @@ def run(options: argparse.Namespace) -> int:
             raise BadRequest(str(error)) from None
     else:
         seed = envelope.new_seed()
-    sealed = envelope.sealed_to_text(envelope.seal_seed(key, seed))
+    text = envelope.sealed_to_text(envelope.seal_seed(key, seed))
     uri = otp.otpauth_uri(seed, of, options.account)
     memory.wipe(seed)
-    if options.uri_out:
-        files.create(options.uri_out, uri.encode() + b"\n", files.PRIVATE)
-    if options.out:
-        files.create(options.out, sealed, files.PUBLIC)
-    data = {"sealed": sealed.decode().strip(), "fingerprint": envelope.fingerprint(key)}
+    sealed.write(text, options.out, uri.encode() + b"\n", options.uri_out)
+    data = {"sealed": text.decode().strip(), "fingerprint": envelope.fingerprint(key)}
     ui.result(options.out or data["sealed"], data, as_json=options.json)
     if not options.uri_out and not options.seed_stdin:
         ui.secret(

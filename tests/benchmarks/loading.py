@@ -1,4 +1,4 @@
-"""How fast seeds are loaded, one by one and in batches, and how much of it are the RSA operations."""
+"""How fast seeds are loaded, one by one and in batches, and how much of that is RSA."""
 
 import os
 import statistics
@@ -59,12 +59,9 @@ def _batches(key: PublicKey, first: int, count: int) -> Iterator[tuple[Sequence[
     names = [accounts.name(number) for number in range(first, first + count)]
     for begin in range(0, count, batch.MOST):
         some = names[begin : begin + batch.MOST]
-        master = MasterKey()
-        yield (
-            some,
-            batch.pack([(name, Parameters(), bytearray(32)) for name in some], master.wrap(key), master),
-        )
-        master.close()
+        seeds = [(name, Parameters(), bytearray(32)) for name in some]
+        with MasterKey() as master:
+            yield some, batch.pack(seeds, master.wrap(key), master)
 
 
 def _open_seconds(key: PrivateKey, sealed: bytes, core: int) -> float:

@@ -187,13 +187,13 @@ def test_a_restore_says_which_accounts_changed(running: Daemon, seal: Seal, host
 
 
 def test_a_batch_says_which_accounts_changed(running: Daemon, host_key: PrivateKey) -> None:
-    master = MasterKey()
-    seeds = [(name, Parameters(), bytearray(32)) for name in ("comes", "too")]
-    data = batch.pack(seeds, master.wrap(host_key.public_key()), master)
-    master.close()
-    priority, event, fields = of(running, lambda client: client.load_batch(data))
-    assert (priority, event, fields["audit"], fields["accounts"]) == (NOTICE, "load_batch", "loaded", "2")
-    assert fields["changed"] == "comes, too"
+    seeds = [(name, Parameters(), bytearray(32)) for name in ("comes", "default", "too")]
+    with MasterKey() as master:
+        data = batch.pack(seeds, master.wrap(host_key.public_key()), master)
+    assert of(running, lambda client: client.load_batch(data))[2]["code"] == "account_exists"
+    priority, event, fields = of(running, lambda client: client.load_batch(data, replace=True))
+    assert (priority, event, fields["audit"], fields["accounts"]) == (NOTICE, "load_batch", "loaded", "3")
+    assert (fields["added"], fields["replaced"]) == ("comes, too", "default")
     assert is_own(fields)
     assert of(running, lambda client: client.load_batch(data))[2]["audit"] == "unchanged"
 

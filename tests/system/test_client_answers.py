@@ -109,6 +109,7 @@ CALLS: dict[str, Callable[[Client], object]] = {
     "generate": lambda client: client.generate(),
     "verify": lambda client: client.verify("123456"),
     "load": lambda client: client.load(b"sealed"),
+    "load_batch": lambda client: client.load_batch(b"batch"),
     "enroll": lambda client: client.enroll(),
     "enroll_confirm": lambda client: client.enroll_confirm("123456"),
     "accounts": lambda client: client.accounts(),
@@ -125,6 +126,25 @@ def test_a_result_of_another_form_is_a_protocol_error(path: Path, method: str, r
         pytest.raises(ProtocolError),
     ):
         CALLS[method](client)
+
+
+@pytest.mark.parametrize(
+    "result",
+    [
+        {"accounts": "x", "changed": []},
+        {"accounts": float("inf"), "changed": []},
+        {"accounts": 1, "changed": "ann"},
+        {"accounts": 1, "changed": [b"ann"]},
+    ],
+    ids=repr,
+)
+def test_a_batch_of_which_nothing_is_told_is_a_protocol_error(path: Path, result: Any) -> None:
+    with (
+        Listener(path, answering(None, result)),
+        Client(str(path)) as client,
+        pytest.raises(ProtocolError),
+    ):
+        client.load_batch(b"batch")
 
 
 def test_a_seed_that_is_none_is_a_protocol_error_that_does_not_show_it(path: Path) -> None:

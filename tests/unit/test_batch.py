@@ -13,7 +13,7 @@ from support.agents import OTHER_SEED, SEED
 from support.entries import GOOD, WRONG
 
 from pki2fad import batch, wire
-from pki2fad.batch import Entry
+from pki2fad.entry import Entry
 from pki2fad.envelope import MAXIMUM_BITS, MasterKey, PrivateKey
 from pki2fad.errors import BadSeal
 from pki2fad.otp import Parameters
@@ -112,37 +112,45 @@ def test_what_is_no_batch_is_refused_and_said_to_be_none(data: bytes, reason: st
         batch.wrapped_key(data)
 
 
-@pytest.mark.parametrize(
-    "seeds",
-    [
-        pytest.param([("x" * 64, Parameters("SHA512", 8, 120), bytearray(64))] * batch.MOST, id="longest"),
-        pytest.param([], id="none"),
-    ],
-)
-def test_as_many_accounts_as_there_may_be_fit_into_a_request(seeds: Any, master: MasterKey) -> None:
+def test_as_many_accounts_as_are_put_into_one_fit_into_a_request(master: MasterKey) -> None:
+    seeds = [("x" * 64, Parameters("SHA512", 8, 120), bytearray(64))] * batch.MOST
     data = batch.pack(seeds, bytes(MAXIMUM_BITS // 8), master)
     request = wire.encode_request(2**32 - 1, "load_batch", {"batch": data, "replace": True})
     assert len(request) <= wire.REQUEST_LIMIT
 
 
-CONTENTS: list[Any] = [{}, None, "accounts", [[]], [GOOD, GOOD], [GOOD | {"last_step": 5}]]
+CONTENTS: dict[str, Any] = {
+    "a map": {},
+    "nothing": None,
+    "text": "accounts",
+    "an array in it": [[]],
+    "a name twice": [GOOD, GOOD],
+    "too many": [GOOD | {"name": f"user{number}"} for number in range(batch.MOST + 1)],
+    **{repr(wrong): [GOOD | wrong] for wrong in WRONG},
+}
+
+
+def sealed_text(text: str, master: MasterKey) -> bytes:
+    """What somebody seals who knows the format."""
+    start = MAGIC + b"\0\0"
+    return start + master.seal(bytearray(text.encode()), start)
 
 
 def sealed_json(data: Any, master: MasterKey) -> bytes:
-    """What somebody seals who knows the format."""
-    start = MAGIC + b"\0\0"
-    return start + master.seal(bytearray(json.dumps(data).encode()), start)
+    return sealed_text(json.dumps(data), master)
 
 
 def test_a_content_that_is_right_is_taken(master: MasterKey) -> None:
     assert batch.unpack(sealed_json([GOOD], master), master) == [Entry("default", Parameters(), bytes(60))]
 
 
-@pytest.mark.parametrize("wrong", [*CONTENTS, *([GOOD | wrong] for wrong in WRONG)], ids=repr)
+@pytest.mark.parametrize("wrong", CONTENTS.values(), ids=CONTENTS)
 def test_a_content_that_cannot_be_one_is_refused(master: MasterKey, wrong: Any) -> None:
     with pytest.raises(BadSeal):
         batch.unpack(sealed_json(wrong, master), master)
 
 
-def test_a_batch_of_nothing_has_no_account(master: MasterKey) -> None:
-    assert batch.unpack(batch.pack([], b"", master), master) == []
+@pytest.mark.parametrize("text", ["", "[", "[" * 50_000, '{"a":' * 10_000, "[1e999]"], ids=len)
+def test_what_is_no_json_or_too_deep_is_refused(master: MasterKey, text: str) -> None:
+    with pytest.raises(BadSeal):
+        batch.unpack(sealed_text(text, master), master)

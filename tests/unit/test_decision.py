@@ -62,12 +62,29 @@ def test_whatever_is_in_a_line_it_is_shown_on_one_and_moves_no_cursor(fields: di
             "load      root (uid 0)  account a  audit successor  deadline 2027-01-15 08:00:00 UTC  cutover",
         ),
         ("load deadline=99999999999999999999", "load      deadline 99999999999999999999"),
+        ("load deadline=--5", "load      deadline --5"),
         ("verify account=None", "verify    account None"),
         ("stopping", "stopping"),
     ],
 )
 def test_a_decision_is_readable(line: str, shown: str) -> None:
     assert readable(line) == shown
+
+
+@pytest.mark.parametrize(
+    ("line", "accounts"),
+    [
+        ("verify uid=0 account=ann valid=True", {"ann"}),
+        ('load_batch uid=0 audit=loaded accounts=3 added="ann, ben" replaced=joe', {"ann", "ben", "joe"}),
+        ('restore uid=0 audit=restored accounts=2 changed="ben, joe"', {"ben", "joe"}),
+        ('refused uid=0 reason="ann, ben"', set()),
+        ("ready", set()),
+    ],
+)
+def test_what_a_decision_is_about_is_found(line: str, accounts: set[str]) -> None:
+    found = decision.parse(line)
+    assert found is not None
+    assert {name for name in ("ann", "ben", "joe", "en", "") if found.is_about(name)} == accounts
 
 
 def test_what_a_peer_chose_looks_like_no_other_field() -> None:
