@@ -7,7 +7,14 @@ from benchmarks import contestants as names
 from benchmarks.generator import Missing
 from benchmarks.report import Table
 
-_OURS = (names.WRONG, names.RIGHT, names.GENERATE)
+_OURS = (
+    names.WRONG,
+    names.RIGHT,
+    names.GENERATE,
+    names.THROTTLED,
+    names.CLIENT,
+    names.ASYNC_CLIENT,
+)
 
 
 def draw(path: Path, tables: list[Table], about: dict[str, Any]) -> None:
