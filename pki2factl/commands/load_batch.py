@@ -37,6 +37,9 @@ def run(options: argparse.Namespace) -> int:
                 loaded = client.load_batch(one, replace=options.replace)
             except Refusal as refusal:
                 raise _of(number, refusal, accounts) from None
+            except KeyboardInterrupt:
+                ui.hint(f"{accounts} or more accounts are loaded; the file may be loaded again")
+                raise
             accounts += loaded["accounts"]
             changed += loaded["changed"]
     text = f"{ui.count(accounts, 'account')} in the file, {len(changed)} changed"

@@ -4,15 +4,18 @@ import asyncio
 import base64
 import json
 import re
+import signal
 import stat
 import subprocess
+import threading
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from support import peers
-from support.daemon import Daemon, as_user, ctl
+from support.daemon import PKI2FACTL, Daemon, as_user, ctl, environment
+from support.raw import RESPONSE, Listener, RawPeer
 
 from pki2fad import batch, envelope
 from pki2fad.asyncclient import AsyncClient
@@ -238,6 +241,32 @@ def test_who_administers_one_account_may_not_load_a_batch(daemon: Daemon, home: 
     done = daemon.ctl("load-batch", input=text, command=as_user(STRANGER))
     assert (done.returncode, "for all accounts" in done.stderr) == (4, True)
     assert daemon.ctl("accounts").stdout == ""
+
+
+def test_who_interrupts_it_is_told_that_some_are_loaded(home: Path, short_path: Path) -> None:
+    asked = threading.Event()
+
+    def serve(peer: RawPeer, _number: int) -> None:
+        peer.send([RESPONSE, peer.receive()[1], None, {"accounts": batch.MOST, "changed": []}])
+        peer.receive()
+        asked.set()
+        peer.receive_bytes()
+
+    seal(home, "".join(f"user{number}\n" for number in range(2 * batch.MOST)), "--uri-out=uris")
+    with Listener(short_path / "s", serve):
+        # Without coverage, which has a lock that an interrupt may leave locked.
+        env = {name: value for name, value in environment(home).items() if not name.startswith("COVERAGE")}
+        loading = subprocess.Popen(
+            [PKI2FACTL, "--socket", str(short_path / "s"), "load-batch", str(home / "all.batch")],
+            stderr=subprocess.PIPE,
+            text=True,
+            env=env,
+        )
+        assert asked.wait(30)
+        loading.send_signal(signal.SIGINT)
+        _, said = loading.communicate(timeout=30)
+    assert loading.returncode == 130
+    assert f"{batch.MOST} or more accounts are loaded" in said
 
 
 def test_the_asynchronous_client_loads_several_at_once(running: Daemon) -> None:
