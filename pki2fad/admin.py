@@ -10,7 +10,7 @@ from pki2fad import backup, batch, otp, restore
 from pki2fad.access import Peer
 from pki2fad.account import UNKNOWN, Account, Successor
 from pki2fad.backup import Content, Record
-from pki2fad.changes import Answer, ClockEdit, Edit, Edits, listed, take_up_watermarks
+from pki2fad.changes import Answer, ClockEdit, Edit, Edits, in_the_way, listed, take_up_watermarks
 from pki2fad.clock import Reading, Watch
 from pki2fad.errors import AccountExists, BadRequest
 from pki2fad.keyring import Keyring
@@ -132,7 +132,7 @@ class Admin:
                 edits.append(edit)
                 done.setdefault(what, []).append(account.name)
         if others:
-            raise AccountExists(f"accounts have another seed or other parameters: {listed(others)}")
+            raise in_the_way(others)
         take_up_watermarks(edits)
         return Answer(
             {"accounts": len(accounts), "changed": [edit.account for edit in edits]},

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from pki2fad.account import UNKNOWN, Account, kept
 from pki2fad.clock import Interval
-from pki2fad.errors import Refusal
+from pki2fad.errors import AccountExists, Refusal
 from pki2fad.throttle import Slots, Tally
 
 INVALID: dict[str, Any] = {"valid": False}
@@ -106,6 +106,11 @@ def listed(names: Sequence[str], limit: int = 8) -> str:
     """The names, at most so many of them, for one line."""
     more = f" and {len(names) - limit} more" if len(names) > limit else ""
     return ", ".join(names[:limit]) + more
+
+
+def in_the_way(names: Sequence[str]) -> AccountExists:
+    """The refusal of all changes, since these accounts have something else."""
+    return AccountExists(f"accounts have another seed or other parameters: {listed(names)}")
 
 
 def take_up_watermarks(edits: Iterable[Edit]) -> None:

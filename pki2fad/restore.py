@@ -6,15 +6,16 @@ from typing import TYPE_CHECKING
 from pki2fad import backup, otp, wire
 from pki2fad.account import kept
 from pki2fad.backup import Content
-from pki2fad.changes import Edit, Edits, listed, take_up_watermarks
+from pki2fad.changes import Edit, Edits, in_the_way, take_up_watermarks
 from pki2fad.clock import Reading, Watch
-from pki2fad.errors import AccountExists, BadRequest
+from pki2fad.errors import BadRequest
 from pki2fad.keyring import Keyring
 
 if TYPE_CHECKING:
     from pki2fad.envelope import MasterKey
 
 _UPLOAD = re.compile(r"[0-9a-f]{32}", re.ASCII)
+
 # Seconds by which the clocks of two hosts may differ, with what is spent ahead of each after a restart.
 _AHEAD = 600
 
@@ -95,7 +96,7 @@ def plan(
             continue
         edits.append(Edit(record.name, wall, account, gone and keyring.leaving(gone)))
     if others and not replace:
-        raise AccountExists(f"accounts have another seed or other parameters: {listed(others)}")
+        raise in_the_way(others)
     take_up_watermarks(edits)
     return Edits(
         tuple(edits),

@@ -222,9 +222,8 @@ class Store:
             if leases:
                 self._note_jump(max(change.wall for change in changes if isinstance(change, Spend)))
             verdicts = [self._keep(change) for change in changes]
-            forgotten_at = self._forget(changes)
             kept = self._kept_leases() if durable else self._leases
-        self._leases, self._forgotten_at = kept, forgotten_at
+        self._leases = kept
         with contextlib.suppress(sqlite3.Error, OSError, RuntimeError):  # kept it is, whatever comes
             self._file.checkpoint_if_due(len(changes))
         return verdicts
@@ -239,7 +238,7 @@ class Store:
 
     def _keep(self, change: Change) -> bool:
         if isinstance(change, Edit):
-            return self._edit(change)
+            return self._edit_all(Edits((change,)))
         if isinstance(change, ClockEdit):
             return self._accept_clock(change)
         if isinstance(change, Edits):
@@ -305,6 +304,8 @@ class Store:
     def _edit_all(self, edits: Edits) -> bool:
         for edit in edits.edits:
             self._edit(edit)
+        if edits.edits:
+            self._forget(edits.edits[-1].wall)
         for period, floor in edits.floors.items():
             self._use_period(period)
             self._database.execute(
@@ -313,7 +314,7 @@ class Store:
         self._database.executemany("INSERT INTO spent VALUES (?, ?)", edits.spent)
         return True
 
-    def _edit(self, edit: Edit) -> bool:
+    def _edit(self, edit: Edit) -> None:
         if edit.gone is not None:
             self._database.executemany(
                 "INSERT INTO gone VALUES (?, ?, ?)"
@@ -340,20 +341,12 @@ class Store:
             self._database.execute(
                 "INSERT OR REPLACE INTO seed_files VALUES (?, ?)", (edit.account, edit.file_digest)
             )
-        return True
 
-    def _forget(self, changes: Sequence[Change]) -> float | None:
-        """Forget watermarks of seeds that are gone, a minute after the last time: all are looked at.
-
-        Returns when that was.
-        """
-        walls = [change.wall for change in changes if isinstance(change, Edit)]
-        walls += [change.edits[-1].wall for change in changes if isinstance(change, Edits) and change.edits]
-        last = self._forgotten_at
-        if not walls or (last is not None and 0 <= walls[-1] - last < _FORGET_PERIOD):
-            return last
-        self._database.execute("DELETE FROM gone WHERE forgotten(last_step, period, ?)", (walls[-1],))
-        return walls[-1]
+    def _forget(self, wall: float) -> None:
+        """Forget watermarks that are too old, but not soon again: all of them are looked at."""
+        if self._forgotten_at is None or not 0 <= wall - self._forgotten_at < _FORGET_PERIOD:
+            self._database.execute("DELETE FROM gone WHERE forgotten(last_step, period, ?)", (wall,))
+            self._forgotten_at = wall
 
     def _note_jump(self, wall: float) -> None:
         """Note where the clock is if it came there in one go: it may be set back before it is looked at."""

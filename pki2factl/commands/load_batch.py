@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Hand it to the daemon, batch by batch; that the file is whole is seen before."""
+    """Hand it to the daemon, batch by batch; a line that is no base64 is seen before the first is loaded."""
     from pki2fad import envelope
 
     lines = ui.read_input(options.file, ui.MANY).split()
