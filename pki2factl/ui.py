@@ -91,8 +91,11 @@ def error(message: str) -> None:
 
 def hint(message: str) -> None:
     """Say what to do next."""
+    watched = sys.stderr.isatty()  # somebody reads it while they are asked for something, or wait
+    if watched:
+        flush()  # what the hint is about comes before it
     print(f"pki2factl: hint: {_printable(message, keep='')}", file=sys.stderr)
-    if sys.stderr.isatty():  # somebody reads it while they are asked for something, or wait
+    if watched:
         sys.stderr.flush()
 
 

@@ -40,6 +40,14 @@ def test_init_shows_the_uri_and_its_codes_are_those_of_the_daemon(daemon: Daemon
     assert done.stdout.strip() == generated["code"]
 
 
+def test_on_a_terminal_hints_come_behind_what_they_are_about(daemon: Daemon) -> None:
+    shown = run(daemon.root, "init", "--config-dir", str(daemon.config_dir))
+    before, after = shown.split("pki2factl: hint: now run: ")
+    assert "made " in before
+    assert len(uris(before)) == 1
+    assert "made " not in after
+
+
 def test_init_shows_the_uri_once(daemon: Daemon) -> None:
     arguments = ("init", "--config-dir", str(daemon.config_dir))
     assert len(uris(run(daemon.root, *arguments))) == 1
