@@ -360,7 +360,7 @@ def test_the_daemon_may_be_a_user_to_whom_the_sockets_directory_belongs(host: Ho
 
 
 def test_the_log_says_why_and_what_comes_from_the_network_forges_no_line(started: Host) -> None:
-    code = started.code("alice", 2)
+    code = started.code("alice", 5)  # not good, though another step may begin before it is looked at
     started.pam("alice", code, RHOST="evil\n<0>root let in", SERVICE="sshd")
     log = started.log("refused")
     assert log.count("\n") == 0
