@@ -81,10 +81,11 @@ class Store:
         with self._file.transaction(durable=True):
             self._database.execute("DELETE FROM keyslots")
             self._database.executemany("INSERT INTO keyslots VALUES (?, ?)", slots.items())
-            self._database.executemany("UPDATE accounts SET sealed = ?2 WHERE name = ?1", accounts.items())
-            self._database.executemany(
-                "UPDATE successors SET sealed = ?2 WHERE name = ?1", successors.items()
-            )
+            for table, sealed in (("accounts", accounts), ("successors", successors)):
+                self._database.executemany(
+                    f"UPDATE {table} SET sealed = ? WHERE name = ?",  # noqa: S608 - one of these two names
+                    ((seed, name) for name, seed in sealed.items()),
+                )
             self._database.execute("INSERT OR REPLACE INTO secrets VALUES ('digest', ?)", (digest_key,))
 
     def drop_keyslots(self, kept: str) -> None:
@@ -263,15 +264,15 @@ class Store:
     def _spend(self, spend: Spend) -> bool:
         if spend.tally is None:
             row = self._database.execute(
-                "UPDATE accounts SET last_step = ?1, drift = ?3 WHERE name = ?2 AND last_step < ?1",
-                (spend.step, spend.account, spend.drift),
+                "UPDATE accounts SET last_step = ?, drift = ? WHERE name = ? AND last_step < ?",
+                (spend.step, spend.drift, spend.account, spend.step),
             )
         else:
             level, marks = spend.tally.level, spend.tally.marks
             row = self._database.execute(
-                "UPDATE accounts SET last_step = ?1, drift = ?3, failed_units = ?4, failed_at = ?5,"
-                " marks = ?6 WHERE name = ?2 AND last_step < ?1",
-                (spend.step, spend.account, spend.drift, level.units, level.at, marks),
+                "UPDATE accounts SET last_step = ?, drift = ?, failed_units = ?, failed_at = ?, marks = ?"
+                " WHERE name = ? AND last_step < ?",
+                (spend.step, spend.drift, level.units, level.at, marks, spend.account, spend.step),
             )
         return row.rowcount == 1
 
@@ -293,8 +294,8 @@ class Store:
                 (last + otp.MAX_OFFSET, period),
             )
             self._database.execute(
-                "UPDATE periods SET lease = min(lease, ?1), floor = min(floor, ?1) WHERE period = ?2",
-                (end, period),
+                "UPDATE periods SET lease = min(lease, ?), floor = min(floor, ?) WHERE period = ?",
+                (end, end, period),
             )
         if edit.spent is not None:
             self._database.execute("INSERT INTO spent VALUES (?, ?)", edit.spent)
@@ -351,7 +352,7 @@ class Store:
     def _note_jump(self, wall: float) -> None:
         """Note where the clock is if it came there in one go: it may be set back before it is looked at."""
         if self._raised_at is None or not 0 <= wall - self._raised_at < _JUMP:
-            self._database.execute("INSERT INTO stretches VALUES (?1, ?1)", (wall,))
+            self._database.execute("INSERT INTO stretches VALUES (?, ?)", (wall, wall))
         self._raised_at = wall
 
     def _set_meta(self, **values: str | None) -> None:

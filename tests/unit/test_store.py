@@ -1,6 +1,8 @@
 """The state file: what it keeps, and its verdicts."""
 
+import ast
 import contextlib
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +20,7 @@ from support.agents import (
     sealed,
 )
 
+import pki2fad
 from pki2fad.account import Account
 from pki2fad.changes import Edit, Spend
 from pki2fad.envelope import MasterKey
@@ -214,3 +217,12 @@ def test_the_watermark_of_a_gone_seed_is_forgotten_a_day_after_no_window_can_rea
     store.keep([Edit("default", NOW.wall, put=None, gone=old)])
     store.keep([Edit("default", NOW.wall + days * 86_400, put=None, gone=new)])
     assert (old.digest in store.gone()) is kept
+
+
+def test_no_statement_has_a_numbered_placeholder() -> None:
+    """Python 3.12.0 to 3.12.3 warns about `?1` with a sequence, and warnings are errors here."""
+    sources = list(Path(pki2fad.__file__).parent.rglob("*.py"))
+    nodes = [node for source in sources for node in ast.walk(ast.parse(source.read_text()))]
+    statements = [node.value for node in nodes if isinstance(node, ast.Constant) and "?" in str(node.value)]
+    assert len(statements) > 10
+    assert not [one for one in statements if re.search(r"\?[0-9]", str(one))]
