@@ -13,6 +13,7 @@ from . import ui
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import Any, NoReturn
 
 # Each is a module in `commands` with HELP, add_arguments(parser) and run(options) -> exit code.
 COMMANDS = (
@@ -63,21 +64,47 @@ def main(arguments: "Sequence[str] | None" = None) -> int:
     except BrokenPipeError:
         streams.abandon()
         return ui.FAILED
+    except _WrongUsage as wrong:
+        wrong.explain()
+        status, failure = ui.USAGE, ui.failure("usage", str(wrong))
     except (Pki2fadError, OSError) as error:
-        if isinstance(error, OSError):
-            streams.abandon()
         _explain(error, options)
-        return ui.exit_code(error)
+        status, failure = ui.exit_code(error), _failure(error)
     except Exception as error:  # a mistake of ours: its text may hold anything, so it is not shown
-        ui.error(f"internal error ({type(error).__name__}); please report it")
-        return ui.FAILED
+        message = f"internal error ({type(error).__name__}); please report it"
+        ui.error(message)
+        status, failure = ui.FAILED, ui.failure("internal", message)
+    else:
+        return status
+    _print(failure | getattr(options, "kept", {}), as_json=_wants_json(arguments))
     return status
+
+
+def _wants_json(arguments: "Sequence[str]") -> bool:
+    """True if `--json` is given, in a command that is wrong too: no option takes it as a value."""
+    ends = arguments.index("--") if "--" in arguments else len(arguments)
+    return "--json" in arguments[:ends]
+
+
+def _print(failure: "dict[str, Any]", *, as_json: bool) -> None:
+    """Print a failure on stdout where it is asked for, if stdout is not what failed."""
+    try:
+        ui.result("", failure if as_json else None, as_json=as_json)
+        ui.flush()
+    except OSError:
+        streams.abandon()
+
+
+def _failure(error: Pki2fadError | OSError) -> "dict[str, Any]":
+    if isinstance(error, OSError):
+        return ui.failure("input_output", str(error))
+    return ui.failure(error.code, str(error), error.retry_after)
 
 
 def _explain(error: Exception, options: argparse.Namespace) -> None:
     code = f"{error.code}: " if isinstance(error, Refusal) else ""
     ui.error(f"{code}{error}")
-    if isinstance(error, Refusal) and error.retry_after is not None:
+    if isinstance(error, Pki2fadError) and error.retry_after is not None:
         ui.hint(f"try again in {ui.span(error.retry_after)}")
     elif isinstance(error, AccountExists) and "replace" in options:
         ui.hint("--replace puts it in the place of what is there")
@@ -87,10 +114,30 @@ def _explain(error: Exception, options: argparse.Namespace) -> None:
         ui.hint("it is busy, or does not start: systemctl status pki2fad, journalctl -u pki2fad")
 
 
+class _WrongUsage(Exception):
+    """The arguments are wrong; the text says how."""
+
+    def __init__(self, message: str, parser: argparse.ArgumentParser) -> None:
+        super().__init__(message)
+        self._parser = parser
+
+    def explain(self) -> None:
+        """Say so on stderr as argparse does."""
+        self._parser.print_usage(sys.stderr)
+        print(f"{self._parser.prog}: error: {self}", file=sys.stderr)
+
+
+class _ArgumentParser(argparse.ArgumentParser):
+    """Raises `_WrongUsage` where argparse would end the process; those of commands are of this class too."""
+
+    def error(self, message: str) -> "NoReturn":
+        raise _WrongUsage(message, self)
+
+
 def _parser(arguments: "Sequence[str]") -> argparse.ArgumentParser:
     # 2 less than there are, as argparse has it
     formatter = functools.partial(argparse.HelpFormatter, width=streams.columns() - 2)
-    parser = argparse.ArgumentParser(
+    parser = _ArgumentParser(
         prog="pki2factl",
         description="Make keys, load sealed seeds, and ask pki2fad for codes and verdicts.",
         epilog="exit codes: 0 done or valid, 1 invalid code or proof, 2 usage, 3 daemon not reachable,"

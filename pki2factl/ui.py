@@ -1,6 +1,6 @@
 """What a command prints, and where. The rules:
 
-- stdout carries results, and nothing else; with `--json` one JSON value.
+- stdout carries results, and nothing else; with `--json` one JSON value, of a failure too.
 - stderr carries `pki2factl: error: ...`, `pki2factl: hint: ...` and progress.
 - An `otpauth:` URI, which has the seed in it, is shown only on a terminal.
 - A spinner moves only on a terminal.
@@ -87,6 +87,11 @@ def one_line(text: str) -> str:
 def error(message: str) -> None:
     """Say why the command did not do its work."""
     print(f"pki2factl: error: {_printable(message, keep='')}", file=sys.stderr)
+
+
+def failure(code: str, message: str, retry_after: int | None = None) -> "dict[str, Any]":
+    """What `--json` prints of a failure."""
+    return {"error": code, "message": message, "retry_after": retry_after}
 
 
 def hint(message: str) -> None:

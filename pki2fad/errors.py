@@ -9,15 +9,18 @@ This module is on the client's path: it imports nothing.
 
 
 class Pki2fadError(Exception):
-    """The root of the tree. Its text is fit to be shown to a user."""
+    """The root of the tree. Its text is fit to be shown to a user.
+
+    `code` names it to programs. `retry_after`, where it is known, is the number of seconds after which
+    the same may succeed.
+    """
+
+    code = "failed"
+    retry_after: int | None = None
 
 
 class Refusal(Pki2fadError):
-    """The daemon answered, and said no.
-
-    `code` is one of the closed set of the wire; `retry_after`, where it is known, is the number of
-    seconds after which the same request may succeed.
-    """
+    """The daemon answered, and said no. `code` is one of the closed set of the wire."""
 
     code = "internal"
 
@@ -106,6 +109,8 @@ REFUSALS: dict[str, type[Refusal]] = {
 class NotReachable(Pki2fadError):
     """No daemon answers on the socket; nothing was sent."""
 
+    code = "not_reachable"
+
 
 class NobodyListens(NotReachable):
     """There is no socket, or nobody listens on it: no daemon runs, where another one may be busy."""
@@ -118,9 +123,13 @@ class Busy(NotReachable):
 class ConnectionLost(Pki2fadError):
     """The connection ended after a request may have left: whether it was carried out is unknown."""
 
+    code = "connection_lost"
+
 
 class TimedOut(ConnectionLost):
     """No answer came in time; the request may still be carried out."""
+
+    code = "timed_out"
 
 
 class ProtocolError(Pki2fadError):
@@ -128,6 +137,8 @@ class ProtocolError(Pki2fadError):
 
     `msgid` is that of the request at fault, or None where none could be read.
     """
+
+    code = "protocol_error"
 
     def __init__(self, message: str, msgid: int | None = None) -> None:
         super().__init__(message)
@@ -137,38 +148,58 @@ class ProtocolError(Pki2fadError):
 class UnusablePath(Pki2fadError):
     """A file or directory cannot be found, made, read or written, or is not safe to use."""
 
+    code = "unusable_path"
+
 
 class UnusableKey(Pki2fadError):
     """A key file is not what is needed: not PEM, not RSA, too small, protected, readable by others."""
+
+    code = "unusable_key"
 
 
 class ProtectedKey(UnusableKey):
     """A private key is protected by a passphrase, and none was given."""
 
+    code = "protected_key"
+
 
 class WrongPassphrase(UnusableKey):
     """The passphrase given does not open a private key."""
+
+    code = "wrong_passphrase"
 
 
 class UnusableState(Pki2fadError):
     """The state file is damaged, of a newer version, sealed to another key, or cannot be written."""
 
+    code = "unusable_state"
+
 
 class ConfigError(Pki2fadError):
     """A setting is unknown, of the wrong type or out of range; the text names file and key."""
+
+    code = "config_error"
 
 
 class UnusableCommit(Pki2fadError):
     """There is no such commit, or a proof cannot be made of it."""
 
+    code = "unusable_commit"
+
 
 class IssuerUnavailable(Pki2fadError):
     """An issuer cannot be reached, takes too long or fails: later the same request may succeed."""
+
+    code = "issuer_unavailable"
 
 
 class IssuerRefused(Pki2fadError):
     """An issuer answered, but not with a sealed seed for this key, or cannot be trusted (TLS)."""
 
+    code = "issuer_refused"
+
 
 class AlreadyRunning(Pki2fadError):
     """Another daemon holds the state directory or answers on the socket."""
+
+    code = "already_running"

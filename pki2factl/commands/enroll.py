@@ -42,9 +42,11 @@ def run(options: argparse.Namespace) -> int:
         data = {"account": enrolment.account, "active": True}
         ui.result(f"account {enrolment.account} is active", data, as_json=options.json)
         return ui.DONE
-    ui.error(f"no right code came, and there is no account {enrolment.account}")
+    message = f"no right code came, and there is no account {enrolment.account}"
+    ui.error(message)
     delete = f"delete {options.uri_out}, " if options.uri_out else ""
     ui.hint(f"{delete}see that the clock of the authenticator is right, and run it again for another seed")
+    ui.result("", ui.failure("invalid", message) if options.json else None, as_json=options.json)
     return ui.INVALID
 
 

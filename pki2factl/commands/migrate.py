@@ -17,6 +17,10 @@ from pki2fad.errors import AccountExists, BadRequest, NoSuchAccount, UnusablePat
 
 from .. import ui
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 HELP = "take over the seed and the log of the old service; --shred destroys its files"
 
 _CAVEAT = (
@@ -78,9 +82,9 @@ def run(options: argparse.Namespace) -> int:
         changed = client.load(envelope.seal_seed(public, seed), options.account)
         _require_codes_of(seed, client, options)
     memory.wipe(seed)
-    destroyed = _destroyed(old_files) if options.shred else []
+    destroyed, failure = _destroyed(old_files) if options.shred else ([], {})
     left = [path for path, _ in old_files if path not in destroyed]
-    _report(options, minute_log, left, destroyed, changed=changed)
+    _report(options, minute_log, left, destroyed, failure, changed=changed)
     return ui.FAILED if options.shred and left else ui.DONE
 
 
@@ -109,19 +113,19 @@ def _require_codes_of(seed: bytearray, client: Client, options: argparse.Namespa
         )
 
 
-def _destroyed(old_files: list[tuple[str, os.stat_result]]) -> list[str]:
-    """Destroy one after the other, up to what cannot be, which it says; returns what is destroyed."""
+def _destroyed(old_files: list[tuple[str, os.stat_result]]) -> "tuple[list[str], dict[str, Any]]":
+    """Destroy one after the other, up to what cannot be; returns what is destroyed, and that failure."""
     from pki2fad import files
 
-    destroyed = []
+    destroyed: list[str] = []
     for path, status in old_files:
         try:
             files.shred(path, status)
         except UnusablePath as error:
             ui.error(str(error))
-            break
+            return destroyed, ui.failure(error.code, str(error))
         destroyed.append(path)
-    return destroyed
+    return destroyed, {}
 
 
 def _report(
@@ -129,6 +133,7 @@ def _report(
     minute_log: str | None,
     left: list[str],
     destroyed: list[str],
+    failure: "dict[str, Any]",
     *,
     changed: bool,
 ) -> None:
@@ -142,6 +147,7 @@ def _report(
         "log": minute_log,
         "plaintext": left,
         "destroyed": destroyed,
+        **failure,
     }
     ui.result("\n".join(text), data, as_json=options.json)
     ui.hint(

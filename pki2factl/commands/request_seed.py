@@ -136,7 +136,9 @@ def _load(options: argparse.Namespace, text: bytes, account: str) -> bool:
         with Client(options.socket) as client:
             return client.load(envelope.sealed_from_text(text), account)
     except Pki2fadError:  # an issuer may give one seed, once
-        if not options.out:
-            ui.result(text.decode().strip(), {"sealed": text.decode().strip()}, as_json=options.json)
+        if options.json:
+            options.kept = {"sealed": text.decode().strip()}  # printed with the failure
+        elif not options.out:
+            ui.result(text.decode().strip(), None, as_json=False)
         ui.hint(f"the sealed seed is {f'in {options.out}' if options.out else 'printed'}, for pki2factl load")
         raise

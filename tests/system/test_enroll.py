@@ -174,6 +174,8 @@ def test_a_wrong_code_on_standard_input_ends_it(served: Daemon, home: Path) -> N
         done = served.ctl(*arguments, command=as_user(USER.pw_uid), input=code)
         assert (done.returncode, done.stdout) == (expected, ""), done.stderr
         (home / "uri").unlink()
+    done = served.ctl(*arguments, "--json", command=as_user(USER.pw_uid), input="0000000\n")
+    assert (done.returncode, json.loads(done.stdout)["error"]) == (1, "invalid")
     assert accounts(served) == []
 
 

@@ -71,6 +71,10 @@ def test_while_the_log_cannot_be_destroyed_the_seeds_file_stays_so_that_it_can_b
     assert f"again with --shred, or: shred -u {running.log} {running.seed}\n" in done.stderr
     data = json.loads(done.stdout)
     assert (data["destroyed"], data["plaintext"]) == ([], [str(running.log), str(running.seed)])
+    assert (data["error"], data["message"]) == (
+        "unusable_path",
+        f"cannot destroy {running.log}: Read-only file system",
+    )
     assert running.seed.read_text() == SEED
 
 

@@ -122,6 +122,8 @@ def test_a_load_that_fails_says_where_the_seed_is(
         assert (done.returncode, done.stdout) == (6, f"{text}\n")
         assert "account_exists" in done.stderr
         assert "is printed" in done.stderr
+        failure = json.loads(request_seed(issuer.url, "--load", "--json", **env).stdout)
+        assert (failure["error"], failure["sealed"]) == ("account_exists", text)
         out = tmp_path / "seed.sealed"
         refused(request_seed(issuer.url, "--load", f"--out={out}", **env), 6, "account_exists", str(out))
         assert out.read_text() == f"{text}\n"
