@@ -3,6 +3,8 @@
 The file has lines `USER ACCOUNT`; empty ones, and those that begin with `#`, say nothing.
 """
 
+import codecs
+
 from pki2fad.errors import UnusablePath
 
 from . import place
@@ -37,7 +39,8 @@ def read(path: str) -> dict[str, str]:
     if status.st_uid != 0 or status.st_mode & place.OTHERS_WRITE:
         raise UnusablePath(f"{path} must belong to root, and be writable by nobody else")
     accounts: dict[str, str] = {}
-    for number, line in enumerate(data.decode("utf-8", "surrogateescape").split("\n"), 1):
+    text = data.removeprefix(codecs.BOM_UTF8).decode("utf-8", "surrogateescape")
+    for number, line in enumerate(text.split("\n"), 1):
         words = line.split()
         if not words or words[0].startswith("#"):
             continue

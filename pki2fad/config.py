@@ -152,7 +152,7 @@ def _parse(file: str) -> dict[str, Any]:
             raise ConfigError(
                 f"{file} grants roles: it must belong to root or to you, and not everybody may write it"
             )
-        return tomllib.loads(text.decode())
+        return tomllib.loads(text.decode("utf-8-sig"))  # editors elsewhere write a byte order mark
     except (ValueError, RecursionError) as error:  # tomllib raises more than its own
         raise ConfigError(f"{file}: not TOML: {error}") from None
 

@@ -89,13 +89,15 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _read_seed(path: str) -> tuple[bytearray, os.stat_result]:
-    """The seed, and the status of its file; an editor or `echo` may have left white space around it."""
-    from pki2fad import envelope, files
+    """The seed, and the status of its file."""
+    from pki2fad import files
+
+    from .. import seedtext
 
     # No link is followed to either old file: what is named has to be what can be destroyed.
     text, status = files.read_with_status(path, follow_links=False)
     try:
-        return envelope.seed_from_hex(text.strip()), status
+        return seedtext.seed(text), status
     except ValueError as error:
         raise BadRequest(f"{path}: {error}") from None
 

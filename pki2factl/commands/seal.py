@@ -25,13 +25,15 @@ def run(options: argparse.Namespace) -> int:
     from pki2fad import envelope, files, memory, otp
     from pki2fad.errors import BadRequest
 
+    from .. import seedtext
+
     memory.forbid_dumps()
     of = parameters.given(options)
     files.require_absent(options.out, options.uri_out)
     key = envelope.load_public(files.read(options.to), options.to)
     if options.seed_stdin:
         try:
-            seed = envelope.seed_from_hex(ui.read_stdin().removesuffix(b"\n"))
+            seed = seedtext.seed(ui.read_stdin())
         except ValueError as error:
             raise BadRequest(str(error)) from None
     else:

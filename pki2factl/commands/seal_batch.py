@@ -1,7 +1,6 @@
 """`pki2factl seal-batch`: the issuer's side for many accounts: seal their seeds to a host's key."""
 
 import argparse
-import codecs
 import re
 
 from .. import parameters, sealed, ui
@@ -57,24 +56,29 @@ def run(options: argparse.Namespace) -> int:
 
 def _given(text: bytes) -> "dict[str, bytearray | None]":
     """The seeds by name, None for those that are to be new. Raises `BadRequest`, which shows no line."""
-    from pki2fad import envelope
     from pki2fad.account import NAME_RULE, is_name
     from pki2fad.errors import BadRequest
 
+    from .. import seedtext
+
+    try:
+        text = seedtext.unmarked(text)
+    except ValueError as error:
+        raise BadRequest(str(error)) from None
     given: dict[str, bytearray | None] = {}
-    for number, line in enumerate(text.removeprefix(codecs.BOM_UTF8).splitlines(), 1):
+    for number, line in enumerate(text.splitlines(), 1):
         if not line.strip():
             continue
-        first, *digits = line.split()
+        first, *rest = line.split(maxsplit=1)
         name = first.decode("latin-1")
         if not is_name(name):
             raise BadRequest(f"line {number} does not begin with the name of an account: {NAME_RULE}")
         if name in given:
             raise BadRequest(f"line {number} repeats an account")
-        if not digits and _LIKE_A_SEED.search(first):
+        if not rest and _LIKE_A_SEED.search(first):
             raise BadRequest(f"line {number} seems to have a seed, and no name before it")
         try:
-            given[name] = envelope.seed_from_hex(b" ".join(digits)) if digits else None
+            given[name] = seedtext.seed(rest[0]) if rest else None
         except ValueError as error:
             raise BadRequest(f"line {number}: {error}") from None
     if not given:

@@ -134,9 +134,8 @@ BAD_LINES = {
     "no name": (f"\n \xa0 {SEED}", "line 2"),
     "not a name": (f"a {SEED}\n../b {OTHER_SEED}", "line 2"),
     "a name twice": (f"a {SEED}\na {OTHER_SEED}", "line 2"),
-    "upper case": (f"a {OTHER_SEED.upper()}", "line 1"),
-    "too short": (f"a {SEED}\nb {OTHER_SEED[:30]}", "line 2"),
-    "two seeds": (f"a {SEED} {OTHER_SEED}", "line 1"),
+    "too short": (f"a {SEED}\nb {OTHER_SEED[:30]}", "line 2: it has 30 hex digits"),
+    "two seeds": (f"a {SEED} {OTHER_SEED}", "line 1: character 65 of 129 is a blank"),
     "a seed and no name": (f"a {SEED}\n{OTHER_SEED}", "line 2"),
     "in base32, and no name": (f"a {SEED}\n{BASE32}", "line 2"),
     "a seed in the name": (f"a {SEED}\nb_{OTHER_SEED[:58]}", "line 2"),
@@ -150,9 +149,7 @@ def test_a_bad_line_is_named_and_not_repeated(home: Path, text: str, problem: st
     done = seal(home, text, "--uri-out=uris")
     assert done.returncode == 6
     assert problem in done.stderr
-    assert not {SEED, OTHER_SEED, OTHER_SEED[:30], OTHER_SEED.upper(), BASE32} & set(
-        re.split(r"\W", done.stderr)
-    )
+    assert not {SEED, OTHER_SEED, OTHER_SEED[:30], BASE32} & set(re.split(r"\W", done.stderr))
     assert [path.name for path in home.iterdir()] == ["host.pub.pem"]
 
 

@@ -45,7 +45,6 @@ def untouched(running: OldService) -> Iterator[OldService]:
 
 
 BAD_SEEDS = {
-    "upper case": SEED[:-2].encode() + b"AB",
     "too short": SEED[:30].encode(),
     "an odd number of digits": SEED[:-1].encode(),
     "two of them": f"{SEED}\n{OTHER_SEED}\n".encode(),
@@ -60,7 +59,8 @@ BAD_SEEDS = {
 def test_what_is_no_seed_is_refused_and_not_shown(untouched: OldService, kind: str) -> None:
     untouched.seed.write_bytes(BAD_SEEDS[kind])
     error = untouched.refused(code=6)
-    assert f"{untouched.seed}: a seed is 32 to 128 lowercase hex digits" in error
+    assert f"{untouched.seed}: " in error
+    assert "; a seed is 32 to 128 hex digits" in error
     shown = BAD_SEEDS[kind][:16].decode("latin-1")
     assert not shown or shown not in error
 

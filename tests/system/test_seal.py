@@ -87,14 +87,8 @@ def test_a_seed_on_stdin_is_the_one_that_is_sealed(home: Path, digits: int, end:
 
 
 BAD_SEEDS = {
-    "upper case": "ABCDEF" + SEED[6:],
     "an odd number": SEED[:-1],
-    "0x": "0x" + SEED,
-    "a space before": " " + SEED,
     "a space within": SEED[:32] + " " + SEED[32:],
-    "a space after": SEED + " ",
-    "two line ends": SEED + "\n\n",
-    "a carriage return": SEED + "\r\n",
     "no hex digit": "g" + SEED[1:],
     "full-width digits": "\N{FULLWIDTH DIGIT THREE}" + SEED[1:],
     "too short": SEED[:30],

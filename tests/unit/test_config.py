@@ -56,6 +56,10 @@ def test_the_caps_leave_each_user_a_thousand_connections_and_more() -> None:
     assert 1024 <= server.max_connections_per_uid <= server.max_connections
 
 
+def test_a_file_may_begin_with_a_byte_order_mark(load: Load) -> None:
+    assert load("\N{BYTE ORDER MARK}[lock]\r\nidle = 7\r\n").lock.idle == 7
+
+
 def test_every_setting_of_a_file_is_used(load: Load) -> None:
     settings = load("""
         config_dir = "/a/config"

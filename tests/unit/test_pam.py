@@ -97,6 +97,7 @@ def roots() -> Iterator[Path]:
         ("", {}),
         ("# nobody\n\n", {}),
         ("alice deploy\n  bob\tops.2 \n", {"alice": "deploy", "bob": "ops.2"}),
+        ("\N{BYTE ORDER MARK}alice deploy\r\n", {"alice": "deploy"}),
         ("alice", "line 1: a line has two words"),
         ("alice deploy\nalice ops\n", "line 2: alice has an account already"),
         ("\nalice @deploy\n", "line 2: @deploy cannot be the name"),
