@@ -10,6 +10,7 @@ to all that stands before it, so that no byte of a batch can change unnoticed. E
 that key once more, bound to its account, so that nobody who reads a batch has more than one seed in memory.
 """
 
+import base64
 import json
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
@@ -28,6 +29,7 @@ MOST = 200
 
 _MAGIC = b"pki2fad batch 1\n"
 _ANY_MAGIC = b"pki2fad batch "
+_ANY_MAGIC_TEXT = base64.b64encode(_ANY_MAGIC[:12])  # 12 bytes are 16 characters, whatever follows
 _LENGTH_BYTES = 2
 
 
@@ -37,6 +39,16 @@ def pack(seeds: Iterable[tuple[str, Parameters, bytearray]], wrapped: bytes, mas
     start = _MAGIC + len(wrapped).to_bytes(_LENGTH_BYTES, "big") + wrapped
     text = json.dumps([entry.to_json(one) for one in entries], separators=(",", ":"))
     return start + master.seal(bytearray(text.encode()), start)
+
+
+def texts(text: bytes) -> list[bytes]:
+    """The base64 of each batch of a file, which may be broken into lines."""
+    found: list[list[bytes]] = []
+    for line in text.split():
+        if not found or line.startswith(_ANY_MAGIC_TEXT):
+            found.append([])
+        found[-1].append(line)
+    return list(map(b"".join, found))
 
 
 def wrapped_key(data: bytes) -> bytes:

@@ -7,6 +7,7 @@ by the same with a label of its own, so that neither can pass for the other.
 
 import base64
 import binascii
+import codecs
 import contextlib
 import hashlib
 import hmac
@@ -165,8 +166,13 @@ def open_seed(key: PrivateKey, sealed: bytes) -> bytearray:
 
 
 def sealed_from_text(text: bytes) -> bytes:
-    """A sealed seed, or a batch, from the base64 in which it travels; white space around it is allowed."""
-    text = text.strip()
+    """The bytes of a sealed seed, a batch or a proof, from base64. Raises `BadSeal`.
+
+    White space may stand anywhere, since many programs break base64 into lines.
+    """
+    text = b"".join(text.removeprefix(codecs.BOM_UTF8).split())
+    if not text:
+        raise BadSeal("this is empty, and not base64")
     try:
         sealed = base64.b64decode(text)
     except ValueError:

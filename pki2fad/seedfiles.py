@@ -17,7 +17,8 @@ class SeedFile(NamedTuple):
     path: str
     account: str
     sealed: bytes
-    digest: bytes  # of the file as it is
+    digest: bytes  # of `sealed`
+    text_digest: bytes  # of the file as it is: what earlier versions kept instead of `digest`
     modified: float  # Unix time
 
 
@@ -54,8 +55,9 @@ def _read(path: str, account: str) -> SeedFile:
         raise UnusablePath("what stands before .sealed cannot name an account")
     text, status = files.read_with_status(path, follow_links=False)
     _check_owner(status)
-    digest = hashlib.sha256(text).digest()
-    return SeedFile(path, account, envelope.sealed_from_text(text), digest, status.st_mtime)
+    sealed = envelope.sealed_from_text(text)
+    digest, text_digest = (hashlib.sha256(data).digest() for data in (sealed, text))
+    return SeedFile(path, account, sealed, digest, text_digest, status.st_mtime)
 
 
 def _check_owner(status: os.stat_result) -> None:

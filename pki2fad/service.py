@@ -261,10 +261,15 @@ class _Service:
             return
         reading = clock.read()
         for file in seed_files:
-            if file.digest == self._agent.file_digests.get(file.account):
+            applied = self._agent.file_digests.get(file.account)
+            if applied == file.digest:
                 continue
             before = self._keyring.accounts.get(file.account)
             try:
+                if applied == file.text_digest:
+                    self._store.keep_file_digest(file.account, file.digest)
+                    self._agent.file_digests[file.account] = file.digest
+                    continue
                 edit = self._agent.provision(file.account, file.sealed, file.digest, reading)
                 self._server.edit(edit)
             except (BadSeal, UnusableState) as error:

@@ -179,8 +179,13 @@ class Store:
             self._database.executemany("INSERT INTO stretches VALUES (?, ?)", watch.stretches)
 
     def file_digests(self) -> dict[str, bytes]:
-        """The digest of the file of `seeds.d` that was last applied, by account."""
+        """The digest of what the file of `seeds.d` that was last applied held, by account."""
         return dict(self._file.rows("SELECT name, digest FROM seed_files"))
+
+    def keep_file_digest(self, account: str, digest: bytes) -> None:
+        """Keep another digest of a file that was applied already."""
+        with self._file.transaction(durable=True):
+            self._set_file_digest(account, digest)
 
     def begin_boot(self, boot_id: str | None, reading: Reading) -> float:
         """In another boot than the last one the floors rise to the leases.
@@ -339,9 +344,10 @@ class Store:
             for seed in put.seeds:
                 self._use_period(seed.parameters.period)
         if edit.file_digest is not None:
-            self._database.execute(
-                "INSERT OR REPLACE INTO seed_files VALUES (?, ?)", (edit.account, edit.file_digest)
-            )
+            self._set_file_digest(edit.account, edit.file_digest)
+
+    def _set_file_digest(self, account: str, digest: bytes) -> None:
+        self._database.execute("INSERT OR REPLACE INTO seed_files VALUES (?, ?)", (account, digest))
 
     def _forget(self, wall: float) -> None:
         """Forget watermarks that are too old, but not soon again: all of them are looked at."""

@@ -19,16 +19,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Hand it to the daemon, batch by batch; a line that is no base64 is seen before the first is loaded."""
-    from pki2fad import envelope
+    """Load it batch by batch. Nothing is loaded if a part of the file is not base64."""
+    from pki2fad import batch, envelope
 
-    lines = ui.read_input(options.file, ui.MANY).split()
-    if not lines:
+    texts = batch.texts(ui.read_input(options.file, ui.MANY))
+    if not texts:
         raise BadRequest("there is no batch in it")
     batches, accounts, changed = [], 0, []
-    for number, line in enumerate(lines, 1):
+    for number, text in enumerate(texts, 1):
         try:
-            batches.append(envelope.sealed_from_text(line))
+            batches.append(envelope.sealed_from_text(text))
         except Refusal as refusal:
             raise _of(number, refusal, accounts) from None
     with Client(options.socket, ui.PATIENCE) as client:
@@ -42,8 +42,8 @@ def run(options: argparse.Namespace) -> int:
                 raise
             accounts += loaded["accounts"]
             changed += loaded["changed"]
-    text = f"{ui.count(accounts, 'account')} in the file, {len(changed)} changed"
-    ui.result(text, {"accounts": accounts, "changed": changed}, as_json=options.json)
+    said = f"{ui.count(accounts, 'account')} in the file, {len(changed)} changed"
+    ui.result(said, {"accounts": accounts, "changed": changed}, as_json=options.json)
     return ui.DONE
 
 

@@ -7,6 +7,7 @@ import re
 import signal
 import stat
 import subprocess
+import textwrap
 import threading
 from pathlib import Path
 from typing import Any
@@ -211,6 +212,16 @@ def test_a_file_of_which_a_line_is_no_base64_changes_nothing(running: Daemon) ->
     done = running.ctl("load-batch", input=f"{text}{text[:-3]}\n")
     assert (done.returncode, "batch 2: this is not base64\n" in done.stderr) == (6, True)
     assert running.ctl("accounts").stdout == ""
+
+
+@pytest.mark.parametrize(("width", "end"), [(64, "\n"), (76, "\r\n")])
+def test_batches_may_have_line_breaks(running: Daemon, width: int, end: str) -> None:
+    names = "".join(f"user{number:03}\n" for number in range(batch.MOST + 1))
+    seal(running.root, names, "--uri-out=uris")
+    text = (running.root / "all.batch").read_text()
+    wrapped = "".join(line + end for one in text.split() for line in textwrap.wrap(one, width))
+    done = running.ctl("load-batch", input=wrapped)
+    assert done.stdout == f"{batch.MOST + 1} accounts in the file, {batch.MOST + 1} changed\n"
 
 
 def test_a_sealed_seed_and_a_batch_do_not_pass_for_each_other(running: Daemon) -> None:

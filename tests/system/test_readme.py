@@ -11,7 +11,7 @@ from pathlib import Path
 import msgpack
 import pytest
 from support import peers
-from support.daemon import Daemon, as_user, environment
+from support.daemon import Daemon, as_user, code_of, environment
 from support.issuer import Issuer, json_of
 from support.raw import Seed
 
@@ -181,6 +181,21 @@ def openmetrics_names(text: str) -> set[str]:
 def test_the_configuration_shown_is_valid(daemon: Daemon, label: str) -> None:
     daemon.configure(block(f"example: {label}"))
     assert "valid" in run(f"pki2fad --check-config --config-dir {daemon.config_dir}", daemon.root)
+
+
+def test_a_seed_is_sealed_with_openssl_as_shown(shell: Path, daemon: Daemon) -> None:
+    peers.require("openssl")
+    recipe = re.search(r'^ {4}(printf %s "\$HEX" .*?\| base64)$', PROTOCOL, re.DOTALL | re.MULTILINE)
+    assert recipe is not None
+    seed = bytes(range(32))
+    (shell / "host.pub.pem").symlink_to("config/host.pub.pem")
+    script = f"HEX={seed.hex()}; ({recipe[1]}) | tee config/seeds.d/b.sealed | pki2factl load --account a"
+    assert run(script, shell, shell / "socket") == "loaded a\n"
+    assert (shell / "config/seeds.d/b.sealed").read_text().count("\n") > 1
+    daemon.reload()
+    with daemon.client() as client:
+        code = client.generate("b")
+        assert code.code == client.generate("a").code == code_of(seed, code.step)
 
 
 def test_the_exchange_in_hex_is_what_is_on_the_wire(shell: Path) -> None:

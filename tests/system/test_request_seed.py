@@ -93,6 +93,12 @@ def test_the_answer_is_written_where_it_is_told_and_never_over_something(
         assert len(issuer.requests) == 1  # not asked in vain
 
 
+def test_the_issuers_base64_may_have_line_breaks(request_seed: Request, sealed: str) -> None:
+    wrapped = base64.encodebytes(base64.b64decode(sealed)).decode()
+    with Issuer(json_of(status="success", encrypted_seed=wrapped)) as issuer:
+        assert request_seed(issuer.url).stdout == f"{sealed}\n"
+
+
 def test_with_load_the_daemon_has_the_account(
     request_seed: Request, daemon: Daemon, host_key: rsa.RSAPrivateKey
 ) -> None:

@@ -1,5 +1,6 @@
 """`seeds.d`: sealed seeds that configuration management delivers as files."""
 
+import base64
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,8 @@ from pki2fad.envelope import PrivateKey
 ONE = b"one seed of the seeds.d tests..."
 TWO = b"another seed of the same tests.."
 UID = 4242
+
+OLDER = Path(__file__).parents[1] / "vectors" / "older-state"
 
 Seal = Callable[[bytes], bytes]
 
@@ -213,3 +216,53 @@ def test_white_space_around_the_base64_is_allowed(daemon: Daemon, seal: Seal) ->
     file.write_bytes(b"\n  " + file.read_bytes().strip() + b" \r\n\n")
     daemon.start()
     assert has(daemon, ONE)
+
+
+def wrap(file: Path) -> None:
+    """Break the base64 into lines, as `base64` of coreutils does."""
+    file.write_bytes(base64.encodebytes(base64.b64decode(file.read_bytes())))
+
+
+@both
+def test_new_line_breaks_do_not_apply_a_file_again(daemon: Daemon, seal: Seal, how: str) -> None:
+    file = daemon.deliver("default", seal(ONE))
+    daemon.start()
+    assert daemon.ctl("remove", "default").returncode == 0
+    wrap(file)
+    again(daemon, how)
+    assert accounts(daemon) == []
+    assert ignored(daemon) == []
+
+
+@pytest.fixture
+def older(daemon: Daemon) -> Daemon:
+    """What a daemon of 0.1.0 left, which kept the digests of the files' text.
+
+    Its seeds.d has two files. One account was removed later, the other got another seed.
+    """
+    daemon.install_key((OLDER / "host.pem").read_bytes())
+    daemon.state_dir.mkdir(mode=0o700)
+    daemon.state_file.touch(mode=0o600)
+    daemon.state_file.write_bytes((OLDER / "state.db").read_bytes())
+    for name in ("removed", "replaced"):
+        daemon.deliver(name, base64.b64decode((OLDER / f"{name}.sealed").read_bytes()))
+    return daemon
+
+
+def assert_as_it_was_left(daemon: Daemon) -> None:
+    assert accounts(daemon) == ["replaced"]
+    assert has(daemon, b"another seed of an older daemon.", "replaced")
+    assert "seed_loaded" not in daemon.log()
+
+
+@both
+def test_files_that_an_older_version_applied_are_not_applied_again(older: Daemon, how: str) -> None:
+    older.start()
+    assert_as_it_was_left(older)
+    for file in older.seeds_dir.iterdir():
+        wrap(file)
+    again(older, how)
+    assert_as_it_was_left(older)
+    older.deliver("removed", base64.b64decode((OLDER / "replaced.sealed").read_bytes()))
+    again(older, how)
+    assert accounts(older) == ["removed", "replaced"]

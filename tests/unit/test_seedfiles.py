@@ -47,6 +47,7 @@ def test_a_file_is_given_with_its_account_its_content_its_digest_and_its_age(dir
             str(path),
             "default",
             b"\x00\xffsealed",
+            hashlib.sha256(b"\x00\xffsealed").digest(),
             hashlib.sha256(path.read_bytes()).digest(),
             1_600_000_000.0,
         )
@@ -59,11 +60,26 @@ def test_a_file_as_an_issuer_delivers_it_opens_to_its_seed(directory: Path, host
     assert envelope.open_seed(host_key, file.sealed) == SEED
 
 
-@pytest.mark.parametrize("around", [b"%s", b"%s\n", b"%s\r\n", b"\n  %s \t\n\n"])
-def test_white_space_around_the_base64_is_allowed(directory: Path, around: bytes) -> None:
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"c2VhbGVk",
+        b"c2VhbGVk\n",
+        b"c2VhbGVk\r\n",
+        b"\n  c2VhbGVk \t\n\n",
+        b"c2Vh\nbGVk\n",
+        b"c2Vh\r\nbGVk\r\n",
+        b"  c2Vh\n  bGVk\n",
+        b"c2Vh bGVk",
+        b"\xef\xbb\xbfc2VhbGVk\r\n",
+    ],
+)
+def test_white_space_is_no_part_of_the_base64_and_of_its_digest(directory: Path, text: bytes) -> None:
     path = put(directory, "default.sealed")
-    path.write_bytes(around % b"c2VhbGVk")
-    assert [file.sealed for file in read_all(str(directory))] == [b"sealed"]
+    (plain,) = read_all(str(directory))
+    path.write_bytes(text)
+    (file,) = read_all(str(directory))
+    assert (file.sealed, file.digest) == (b"sealed", plain.digest)
 
 
 def test_files_come_in_the_order_of_their_names(directory: Path) -> None:
@@ -100,8 +116,10 @@ def test_a_directory_that_is_not_there_holds_nothing(tmp_path: Path) -> None:
         ("\udcff.sealed", b"c2VhbGVk", "cannot name an account"),
         ("x" * 65 + ".sealed", b"c2VhbGVk", "cannot name an account"),
         ("bad.sealed", b"not base64!", "not base64"),
-        ("bad.sealed", b"c2Vh bGVk", "not base64"),
         ("bad.sealed", b"c2VhbGV", "not base64"),
+        ("bad.sealed", b"c2VhbGVk=", "not base64"),
+        ("bad.sealed", b"", "this is empty"),
+        ("bad.sealed", b" \r\n", "this is empty"),
         ("bad.sealed", b"\xff\xfe", "not base64"),
         ("bad.sealed", b"A" * (1024 * 1024 + 4), "larger than a megabyte"),
     ],
