@@ -12,6 +12,7 @@ from pki2fad import files
 from pki2fad.client import Client
 from pki2fad.errors import BadRequest, UnusablePath
 
+from . import oldlines, ui
 from .ownership import as_owner_of
 
 # Read whole, so there is a limit: a line a minute makes 20 MB a year.
@@ -27,7 +28,7 @@ _BLOCK = 64 * 1024
 
 
 def read(path: str, minute_log: str, seed: os.stat_result) -> tuple[bytes, os.stat_result]:
-    """The old service's lines, whatever is in them, and the status of the file that they are in.
+    """The old service's lines, as `oldlines` has them, and the status of the file that they are in.
 
     Both logs are found to be usable before; `seed` is the status of the seed's file, which is neither.
     Raises `BadRequest` and `UnusablePath`.
@@ -44,18 +45,23 @@ def read(path: str, minute_log: str, seed: os.stat_result) -> tuple[bytes, os.st
             )
         if here and os.path.samestat(here, seed):
             raise BadRequest(f"{minute_log} is the seed's file; --log-to has to be the minute log")
-        lines = _content(old, path)
-    _require_log(lines, path)
+        found = oldlines.read(_content(old, path))
+    _require_log(found, path)
+    lines = found.content
+    for line in found.doubtful:
+        ui.hint(f"{path}: {line}, and is kept as it is: it seems to have a code, in no form that is known")
     return lines if lines.endswith(b"\n") else lines + b"\n", status
 
 
-def _require_log(lines: bytes, path: str) -> None:
-    if not _CODE_LINE.search(lines):
+def _require_log(found: oldlines.Lines, path: str) -> None:
+    if not found.codes:
+        first = f" ({found.others[0]})" if found.others else ""
         raise BadRequest(
-            f"{path} has no line like '2026-01-31 12:34:00 - 2FA Code: ...': it is not the old service's log"
+            f"{path} has no line like '2026-01-31 12:34:00 - 2FA Code: ...'{first}: it is no log of the old"
+            " service, or in a form that is not known; 'pki2factl migrate' works without --log too"
         )
     # As the minute log will look for it: a date that is none does not count.
-    for written in reversed(_CODE_LINE.findall(lines[-_BLOCK:])):
+    for written in reversed(_CODE_LINE.findall(found.content[-_BLOCK:])):
         with contextlib.suppress(ValueError):
             last = written.decode()
             moment = calendar.timegm(time.strptime(last, _TIME))

@@ -111,6 +111,43 @@ def test_the_minute_log_goes_on_from_the_old_one_with_no_second_line_for_a_minut
     assert timed.log.read_text() == OLD_LINES
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "2024-01-31 12:30:01 UTC - 2FA Code: 000003",
+        "2024-01-31 12:30:01 UTC 2FA Code: 000003",
+        "2024-01-31 12:30:01 UTC - 000003",
+        "2024-01-31T12:30:01 2FA=000003",
+        "2024-01-31T12:30:01Z OTP=000003",
+        "2024-01-31 12:30:01 utc - 2fa code: 000003",
+    ],
+)
+def test_the_lines_of_other_services_of_the_family_are_continued_in_the_minute_logs_form(
+    timed: OldService, clock: Clock, line: str
+) -> None:
+    said = timed.minute_log()
+    timed.log.write_text(f"{line}\n")
+    for _ in range(2):
+        timed.migrated()
+        clock.wait_for_a_look()
+        assert timed.minute_log() == "2024-01-31 12:30:01 - 2FA Code: 000003\n" + said
+
+
+def test_a_log_of_codes_alone_is_continued(timed: OldService) -> None:
+    timed.log.write_text("000001\n000002\n")
+    timed.migrated()
+    assert timed.minute_log().startswith("000001\n000002\n")
+
+
+def test_a_line_that_cannot_be_read_is_shown_and_kept(running: OldService) -> None:
+    strange = "31.01.2024 12:30 code 000003\n"
+    running.log.write_text(OLD_LINES + strange)
+    done = running.migrate()
+    assert done.returncode == 0
+    assert f"{running.log}: line 5 is 31.01.2024 12:30 code …, and is kept as it is" in done.stderr
+    assert running.minute_log().startswith(OLD_LINES + strange)
+
+
 def test_a_minute_that_the_old_log_lacks_gets_its_line_at_once(timed: OldService) -> None:
     timed.log.write_text(OLD_LINES.replace("12:30:01", "12:29:31"))
     timed.migrate()

@@ -77,11 +77,22 @@ def test_an_old_file_that_cannot_be_read_is_named(untouched: OldService, kind: s
         assert f"name the file itself, {path.parent / 'target'}" in error
 
 
-@pytest.mark.parametrize("content", [b"", b"\0\xff" * 100, b"1.2.3.4 - GET /\n", SEED.encode()])
-def test_what_is_not_the_old_log_is_refused_and_not_shown(untouched: OldService, content: bytes) -> None:
+NO_LOGS = {
+    "nothing": (b"", ""),
+    "binary": (b"\0\xff" * 10, " (line 1 is "),
+    "another log": (b"\n1.2.3.4 - GET /\n", " (line 2 is 1.2.3.4 - GET /)"),
+    "the seed": (SEED.encode(), " (line 1 is …)"),
+}
+
+
+@pytest.mark.parametrize(("content", "shown"), NO_LOGS.values(), ids=NO_LOGS)
+def test_what_is_not_the_old_log_is_refused_with_its_first_line(
+    untouched: OldService, content: bytes, shown: str
+) -> None:
     untouched.log.write_bytes(content)
     error = untouched.refused(code=6)
-    assert f"{untouched.log} has no line like '2026-01-31 12:34:00 - 2FA Code: ...'" in error
+    assert f"{untouched.log} has no line like '2026-01-31 12:34:00 - 2FA Code: ...'{shown}" in error
+    assert "works without --log" in error
 
 
 def test_a_log_with_codes_of_the_future_is_refused(untouched: OldService) -> None:

@@ -1,0 +1,83 @@
+"""The lines with codes that services of the old family wrote, in the one form that the minute log has."""
+
+import re
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+# 2026-01-31 12:34:00 UTC - 2FA Code: 123456, 2026-01-31T12:34:00Z OTP=123456, 123456 and what is between.
+_CODE = re.compile(
+    rb"(?:(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d:\d\d(?:\.\d{1,6})?) ?(?:(UTC|Z)|([+-]\d\d:?\d\d))?\s*(?:-\s*)?"
+    rb"(?:(?:2FA|T?OTP)?\s*(?:CODE)?\s*[:=]\s*)?|\s*)(\d{6})\s*",
+    re.IGNORECASE,
+)
+_OURS = re.compile(
+    rb"\d{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12]\d|3[01]) (?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d - 2FA Code: \d{6}\r?"
+)
+_LIKE_A_CODE = re.compile(rb"(?<![\w.])\d{6}(?![\w.])")
+_SECRET = re.compile(r"\b\d{6,8}\b|[0-9A-Za-z+/]{16,}=*")  # codes, and seeds in hex digits, base32 or base64
+_SHOWN = 80  # characters of a line
+
+
+class Line(NamedTuple):
+    """A line that has no code, or none that can be read."""
+
+    number: int
+    text: bytes
+
+    def __str__(self) -> str:
+        """Number and text, with `…` for what may be a code or a seed."""
+        text = _SECRET.sub("…", self.text.decode("utf-8", "backslashreplace").strip())
+        return f"line {self.number} is {text if len(text) <= _SHOWN else f'{text[:_SHOWN]}…'}"
+
+
+class Lines(NamedTuple):
+    """A whole log."""
+
+    content: bytes  # as it was, but for the lines with a time and a code
+    codes: int  # how many lines have one
+    others: list[Line]  # the first of those that have none
+    doubtful: list[Line]  # the first of those that seem to have one
+
+
+def read(log: bytes) -> Lines:
+    """Bring lines with a time and a code to the minute log's form; all else stays to the byte.
+
+    Times without a zone are in UTC, as those services have it.
+    """
+    lines, codes = log.split(b"\n"), 0
+    others: list[Line] = []
+    doubtful: list[Line] = []
+    for index, line in enumerate(lines):
+        ours = _ours(line)
+        if ours is not None:
+            lines[index] = ours
+            codes += 1
+        elif line.strip():
+            if not others:
+                others.append(Line(index + 1, line))
+            if not doubtful and _LIKE_A_CODE.search(line):
+                doubtful.append(Line(index + 1, line))
+    return Lines(b"\n".join(lines), codes, others, doubtful)
+
+
+def _ours(line: bytes) -> bytes | None:
+    """A line with a code in the minute log's form, None for another line; a code alone stays alone.
+
+    What has the form already keeps its line end.
+    """
+    if _OURS.fullmatch(line):  # most are
+        return line
+    found = _CODE.fullmatch(line)
+    if found is None:
+        return None
+    date, clock, utc, offset, code = (part.decode() if part else "" for part in found.groups())
+    if not date:
+        return line
+    try:
+        moment = datetime.fromisoformat(f"{date}T{clock}{'Z' if utc else offset}")
+    except ValueError:  # a date that is none
+        return None
+    if offset:
+        moment = moment.astimezone(UTC)
+        date, clock = f"{moment:%Y-%m-%d}", f"{moment:%H:%M:%S}"
+    return f"{date} {clock[:8]} - 2FA Code: {code}".encode()
