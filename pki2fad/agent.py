@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from pki2fad import __version__, access, enrolment, otp
+from pki2fad import __version__, access, arguments, enrolment, otp
 from pki2fad.access import Access, Peer, Rights
 from pki2fad.account import NAME_RULE, Account, is_name
 from pki2fad.admin import Admin, Arguments, Keys
@@ -158,7 +158,7 @@ class Agent:
             method = self._methods.get(request.method)
             if method is None:
                 raise UnknownMethod(f"there is no method {request.method[:64]!a}")
-            args = _checked(method, request.args)
+            args = _checked(method, request)
             if method.own and self.access.has_role(peer, access.ENROLL):
                 args = {**args, "account": enrolment.own_name(peer)}
             request.account = args.get("account")
@@ -332,22 +332,14 @@ def _listed(account: Account) -> dict[str, Any]:
     }
 
 
-def _checked(method: _Method, given: Arguments | None) -> Arguments:
+def _checked(method: _Method, request: Request) -> Arguments:
     """The arguments, with the account filled in. Raises `BadRequest`."""
-    if given is None:
-        raise BadRequest("the arguments are one map of distinct names to scalars")
-    for name, value in given.items():
-        kind = method.arguments.get(name)
-        if kind is None:
-            raise BadRequest(f"there is no argument {name[:64]!a} here")
-        if type(value) is not kind:
-            raise BadRequest(f"the argument {name!r} is not of type {kind.__name__}")
-    for name in method.required:
-        if name not in given:
-            raise BadRequest(f"the argument {name!r} is missing")
+    if request.args is None:
+        raise BadRequest(request.fault)
+    args = arguments.typed(request.args, method.arguments, method.required)
     if "account" not in method.arguments:
-        return given
-    account = given.get("account", DEFAULT_ACCOUNT)
+        return args
+    account = args.setdefault("account", DEFAULT_ACCOUNT)
     if not is_name(account):
         raise BadRequest(NAME_RULE)
-    return {**given, "account": account}
+    return args

@@ -12,7 +12,8 @@ without making anything of it, it is bounded here, and the first exception ends 
 from msgpack._cmsgpack import Packer, Unpacker, unpackb  # the C one: its pure-Python fallback is too slow
 from msgpack.exceptions import OutOfData
 
-from pki2fad.errors import ProtocolError
+from pki2fad import arguments
+from pki2fad.errors import BadRequest, ProtocolError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,38 +34,39 @@ PART_LIMIT = 48 * 1024
 # 210 for each, so half a million fit.
 RESPONSE_LIMIT = 128 * 1024 * 1024
 
-# Fed at most so much at a time, then drained, so that its buffer stays bounded.
-_FEED = 64 * 1024
+# Bytes that the scanner is fed at a time: its buffer has room for twice what it holds then.
+_FEED = 4 * 1024
 
-# Buffers of a connection that once had more than this (bytes) are given back when it is idle.
-_SMALL = 8 * 1024
+# Bytes of a half message that are scanned anew when more of it comes, which takes less time than to receive
+# it. So few half messages need a scanner, which takes more memory than they do.
+_SCANNED_AGAIN = 8 * 1024
 
-# Most messages are shorter (bytes) and arrive whole: they are tried at once, without looking for their end.
+# Most messages are shorter (bytes), and so little is built at once, whatever it is.
 _SHORT = 256
 
-_NOTIFICATION_START = b"\x93\x02"
+# How the three kinds begin, as nearly all peers encode them.
+_USUAL = {REQUEST: b"\x94\0", RESPONSE: b"\x94\1", NOTIFICATION: b"\x93\2"}
 # How the array of 3 or 4 elements that every message is can begin.
 _BEGINNINGS = (b"\x93", b"\x94", b"\xdc\0\3", b"\xdc\0\4", b"\xdd\0\0\0\3", b"\xdd\0\0\0\4")
 _HEADER_END = 5
 _MSGID_END = 32  # bytes: array header, kind and msgid in their longest forms are far shorter
 
-_SCALARS = frozenset({str, bytes, int, float, bool, type(None)})
-
 _pack = Packer(unicode_errors="surrogateescape").pack
 
 
 class Request:
-    """One call: `args` maps names to scalars, or is None where it was no such map.
+    """One call: `args` maps names to scalars, or is None where `fault` says what is wrong with the request.
 
     `account` is the one that it is about, for the log, as soon as that is known.
     """
 
-    __slots__ = ("account", "args", "method", "msgid")
+    __slots__ = ("account", "args", "fault", "method", "msgid")
 
-    def __init__(self, msgid: int, method: str, args: "dict[str, Any] | None") -> None:
+    def __init__(self, msgid: int, method: str, args: "dict[str, Any] | None", fault: str = "") -> None:
         self.msgid = msgid
         self.method = method
         self.args = args
+        self.fault = fault
         self.account: str | None = None
 
     def __repr__(self) -> str:
@@ -110,38 +112,60 @@ class Decoder:
     unknown place: the decoder must not be used again.
     """
 
+    __slots__ = ("_buffer", "_kind", "_limit", "_raw", "_scanned", "_scanner", "_start", "_usual", "count")
+
     def __init__(self, kind: int, limit: int) -> None:
         self._kind = kind
+        self._usual = _USUAL[kind]
         self._limit = limit
         self.count = 0  # messages found so far
         self._raw = bytearray()  # what was received, from the start of the message that is being read
-        self._scanned = 0  # of it, how much the scanner was fed
-        self._scanner = self._new_scanner()  # finds where a message ends, and makes nothing of it
+        self._scanner: Any = None  # finds where a message ends, and makes nothing of it; None if not needed
+        self._scanned = 0  # bytes of the message that the scanner was fed
         self._start = 0  # where that message begins, as the scanner counts
-        self._large = False  # buffers have grown
+        self._buffer = 0  # bytes that the scanner's buffer has room for, at most
 
     @property
     def partial(self) -> bool:
         """True while something was received of which no message was made yet."""
         return bool(self._raw)
 
+    @property
+    def held(self) -> int:
+        """Bytes of memory that are held for what is not read yet, at most."""
+        scanner = 0 if self._scanner is None else Unpacker.__basicsize__ + self._buffer
+        return self._raw.__alloc__() + scanner
+
     def feed(self, data: bytes) -> None:
         """Take what was received. `next` has to be called until it returns None."""
         self._raw += data
-        if len(self._raw) > _SMALL:
-            self._large = True
 
     def next(self) -> "Request | Response | Passed | None":
         """The next whole message, `PASSED` for one that is of another kind, or None until more is fed.
 
         Raises `ProtocolError` when what was fed is no message, or one that is too long.
         """
-        if not self._raw and not self._large:
+        if not self._raw:
             return None
-        if self._scanned == 0 and 0 < len(self._raw) <= _SHORT:
-            message = self._take_short()
-            if message is not None:
-                return message
+        if self._scanner is None and len(self._raw) <= _SHORT and self._raw.startswith(self._usual):
+            try:
+                elements = _unpack(self._raw)
+            except Exception:  # noqa: S110 - half a message, or several, or none: that is found out below
+                pass
+            else:  # a short message was received as a whole and nothing else, as most are
+                return self._took(len(self._raw), self._message(elements))
+        length = self._find_end()
+        if length is None:
+            return None
+        self._check_length(length)
+        return self._took(length, self._read(self._raw[:length]))
+
+    def _find_end(self) -> int | None:
+        """The length of the first message, None unless it is whole."""
+        if self._scanner is None:
+            self._buffer = 2 * _FEED
+            self._scanner = Unpacker(read_size=self._buffer, max_buffer_size=self._limit + 2 * _FEED)
+            self._scanned = self._start = 0
         while True:
             try:
                 self._scanner.skip()
@@ -151,69 +175,59 @@ class Decoder:
             except Exception as error:  # whatever it was, the scanner is at an unknown place now
                 raise self._violation("not MessagePack, or nested too deep") from error
             else:
-                return self._take(self._scanner.tell() - self._start)
+                return int(self._scanner.tell()) - self._start
 
     def _feed_scanner(self) -> bool:
         """Feed it what it has not seen, if there is something."""
         self._check_length(self._scanned)
-        if self._scanned < len(self._raw):
-            chunk = self._raw[self._scanned : self._scanned + _FEED]
+        passed = self._scanner.tell() - self._start
+        chunk = self._raw[self._scanned : self._scanned + _FEED]
+        if chunk:
             self._scanner.feed(chunk)
             self._scanned += len(chunk)
+            self._buffer = max(self._buffer, 2 * (self._scanned - passed))
             return True
-        if self._raw and not _may_begin(bytes(self._raw[:_HEADER_END])):
+        if not _may_begin(bytes(self._raw[:_HEADER_END])):
             raise self._violation("neither request, response nor notification")
-        if self._large and not self._raw:  # give the memory back
-            self._raw, self._scanner, self._start, self._large = bytearray(), self._new_scanner(), 0, False
+        if passed <= _SCANNED_AGAIN:
+            self._scanner = None
         return False
 
-    def _take_short(self) -> "Request | Response | Passed | None":
-        """The message, if a short one was received as a whole and nothing else, as most are; else None.
-
-        What is short announces nothing large in vain for long: half a message is forgotten at once.
-        """
-        try:
-            elements = _unpack(self._raw)
-        except Exception:  # half a message, or more than one, or none: that is found out in the other way
-            return None
-        if self._raw.startswith(_NOTIFICATION_START):
-            return None
-        message = self._message(elements)
-        self._raw.clear()
-        self.count += 1
-        return message
-
-    def _take(self, length: int) -> "Request | Response | Passed":
-        self._check_length(length)
-        raw = self._raw[:length]
-        try:
-            # Notifications are not looked into: they may hold whatever they like.
-            message = PASSED if raw.startswith(_NOTIFICATION_START) else self._message(_unpack(raw))
-        except ProtocolError:
-            raise
-        except Exception as error:  # an extension that is not what it says, say
-            raise self._violation("not MessagePack") from error
+    def _took(self, length: int, message: "Request | Response | Passed") -> "Request | Response | Passed":
+        """The message, which is let go of."""
         del self._raw[:length]
         self._scanned -= length
         self._start += length
         self.count += 1
+        if not self._raw:
+            self._scanner = None
         return message
 
-    def _message(self, elements: "Any") -> "Request | Response | Passed":
-        if type(elements) is not list or not elements or type(elements[0]) is not int:
-            raise self._violation("neither request, response nor notification")
-        if _LENGTHS.get(elements[0]) != len(elements):
-            raise self._violation("neither request, response nor notification")
-        kind, msgid, third, fourth = elements[0], elements[1], elements[2], elements[-1]
-        if kind != self._kind:
-            return PASSED
-        if not _is_msgid(msgid):
+    def _read(self, raw: bytearray) -> "Request | Response | Passed":
+        """What a whole message is. Those of another kind may hold whatever they like: it is not built."""
+        try:
+            if not raw.startswith(self._usual) and _kind(raw) != self._kind:
+                return PASSED
+            elements = _unpack(raw) if self._kind == RESPONSE or len(raw) <= _SHORT else _elements(raw)
+        except Exception as error:  # an extension that is not what it says, for example
+            raise self._violation("neither request, response nor notification") from error
+        return self._message(elements)
+
+    def _message(self, elements: "list[Any]") -> "Request | Response":
+        msgid = arguments.msgid(elements[1])
+        if msgid is None:
             raise self._violation("the msgid is not an unsigned 32-bit integer")
-        if kind == RESPONSE:
-            return Response(msgid, _plain(third), _plain(fourth))
-        if type(third) is not str:
+        if self._kind == RESPONSE:
+            return Response(msgid, _plain(elements[2]), _plain(elements[3]))
+        method = arguments.text(elements[2])
+        if type(method) is not str:
             raise self._violation("the method is not a string")
-        return Request(msgid, third, _named(fourth))
+        if type(elements[1]) is float:
+            return Request(msgid, method, None, "the msgid is an integer, and never a float")
+        try:
+            return Request(msgid, method, arguments.named(elements[3]))
+        except BadRequest as error:
+            return Request(msgid, method, None, str(error))
 
     def _check_length(self, length: int) -> None:
         if length > self._limit:
@@ -221,20 +235,13 @@ class Decoder:
 
     def _violation(self, message: str) -> ProtocolError:
         """The error, with the msgid of the request that is being read if that can be told."""
-        reader = Unpacker()
-        reader.feed(bytes(self._raw[:_MSGID_END]))
         try:
+            reader = _reader(self._raw[:_MSGID_END])
             length, kind, msgid = reader.read_array_header(), reader.unpack(), reader.unpack()
         except Exception:  # there is none
             return ProtocolError(message)
-        known = type(kind) is int and (kind, length) == (self._kind, 4) and _is_msgid(msgid)
-        return ProtocolError(message, msgid if known else None)
-
-    def _new_scanner(self) -> "Any":
-        return Unpacker(
-            read_size=4096,  # its first buffer: it grows where a message needs it
-            max_buffer_size=self._limit + 2 * _FEED,
-        )
+        known = type(kind) is int and (kind, length) == (self._kind, 4)
+        return ProtocolError(message, arguments.msgid(msgid) if known else None)
 
 
 def _may_begin(header: bytes) -> bool:
@@ -242,13 +249,43 @@ def _may_begin(header: bytes) -> bool:
     return any(header.startswith(begin) or begin.startswith(header) for begin in _BEGINNINGS)
 
 
-def _is_msgid(value: "Any") -> bool:
-    return type(value) is int and 0 <= value < 2**32
-
-
 def _unpack(raw: bytearray) -> "Any":
     """The objects in one whole message; a map is a tuple of pairs, which keeps duplicates."""
     return unpackb(raw, strict_map_key=False, unicode_errors="surrogateescape", object_pairs_hook=tuple)
+
+
+def _reader(raw: bytearray) -> "Any":
+    """Reads objects one by one, and raises ValueError for a container that is not empty."""
+    size = len(raw)
+    limits = {"max_array_len": 0, "max_map_len": 0, "max_buffer_size": size, "read_size": size}
+    reader = Unpacker(strict_map_key=False, unicode_errors="surrogateescape", **limits)
+    reader.feed(raw)
+    return reader
+
+
+def _kind(raw: bytearray) -> int:
+    """The kind of a message in whatever encoding. Raises ValueError if it is none."""
+    if raw.startswith(_USUAL[NOTIFICATION]):
+        return NOTIFICATION
+    reader = _reader(raw[:_MSGID_END])
+    length, kind = reader.read_array_header(), reader.unpack()
+    if type(kind) is not int or _LENGTHS.get(kind) != length:
+        raise ValueError("there is no such kind of message")
+    return kind
+
+
+def _elements(raw: bytearray) -> "list[Any]":
+    """What `_unpack` makes of a long request, with None for arguments that no method takes."""
+    reader = _reader(raw)
+    reader.read_array_header()
+    elements = [reader.unpack() for _ in range(3)]
+    try:
+        one, size = reader.read_array_header(), reader.read_map_header()
+        fits = one == 1 and size <= arguments.MOST
+        elements.append([tuple([(reader.unpack(), reader.unpack()) for _ in range(size)])] if fits else None)
+    except Exception:  # something else, or a container in it
+        elements.append(None)
+    return elements
 
 
 def _plain(value: "Any") -> "Any":
@@ -258,16 +295,3 @@ def _plain(value: "Any") -> "Any":
     if type(value) is list:
         return [_plain(entry) for entry in value]
     return value
-
-
-def _named(params: "Any") -> "dict[str, Any] | None":
-    """The arguments as a dict; None unless they are one map of scalars with distinct string names."""
-    if type(params) is not list or len(params) > 1:
-        return None
-    if not params or params[0] is None:
-        return {}
-    pairs = params[0]
-    if type(pairs) is not tuple:
-        return None
-    named = {name: value for name, value in pairs if type(name) is str and type(value) in _SCALARS}
-    return named if len(named) == len(pairs) else None

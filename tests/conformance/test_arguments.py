@@ -4,23 +4,15 @@ from typing import Any
 
 import msgpack
 import pytest
-from support.raw import RawPeer, Seed
+from support.raw import RawPeer, Seed, assert_bad_request
 
 from pki2fad.envelope import PrivateKey
 
 
-def assert_bad_request(peer: RawPeer, error: Any) -> None:
-    """The error says what was wrong, and the connection goes on."""
-    code, message = error
-    assert code == "bad_request"
-    assert message.startswith("bad_request: ")
-    assert peer.call("status")["ready"] is True
-
-
 @pytest.mark.usefixtures("any_seed")
-@pytest.mark.parametrize("params", [[], [{}], [None]], ids=repr)
+@pytest.mark.parametrize("params", [[], [{}], [None], [[]]], ids=repr)
 @pytest.mark.parametrize("method", ["generate", "accounts", "status"])
-def test_no_arguments_take_three_forms(peer: RawPeer, method: str, params: list[Any]) -> None:
+def test_no_arguments_take_four_forms(peer: RawPeer, method: str, params: list[Any]) -> None:
     error, result = peer.exchange([method, params])
     assert error is None
     assert result
@@ -33,14 +25,12 @@ def test_no_arguments_take_three_forms(peer: RawPeer, method: str, params: list[
         {},
         "default",
         1,
-        [[]],
         ["default"],
         [1],
         [{}, {}],
         [{}, None],
         [None, None],
         [{1: "a"}],
-        [{b"a": "b"}],
     ],
     ids=repr,
 )
@@ -88,28 +78,26 @@ def test_an_argument_given_twice_is_bad_request(peer: RawPeer, second: str) -> N
 
 WRONG_TYPES = [
     ("generate", {"account": None}),
-    ("generate", {"account": b"default"}),
     ("generate", {"account": 1}),
     ("generate", {"account": ["default"]}),
     ("generate", {"account": {"name": "default"}}),
     ("verify", {}),
     ("verify", {"account": "default"}),
     ("load", {}),
-    ("load", {"sealed": "AAAA"}),
     ("load", {"sealed": None}),
     ("load", {"sealed": b"", "digits": "6"}),
-    ("load", {"sealed": b"", "digits": 6.0}),
+    ("load", {"sealed": b"", "digits": 6.5}),
+    ("load", {"sealed": b"", "deadline": 2.0**53}),
+    ("load", {"sealed": b"", "replace": 1.0}),
+    ("load", {"sealed": [1, 2, 3]}),
+    ("verify", {"code": "123456", "account": None}),
+    ("verify", {"code": "123456", "origin": None}),
     ("load", {"sealed": b"", "digits": True}),
-    ("load", {"sealed": b"", "period": None}),
     ("load", {"sealed": b"", "algorithm": 1}),
     ("load", {"sealed": b"", "replace": 1}),
-    ("load", {"sealed": b"", "replace": None}),
     ("remove", {"account": 0}),
     ("backup", {}),
-    ("backup", {"to": "-----BEGIN PUBLIC KEY-----"}),
     ("restore", {"upload": "0" * 32, "offset": 0}),
-    ("restore", {"upload": "0" * 32, "offset": 0, "part": "text"}),
-    ("restore", {"upload": b"0" * 32, "offset": 0, "part": b""}),
     ("restore", {"upload": "0" * 32, "offset": False, "part": b""}),
     ("restore", {"upload": "0" * 32, "offset": -1, "part": b""}),
     ("restore", {"upload": "0" * 32, "offset": 1, "part": b""}),
@@ -146,7 +134,6 @@ def test_a_missing_argument_or_one_of_another_type_is_bad_request(
         "12345\u0660",
         "12345²",
         "123456\0",
-        b"123456",
         123456,
         123456.0,
         True,

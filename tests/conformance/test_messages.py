@@ -132,7 +132,7 @@ def test_every_msgid_of_32_bits_comes_back(peer: RawPeer, msgid: int) -> None:
     assert peer.receive()[:3] == [RESPONSE, msgid, None]
 
 
-@pytest.mark.parametrize("msgid", [2**32, -1, 2**64 - 1, 1.0, True, None, "1", b"1", [1]], ids=repr)
+@pytest.mark.parametrize("msgid", [2**32, -1, 2**64 - 1, 1.5, 2.0**32, True, None, "1", b"1", [1]], ids=repr)
 def test_any_other_msgid_ends_the_connection_without_an_answer(peer: RawPeer, msgid: object) -> None:
     peer.send([REQUEST, msgid, "status", []])
     assert list(peer.messages()) == []
@@ -230,7 +230,6 @@ def test_a_notification_over_64_kib_ends_the_connection(peer: RawPeer) -> None:
 
 
 BAD_REQUESTS = {
-    "a method as bin": [b"status", []],
     "a method as a number": [1, []],
     "no method": [None, []],
     "over 64 KiB": ["load", [{"sealed": bytes(LIMIT)}]],

@@ -133,6 +133,14 @@ class RawPeer:
         return error, result
 
 
+def assert_bad_request(peer: RawPeer, error: Any) -> None:
+    """The error says what was wrong, and the connection goes on."""
+    code, message = error
+    assert code == "bad_request"
+    assert message.startswith("bad_request: ")
+    assert peer.call("status")["ready"] is True
+
+
 def connect(path: object) -> RawPeer:
     """A connection to a socket's path."""
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)

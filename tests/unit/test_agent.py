@@ -2,6 +2,7 @@
 
 import os
 import re
+from math import inf, nan
 from typing import Any
 
 import pytest
@@ -62,15 +63,20 @@ def refusal_of(agent: Agent, method: str, args: dict[str, Any] | None, peer: Pee
         ("generate", {"x" * 1000: 1}, f"no argument '{'x' * 64}' here"),
         ("generate", {"account": None}, "'account' is not of type str"),
         ("generate", {"account": 7}, "'account' is not of type str"),
-        ("remove", {"account": b"default"}, "'account' is not of type str"),
         ("verify", {"code": 123456}, "'code' is not of type str"),
         ("verify", {"code": None}, "'code' is not of type str"),
-        ("verify", {"code": CODE.encode()}, "'code' is not of type str"),
-        ("load", {"sealed": sealed(SEED).decode()}, "'sealed' is not of type bytes"),
         ("load", {"sealed": sealed(SEED), "digits": "6"}, "'digits' is not of type int"),
         ("load", {"sealed": sealed(SEED), "digits": True}, "'digits' is not of type int"),
-        ("load", {"sealed": sealed(SEED), "period": 30.0}, "'period' is not of type int"),
-        ("load", {"sealed": sealed(SEED), "algorithm": None}, "'algorithm' is not of type str"),
+        ("load", {"sealed": sealed(SEED), "period": 30.5}, "'period' is not of type int"),
+        ("load", {"sealed": sealed(SEED), "deadline": 2.0**53}, "'deadline' is not of type int"),
+        ("load", {"sealed": sealed(SEED), "deadline": -(2.0**53)}, "'deadline' is not of type int"),
+        ("load", {"sealed": sealed(SEED), "deadline": nan}, "'deadline' is not of type int"),
+        ("load", {"sealed": sealed(SEED), "deadline": inf}, "'deadline' is not of type int"),
+        ("load", {"sealed": None}, "'sealed' is missing"),
+        ("load", {"sealed": 1.0}, "'sealed' is not of type bytes"),
+        ("load", {"sealed": sealed(SEED), "replace": 1.0}, "'replace' is not of type bool"),
+        ("verify", {"code": CODE, "origin": None}, "'origin' is not of type str"),
+        ("verify", {"code": 123456.0}, "'code' is not of type str"),
         ("load", {"sealed": sealed(SEED), "replace": 1}, "'replace' is not of type bool"),
     ],
 )

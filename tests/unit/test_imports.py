@@ -27,6 +27,7 @@ HEAVY = {
 }
 
 CLIENTS_PATH = (
+    "pki2fad.arguments",
     "pki2fad.errors",
     "pki2fad.logline",
     "pki2fad.wire",
@@ -57,7 +58,7 @@ USERS = {
 # Each module imports only from lines above its own (design section 4).
 LAYERS = (
     "errors logline",
-    "clock memory confinement log metrics streams systemd",
+    "arguments clock memory confinement log metrics streams systemd",
     "paths files wire otp envelope access throttle",
     "account calls plain process",
     "entry keyring",

@@ -56,7 +56,9 @@ scalars = (
     | st.binary()
 )
 requests = st.tuples(
-    st.integers(0, 2**32 - 1), st.text(max_size=20), st.dictionaries(st.text(max_size=20), scalars)
+    st.integers(0, 2**32 - 1),
+    st.text(max_size=20),
+    st.dictionaries(st.text(max_size=20), scalars, max_size=16),
 )
 
 
@@ -169,7 +171,7 @@ def test_requests_are_passed_over_where_responses_are_read() -> None:
     assert (response.msgid, response.result) == (7, {"valid": True})
 
 
-@pytest.mark.parametrize("params", [[], [None], [{}]], ids=repr)
+@pytest.mark.parametrize("params", [[], [None], [{}], [[]]], ids=repr)
 def test_absent_arguments_are_no_arguments(params: list[Any]) -> None:
     assert args_of(params) == {}
 
@@ -183,7 +185,7 @@ def test_absent_arguments_are_no_arguments(params: list[Any]) -> None:
         "deploy",
         7,
         ["deploy"],
-        [[]],
+        [[None]],
         [[["account", "deploy"]]],
         [[("account", "deploy")]],
         [False],
@@ -192,21 +194,44 @@ def test_absent_arguments_are_no_arguments(params: list[Any]) -> None:
         [{"account": "a"}, {"account": "b"}],
         [{1: "deploy"}],
         [{None: "deploy"}],
-        [{b"account": "deploy"}],
         [{"account": "deploy", b"account": "deploy"}],
         [{(1, 2): "deploy"}],
         [{"account": ["deploy"]}],
         [{"account": {"name": "deploy"}}],
         [{"account": {}}],
         [{"account": []}],
+        [{str(number): number for number in range(17)}],
         [{"account": msgpack.ExtType(5, b"deploy")}],
         [{"account": msgpack.Timestamp(1)}],
         [msgpack.ExtType(5, b"deploy")],
     ],
     ids=repr,
 )
-def test_arguments_of_another_form_are_marked_as_such(params: Any) -> None:
-    assert args_of(params) is None
+@pytest.mark.parametrize("method", ["m", "m" * 300])  # what is longer is read in another way
+def test_arguments_of_another_form_are_marked_as_such(params: Any, method: str) -> None:
+    (request,) = read([msgpack.packb([0, 7, method, params])], new())
+    assert (request.msgid, request.method, request.args) == (7, method, None)
+    assert request.fault
+
+
+def test_what_is_wrong_with_arguments_is_told() -> None:
+    (request,) = read([msgpack.packb([0, 7, "m", [{"account": "a", b"account": "a"}]])], new())
+    assert request.fault == "the argument 'account' is given twice"
+
+
+@pytest.mark.parametrize("padding", ["", "x" * 300])
+def test_the_method_and_names_are_text_whether_they_come_as_str_or_bin(padding: str) -> None:
+    message = [0, 7, "vérify".encode(), [{b"account": "deploy", "code": b"123456", "padding": padding}]]
+    expected = (7, "vérify", {"account": "deploy", "code": b"123456", "padding": padding})
+    assert fields([msgpack.packb(message)]) == [expected]
+
+
+@pytest.mark.parametrize("msgid", [0.0, 7.0, -0.0, 2.0**32 - 1])
+def test_a_whole_float_as_msgid_is_answered_under_that_integer(msgid: float) -> None:
+    (request, following) = read([msgpack.packb([0, msgid, "status", []]) + GENERATE], new())
+    assert (request.msgid, type(request.msgid), request.args) == (msgid, int, None)
+    assert "float" in request.fault
+    assert following.msgid == 7
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,87 @@
+"""What a client means, in whatever generation of MessagePack it says it: text, numbers and arguments by name.
+
+Older ones have one type for text and bytes, and some languages have one type for all numbers, and one for
+maps and arrays.
+"""
+
+from pki2fad.errors import BadRequest
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+# A method has at most nine. More are not looked at: to build what a message of 64 KiB can announce takes far
+# longer than to find its end.
+MOST = 16
+
+_SCALARS = frozenset({str, bytes, int, float, bool, type(None)})
+
+_FORM = f"the parameters are one map of at most {MOST} arguments, which are scalars"
+
+# Arguments that say who is meant, or prove it. A program that has none for them does not mean `default`.
+_NEVER_NIL = frozenset({"account", "accounts", "origin", "code"})
+
+_EXACT = 2**53  # a float has every whole number below it
+
+
+def text(value: "Any") -> "Any":
+    """A string of either type as text, anything else as it is."""
+    return value.decode("utf-8", "surrogateescape") if type(value) is bytes else value
+
+
+def msgid(value: "Any") -> int | None:
+    """The number by which a request is answered, also if it came as a float; None if it has none."""
+    if type(value) not in (int, float) or not 0 <= value < 2**32 or value % 1:
+        return None
+    return int(value)
+
+
+def named(params: "Any") -> "dict[str, Any]":
+    """The arguments by name, from parameters in which a map is a tuple of pairs. Raises `BadRequest`."""
+    if type(params) is not list or len(params) > 1:
+        raise BadRequest(_FORM)
+    pairs = params[0] if params else ()
+    if pairs is None or pairs == []:  # an empty array is an empty map too, in Lua and PHP
+        pairs = ()
+    if type(pairs) is not tuple or len(pairs) > MOST:
+        raise BadRequest(_FORM)
+    found = {}
+    for key, value in pairs:
+        name = text(key)
+        if type(name) is not str:
+            raise BadRequest("the name of an argument is a string")
+        if name in found:
+            raise BadRequest(f"the argument {name[:64]!a} is given twice")
+        if type(value) not in _SCALARS:
+            raise BadRequest(f"the argument {name[:64]!a} is no scalar")
+        found[name] = value
+    return found
+
+
+def typed(given: "dict[str, Any]", kinds: dict[str, type], required: frozenset[str]) -> "dict[str, Any]":
+    """The arguments as the types that a method wants, without those that are nil. Raises `BadRequest`."""
+    args = {}
+    for name, value in given.items():
+        kind = kinds.get(name)
+        if kind is None:
+            raise BadRequest(f"there is no argument {name[:64]!a} here")
+        if value is None and name not in _NEVER_NIL:
+            continue
+        args[name] = _as(kind, value)
+        if type(args[name]) is not kind:
+            raise BadRequest(f"the argument {name!r} is not of type {kind.__name__}")
+    for name in required:
+        if name not in args:
+            raise BadRequest(f"the argument {name!r} is missing")
+    return args
+
+
+def _as(kind: type, value: "Any") -> "Any":
+    """The value as that type, if it is one in another generation's form."""
+    if kind is str:
+        return text(value)
+    if kind is bytes and type(value) is str:
+        return value.encode("utf-8", "surrogateescape")  # the bytes as they came
+    if kind is int and type(value) is float and value.is_integer() and abs(value) < _EXACT:
+        return int(value)
+    return value
