@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from pki2fad.errors import ConfigError
+from pki2fad.users import Users
 
 VERIFY = "verify"
 GENERATE = "generate"
@@ -26,15 +27,12 @@ DEFAULT_GROUPS = {VERIFY: "pki2fad-verify", GENERATE: "pki2fad-generate", MONITO
 OVERFLOW_ID = 65534
 
 
-_PAYERS = 4096  # uids for which it is remembered whether the system knows them
-
-
 class Peer(NamedTuple):
     """The other end of a connection: SO_PEERCRED and SO_PEERGROUPS, never what a message says."""
 
     pid: int
     uid: int
-    gids: frozenset[int]  # primary and supplementary
+    gids: frozenset[int]  # primary and supplementary; empty for a peer in more than 256 groups
     verify_only: bool = False  # it came over the socket on which nothing else is answered
 
 
@@ -44,10 +42,10 @@ class Rights(NamedTuple):
     verify: bool
     generate: bool
     veiled: bool  # it may not know whether there is such an account
-    payer: int  # see `Access.payer`
+    uid: int
 
 
-NO_RIGHTS = Rights(verify=False, generate=False, veiled=True, payer=OVERFLOW_ID)
+NO_RIGHTS = Rights(verify=False, generate=False, veiled=True, uid=OVERFLOW_ID)
 
 
 class Rule(NamedTuple):
@@ -71,14 +69,14 @@ class Access:
     """The rules with all names resolved, as they are at start or reload.
 
     The daemon's own user and root have every role. Raises `ConfigError` for a name in a rule that the
-    system does not know.
+    system does not know. May block: it asks the name service for the names in the rules.
     """
 
-    def __init__(self, rules: Iterable[Rule], own_uid: int) -> None:
+    def __init__(self, rules: Iterable[Rule], own_uid: int, users: Users | None = None) -> None:
         self._everywhere = {role: _Grant({0, own_uid}) for role in ROLES}
         self._accounts: dict[tuple[str, str], _Grant] = {}
         self._named = {0, own_uid}  # uids of the configuration
-        self._payers: dict[int, int] = {}
+        self._users = users or Users()
         for role, group in DEFAULT_GROUPS.items():
             gid = _gid(group)
             if gid is not None:
@@ -91,6 +89,7 @@ class Access:
         for grant in (*self._everywhere.values(), *self._accounts.values()):
             grant.uids.discard(OVERFLOW_ID)
             grant.gids.discard(OVERFLOW_ID)
+        self._some, self._some_verifying = self._union(ROLES), self._union(_VERIFYING)
 
     def allows(self, peer: Peer, role: str, account: str) -> bool:
         """True if the peer has the role for this account."""
@@ -115,40 +114,40 @@ class Access:
 
     def has_some_role(self, peer: Peer) -> bool:
         """True if there is anything that the peer may do."""
-        return any(self.has_role(peer, role) for role in ROLES)
+        if peer.uid == OVERFLOW_ID:
+            return False
+        return (self._some_verifying if peer.verify_only else self._some).covers(peer)
 
     def rights(self, peer: Peer) -> Rights:
         """What the peer may for every account alike; nothing where that depends on the account."""
         if any(grant.covers(peer) for grant in self._accounts.values()):
             return NO_RIGHTS
         verify, generate, admin = (self.allows_everywhere(peer, role) for role in (VERIFY, GENERATE, ADMIN))
-        return Rights(verify, generate, not (generate or admin), self.payer(peer.uid))
+        return Rights(verify, generate, not (generate or admin), peer.uid)
 
     def payer(self, uid: int) -> int:
         """The uid whose budget pays for this uid's failures and connections.
 
-        Uids that the system has no user for share one: whoever has a user namespace has thousands.
+        Uids that the system has no user for share one: somebody with a user namespace has thousands. So do
+        uids that have not been looked up yet.
         """
-        payer = self._payers.get(uid)
-        if payer is None:
-            payer = uid if uid in self._named or _is_user(uid) else OVERFLOW_ID
-            if len(self._payers) >= _PAYERS:
-                self._payers.clear()
-            self._payers[uid] = payer
-        return payer
+        return uid if uid in self._named or self._users.is_user(uid) else OVERFLOW_ID
+
+    def _union(self, roles: Iterable[str]) -> _Grant:
+        """Everybody who has one of these roles for some account."""
+        union = _Grant()
+        for grant in (
+            *(self._everywhere[role] for role in roles),
+            *(grant for (role, _), grant in self._accounts.items() if role in roles),
+        ):
+            union.uids |= grant.uids
+            union.gids |= grant.gids
+        return union
 
     def _grants(self, rule: Rule) -> list[_Grant]:
         if rule.accounts is None:
             return [self._everywhere[rule.role]]
         return [self._accounts.setdefault((rule.role, name), _Grant()) for name in rule.accounts]
-
-
-def user_name(uid: int) -> str | None:
-    """What the system calls the user of this uid, None if it has none."""
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return None
 
 
 def _may_have(peer: Peer, role: str) -> bool:
@@ -168,10 +167,6 @@ def _add(grant: _Grant, who: str | int) -> None:
             grant.uids.add(pwd.getpwnam(who).pw_uid)
         except KeyError:
             raise ConfigError(f"access: there is no user {who!r} on this system") from None
-
-
-def _is_user(uid: int) -> bool:
-    return user_name(uid) is not None
 
 
 def _gid(group: str) -> int | None:

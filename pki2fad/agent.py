@@ -1,8 +1,7 @@
 """What the daemon does: a request of a peer at a reading of the clocks, to an answer and a change.
 
-No input or output happens here, but for what opens and locks (`admin.Keys`), and one look into the
-system's users for each uid (`Access.payer`). A change that `Agent.handle` returns has to be kept by the
-store before its answer may leave (see `Spend` and `Edit`).
+No input or output happens here, but for what opens and locks (`admin.Keys`). A change that `Agent.handle`
+returns has to be kept by the store before its answer may leave (see `Spend` and `Edit`).
 """
 
 import os
@@ -175,7 +174,8 @@ class Agent:
         try:
             if self._keyring.locked:
                 raise Locked(_LOCKED)
-            return self._verifier.verify(name, code, rights.payer, "", reading, veiled=rights.veiled)
+            payer = self.access.payer(rights.uid)
+            return self._verifier.verify(name, code, payer, "", reading, veiled=rights.veiled)
         except Refusal as refusal:
             return Answer(refusal=refusal)
 

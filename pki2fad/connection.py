@@ -1,313 +1,293 @@
-"""One connection: bytes in and out, who is at the other end, deadlines and back-pressure."""
+"""One connection: bytes in and out, deadlines and back-pressure."""
 
-import asyncio
+import select
 import socket
-import struct
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from pki2fad import clock, log, plain, wire
-from pki2fad.access import NO_RIGHTS, Access, Peer
+from pki2fad.access import NO_RIGHTS, Access, Peer, Rights
+from pki2fad.clock import boot
 from pki2fad.errors import ProtocolError
+from pki2fad.payer import Payer
 from pki2fad.plain import Plain
 
 if TYPE_CHECKING:
     from pki2fad.server import Server
 
-# Seconds from the first byte of a message to its last: a load from a slow shell takes less.
-MESSAGE_DEADLINE = 10.0
+# Messages of one connection that are handled before others of its payer have their turn.
+MESSAGES_AT_ONCE = 16
 
-# Bytes that may wait for a slow reader; then no more of its requests are read.
-WRITE_LIMIT = 64 * 1024
+# Seconds from the first byte of a message to its last, and those in which a client has to take the answers
+# that the kernel has no room for: a load from a slow shell takes less.
+DEADLINE = 10.0
 
-# Seconds for which a reader may be that slow before its connection is ended.
-WRITE_DEADLINE = 10.0
+# Bytes that are read at once: most requests are short, and the rest of a long one is there behind its start.
+_READ_FIRST = 4 * 1024
+_READ_MORE = 64 * 1024
 
-_SO_PEERGROUPS = 59
-_GROUPS_BUFFER = 1024  # bytes, the most that Python passes: 256 groups
-_UCRED = struct.Struct("iII")
+# Bytes that a plain request takes that waits for its turn, with what is made of it.
+_PLAIN_SIZE = 512
 
+# What is left to be done for a client.
+OPEN = 0  # everything
+FINISHED = 1  # it sends no more: what was read is handled, and answered
+ENDING = 2  # its answers are written
+CLOSED = 3  # nothing
 
-def credentials_of(connection: socket.socket) -> tuple[int, int, int]:
-    """Pid, uid and gid of the other end, as they were when it connected or began to listen."""
-    raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
-    pid, uid, gid = _UCRED.unpack(raw)
-    return pid, uid, gid
-
-
-def peer_of(connection: socket.socket, *, verify_only: bool = False) -> Peer:
-    """The other end, as the kernel attested it when it connected."""
-    pid, uid, gid = credentials_of(connection)
-    try:
-        raw = connection.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, _GROUPS_BUFFER)
-        groups = struct.unpack(f"{len(raw) // 4}I", raw)
-    except OSError:  # ERANGE: more than 256
-        log.warning("groups_ignored", pid=pid, uid=uid, reason="the peer is in more than 256 groups")
-        return Peer(pid, uid, frozenset(), verify_only)
-    return Peer(pid, uid, frozenset((gid, *groups)), verify_only)
+_HUNG_UP = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
 
 
-class Connection(asyncio.Protocol):
-    """One client; with `verify_only` it is answered nothing but `verify`."""
+class Connection:
+    """One client. `serve` does what can be done for it, `release` lets its answers go."""
 
-    __slots__ = (  # with many connections most time goes into reaching their memory
-        "_blocked",
+    __slots__ = (
         "_decoder",
-        "_ending",
-        "_finished",
         "_held",
-        "_lost",
-        "_message_count",
-        "_message_deadline",
+        "_hung_up",
         "_more",
         "_out",
-        "_paused",
         "_plain",
+        "_read_size",
+        "_readable",
         "_server",
-        "_transport",
-        "_verify_only",
-        "_write_deadline",
+        "_size",
+        "_stalled_by",
+        "_stream",
+        "_unsent",
         "access",
-        "is_clear",
+        "descriptor",
+        "has_long",
         "is_new",
+        "payer",
         "peer",
+        "queued",
         "rights",
+        "state",
         "subject",
-        "write",
     )
 
-    def __init__(self, server: "Server", *, verify_only: bool = False) -> None:
-        self.is_new = True  # nothing has come yet
-        self.is_clear = True  # all that was read is answered, and the client takes it
-        self.access: Access | None = None  # by which the rights are
+    def __init__(self, server: "Server", stream: socket.socket, peer: Peer, payer: Payer) -> None:
+        self.peer = peer
+        self.payer = payer
+        self.access: Access | None = None  # by which payer and rights are
         self.rights = NO_RIGHTS
         self.subject = ""  # what a line of the log has before the account's name
+        self.state = OPEN
+        self.queued = False  # it is to be served
+        self.is_new = True  # nothing has come yet
+        self.has_long = False  # a long answer, outside the pool
+        self.descriptor = stream.fileno()
         self._server = server
-        self._verify_only = verify_only
+        self._stream = stream
         self._decoder = wire.Decoder(wire.REQUEST, wire.REQUEST_LIMIT)
         self._plain: list[Plain] = []  # of what was read, before what the decoder has
+        self._more = False  # what was read is not all handled
+        self._readable = False  # the kernel has something
+        self._hung_up = False  # and the end is among it
+        self._read_size = _READ_FIRST
         self._out: list[bytes] = []  # answers that have not been written, in order
         self._held = 0  # of them, how many wait for a change to be kept
-        self._more = False  # what was read is not all handled
-        self._finished = False  # the client sends no more
-        self._ending = False  # nothing more will be handled
-        self._lost = False  # there is nobody to write to
-        self._blocked = False  # the client does not read
-        self._paused = False  # nothing more is read from it for now
-        self._message_deadline: asyncio.TimerHandle | None = None
-        self._message_count = -1
-        self._write_deadline: asyncio.TimerHandle | None = None
+        self._unsent: bytes | memoryview = b""  # what the kernel has no room for
+        self._size = 0  # bytes that count in the pool
+        self._stalled_by: object = None  # what it waits for, None if for nothing
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Find out who it is, and whether there is room."""
-        self._transport = cast(asyncio.Transport, transport)
-        self.write = self._transport.write  # for an answer before which there is none
-        self._transport.set_write_buffer_limits(high=WRITE_LIMIT)
-        self.peer = peer_of(transport.get_extra_info("socket"), verify_only=self._verify_only)
-        if not self._server.admit(self):
-            self.abort()
+    def has_happened(self, events: int) -> bool:
+        """Note what the kernel says; True if something is to be done."""
+        if events & select.EPOLLIN:
+            self._readable = True
+        if events & _HUNG_UP:
+            self._readable = self._hung_up = True
+        return self._readable or len(self._unsent) > 0
 
-    def connection_lost(self, _error: Exception | None) -> None:
-        """Stop its timers and forget it."""
-        self._lost = self._ending = True
-        self._more = False
-        _cancel(self._message_deadline)
-        _cancel(self._write_deadline)
-        self._server.forget(self)
-        del self.write  # and with it what holds this connection: no memory waits for the garbage collector
-
-    def data_received(self, data: bytes) -> None:
-        """Take what arrived, and have it handled."""
-        self.is_new = False
-        if self._ending:
-            return
-        if not self.is_clear:
-            self._decoder.feed(data)
-        else:
-            request = plain.alone(data)
-            if request is None:
-                self._plain, rest = plain.split(data)
-                self._decoder.feed(rest)
-                if self._plain:
-                    self._plain = self._server.answer_some(self, self._plain)
-                    if not self._plain and not rest:
-                        return
-            elif self._server.answer_one(self, request):
-                return
-            else:
-                self._plain = [request]
-            self.is_clear = False
-        if not self._more:
-            self._more = True
-            self._server.arrived(self)
-
-    def eof_received(self) -> bool:
-        """The client sends no more; it still gets its answers."""
-        self.finish()
-        return True
-
-    def finish(self) -> None:
-        """Read no more, and end when what was read is answered."""
-        self._finished = True
-        if self._more:
-            self._pause()
-        else:
-            self.end()
-
-    def pause_writing(self) -> None:
-        """Read no more from a client that does not read."""
-        self._blocked = True
-        self.is_clear = False
-        self._pause()
-        self._watch_reader()
-
-    def resume_writing(self) -> None:
-        """Go on: the client has read."""
-        self._blocked = False
-        if self._ending:
-            return  # the deadline for taking the last answers stays
-        _cancel(self._write_deadline)
-        self._write_deadline = None
-        if self._more:
-            self._server.come_back(self)
-        else:
-            self._resume()
-
-    @property
-    def has_more(self) -> bool:
-        """True if something was read that can be handled: the client takes its answers."""
-        return self._more and not self._blocked
-
-    def turn(self, reading: clock.Reading, end: float) -> None:
-        """Handle what was read, until CLOCK_BOOTTIME is `end`, and a little in any case.
-
-        `release` has to follow.
-        """
-        if not self.has_more:
-            return
+    def serve(self, reading: clock.Reading, end: float) -> bool:
+        """Write, read and handle a little, until CLOCK_BOOTTIME is `end`; True if there is more to do now."""
         try:
-            self._handle_some(reading, end)
+            if self._unsent:
+                self._send()
+                if self._out:
+                    self._server.has_answers(self)
+            if self._unsent or self._held or self.state >= ENDING:
+                return self._settle()
+            if self.access is not self._server.access:
+                self._server.reassign(self)
+            if not self._more and self._readable:
+                if not self._server.makes_room(self, self._read_size):
+                    return True
+                self._read()
+            if self._more:
+                self._handle(reading, end)
         except ProtocolError as error:
             self._violation(error)
         except Exception as error:  # a mistake of ours ends this connection, and keeps no other waiting
             log.failure("failed", error)
             self.end()
-        if self._message_deadline is not None or self._decoder.partial:
-            self._watch_message()
-        if self._ending:
-            return
-        if self._more:
-            self._pause()
-        elif self._finished:
-            self.end()
-        else:
-            self._resume()
-
-    def learn_rights(self, access: Access) -> None:
-        """Note what the peer may for every account alike, by these rules."""
-        self.access, self.rights = access, access.rights(self.peer)
-        self.subject = f"uid={self.peer.uid} pid={self.peer.pid} account="
+        return self._settle()
 
     def add(self, answer: bytes) -> None:
         """An answer that may leave, behind those before it."""
+        if not self._out:
+            self._server.has_answers(self)
         self._out.append(answer)
 
     def hold(self) -> int:
         """The place of an answer that may not leave yet, for `settle`."""
-        self._out.append(b"")
+        self.add(b"")
         self._held += 1
         return len(self._out) - 1
 
-    def settle(self, slot: int, answer: bytes) -> None:
+    def settle(self, place: int, answer: bytes) -> None:
         """The answer for a place that was held."""
-        self._out[slot] = answer
+        self._out[place] = answer
         self._held -= 1
+        self._server.has_answers(self)
 
     def release(self) -> None:
         """Write all answers, if none of them is held."""
-        if self._held or self._lost:
+        if self._held or self._unsent or not self._out or self.state == CLOSED:
             return
-        if self._out:
-            self._transport.write(b"".join(self._out))
-            self._out.clear()
-        if self._ending:
-            self._transport.close()
-            self._watch_reader()
+        self._unsent = b"".join(self._out)
+        self._out.clear()
+        self._send()
+        if self._settle():
+            self._server.turns.queue(self)
+
+    def finish(self) -> None:
+        """Read no more, and end when what was read is answered."""
+        if self.state == OPEN:
+            self.state = FINISHED
+            self._settle()
 
     def end(self) -> None:
         """Handle nothing more, and close when the answers have been taken."""
         self._more = False
-        self._ending = True
-        self.release()
+        self.state = max(self.state, ENDING)
 
-    def abort(self) -> None:
+    def close(self) -> None:
         """End it now."""
-        self._more = False
-        self._ending = True
-        self._transport.abort()
-
-    def _pause(self) -> None:
-        """Let nothing more be read for now."""
-        if not self._paused:
-            self._paused = True
-            self._transport.pause_reading()
-
-    def _resume(self) -> None:
-        """Read on: all that was read is answered. A client that does not take it is waited for."""
-        if self._blocked:
+        if self.state == CLOSED:
             return
-        self.is_clear = not self._decoder.partial
-        if self._paused:
-            self._paused = False
-            self._transport.resume_reading()
+        self.state = CLOSED
+        self._more = self._readable = False
+        self._server.forget(self)
+        self.count(0, None)
+        self._stream.close()
 
-    def _handle_some(self, reading: clock.Reading, end: float) -> None:
-        count = self._server.messages_per_turn(self)
-        while self._plain:
-            some, self._plain = self._plain[:count], self._plain[count:]
-            self._server.handle_plain(self, some, reading)
-            if self._plain and clock.boot() > end:
+    def expire(self) -> None:
+        """Its deadline is over."""
+        self.give_up("it does not read" if self._unsent else "its message is not finished")
+
+    def give_up(self, reason: object) -> None:
+        """End it now, and say why."""
+        self._server.violated(self, reason)
+        self.close()
+
+    def learn(self, access: Access | None, rights: Rights) -> None:
+        """Note what the peer may for every account alike, by these rules; None if others may come soon."""
+        self.access, self.rights = access, rights
+        self.subject = f"uid={self.peer.uid} pid={self.peer.pid} account="
+
+    def count(self, size: int, stalled_by: object) -> None:
+        """Have so many bytes counted in the pool, and a deadline set for what it waits for."""
+        if size != self._size:
+            self._server.pool.change(self.payer, size - self._size)
+            self._size = size
+        if stalled_by != self._stalled_by:
+            self._stalled_by = stalled_by
+            self.payer.stalled.pop(self, None)
+            if stalled_by is not None:
+                self.payer.stalled[self] = boot()
+
+    def move(self, payer: Payer) -> None:
+        """Let another payer pay for it from now on."""
+        size, stalled_by = self._size, self._stalled_by
+        self.count(0, None)
+        self.payer = payer
+        self.count(size, stalled_by)
+
+    def _read(self) -> None:
+        self.is_new = False
+        try:
+            data = self._stream.recv(self._read_size)
+        except BlockingIOError:
+            self._readable = False
+            return
+        except ConnectionError:
+            self.close()
+            return
+        if len(data) < self._read_size:
+            self._readable = self._hung_up and bool(data)
+            self._read_size = _READ_FIRST
+        else:
+            self._read_size = _READ_MORE
+        if not data:
+            self.state = FINISHED
+            return
+        self._more = True
+        if not self._decoder.partial:
+            request = plain.alone(data)
+            if request is not None:
+                self._plain = [request]
                 return
-        for _ in range(count):
+            self._plain, data = plain.split(data)
+        if data:
+            self._decoder.feed(data)
+
+    def _handle(self, reading: clock.Reading, end: float) -> None:
+        if self._plain:
+            some, self._plain = self._plain[:MESSAGES_AT_ONCE], self._plain[MESSAGES_AT_ONCE:]
+            self._server.handle_plain(self, some, reading)
+            if self._plain:
+                return
+        for _ in range(MESSAGES_AT_ONCE):
             message = self._decoder.next()
             if message is None:
                 self._more = False
                 return
             if isinstance(message, wire.Request):
                 self._server.handle(self, message, reading)
-            if clock.boot() > end:
+            if self.has_long or boot() > end:
                 return
 
+    def _send(self) -> None:
+        try:
+            sent = self._stream.send(self._unsent)
+        except BlockingIOError:
+            return
+        except OSError:  # there is nobody to write to
+            self.close()
+            return
+        self._unsent = memoryview(self._unsent)[sent:] if sent < len(self._unsent) else b""
+
+    def _settle(self) -> bool:
+        """Close it if nothing is left to be done, or count what it holds; True if there is more to do now."""
+        if self.state == CLOSED:
+            return False
+        if not self._unsent:
+            if self.has_long and not self._out:
+                self._server.long_answer_is_taken(self)
+            if not self._out and (self.state == ENDING or (self.state == FINISHED and not self._more)):
+                self.close()
+                return False
+        partial = self._decoder.partial
+        if self._size or self._unsent or partial or self._plain:
+            self._count(partial=partial)
+        return not self._unsent and not self._held and (self._more or (self._readable and self.state == OPEN))
+
+    def _count(self, *, partial: bool) -> None:
+        size = self._decoder.held + _PLAIN_SIZE * len(self._plain)
+        if not self.has_long:
+            size += len(self._unsent)
+        stalled_by: object = None
+        if self._unsent:
+            stalled_by = "reader"
+        elif partial and not self._more:
+            stalled_by = self._decoder.count  # another message has another deadline
+        self.count(size, stalled_by)
+        self._server.makes_room(self)
+
     def _violation(self, error: ProtocolError) -> None:
-        self._server.violated(self.peer, error)
+        self._server.violated(self, error)
         if error.msgid is not None:
             message = ["bad_request", f"bad_request: {error}"]
             self.add(wire.encode_response(error.msgid, message, None))
         self.end()
-
-    def _watch_message(self) -> None:
-        """Set a deadline for the message that has begun, and no longer for the one before."""
-        if self._message_deadline is not None and self._decoder.count != self._message_count:
-            self._message_deadline.cancel()
-            self._message_deadline = None
-        unfinished = self._decoder.partial and not self._more and not self._ending
-        if self._message_deadline is None and unfinished:
-            self._message_count = self._decoder.count
-            self._message_deadline = asyncio.get_running_loop().call_later(
-                MESSAGE_DEADLINE, self._expire, "its message is not finished"
-            )
-
-    def _watch_reader(self) -> None:
-        """Set a deadline for a client that does not take its answers."""
-        if self._write_deadline is None:
-            self._write_deadline = asyncio.get_running_loop().call_later(
-                WRITE_DEADLINE, self._expire, "it does not read"
-            )
-
-    def _expire(self, reason: str) -> None:
-        self._server.violated(self.peer, reason)
-        self.abort()
-
-
-def _cancel(timer: asyncio.TimerHandle | None) -> None:
-    if timer is not None:
-        timer.cancel()

@@ -12,10 +12,9 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from pki2fad import clock, log
-from pki2fad.acceptor import Acceptor
 from pki2fad.config import CredentialRule
-from pki2fad.connection import credentials_of
 from pki2fad.errors import Refusal
+from pki2fad.peer import credentials_of
 
 # NUL RANDOM /unit/UNIT/CREDENTIAL
 _ADDRESS = re.compile(rb"\0[0-9a-f]+/unit/([^/]+)/([^/]+)", re.ASCII)
@@ -42,32 +41,25 @@ class CredentialServer:
         self._given: dict[str, int] = {}  # the end of the step whose code was handed out last, by account
         self._waiting: set[asyncio.Task[None]] = set()
         self._stopping = asyncio.Event()
-        self._acceptor: Acceptor | None = None
         self.use(rules)
 
     def use(self, rules: Iterable[CredentialRule]) -> None:
         """Follow these rules from now on."""
         self._accounts = {(rule.unit, rule.credential): rule.account for rule in rules}
 
-    def start(self, listening: socket.socket) -> None:
-        """Answer on a socket that listens already."""
-        self._acceptor = Acceptor(listening, self._accepted)
-
     async def stop(self) -> None:
         """Answer nobody any more; units that wait for their turn do not start."""
-        if self._acceptor is not None:
-            self._acceptor.stop()
         self._stopping.set()
         await asyncio.gather(*self._waiting)
 
-    def _accepted(self, connection: socket.socket, address: Any) -> None:
+    def accepted(self, connection: socket.socket, address: Any) -> None:
+        """Answer on a connection from this address."""
         pid, uid, _ = credentials_of(connection)
         asked = _ADDRESS.fullmatch(address) if isinstance(address, bytes) else None
         if uid != 0 or asked is None:
             log.warning("credential_refused", uid=uid, pid=pid, reason="only systemd is answered here")
             connection.close()
             return
-        connection.setblocking(False)
         unit, credential = (name.decode("ascii", "backslashreplace") for name in asked.groups())
         task = asyncio.get_running_loop().create_task(self._answer(connection, unit, credential))
         self._waiting.add(task)

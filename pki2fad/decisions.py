@@ -17,11 +17,12 @@ from pki2fad.changes import REPLAYED, STALE, WRONG, Answer
 from pki2fad.clock import Reading
 from pki2fad.logline import line
 from pki2fad.metrics import INVALID, OK, Metrics
+from pki2fad.payer import STRANGERS, PayerKey
 from pki2fad.plain import Plain
 from pki2fad.wire import Request
 
-# Log lines in one second about what one uid did wrong. Others would be hidden among more, and a disk
-# that is full of them keeps no watermark.
+# Log lines in one second about what the uids of one payer did wrong. Others would be hidden among more, and a
+# disk that is full of them keeps no watermark.
 NOISE_PER_SECOND = 20
 
 # Seconds for which lines about ordinary verdicts may wait for others: a write for each would take as long as
@@ -43,10 +44,19 @@ _METHOD_LOGGED = 32  # characters of what a client calls a method; those that ex
 
 
 class DecisionLog:
-    """Logs and counts decisions; `is_stale` says of an account, a code and a time what `Agent` does."""
+    """Logs and counts decisions.
 
-    def __init__(self, is_stale: Callable[[str, str, Reading], bool], metrics: Metrics) -> None:
+    `is_stale` says of an account, a code and a time what `Agent` does; `payer_of` says who pays for a peer.
+    """
+
+    def __init__(
+        self,
+        is_stale: Callable[[str, str, Reading], bool],
+        metrics: Metrics,
+        payer_of: Callable[[Peer], PayerKey],
+    ) -> None:
         self._is_stale = is_stale
+        self._payer_of = payer_of
         self._metrics = metrics
         self._noise = _Noise()
         self._lookups = _Lookups()
@@ -73,7 +83,7 @@ class DecisionLog:
             fields["audit"] = answer.audit
         if refusal is not None:
             method = method[:_METHOD_LOGGED]
-            self.warning(peer.uid, "refused", method=method, **fields, code=refusal.code, reason=refusal)
+            self.warning(peer, "refused", method=method, **fields, code=refusal.code, reason=refusal)
         elif method in _VERDICTS:
             self._add_verdict(request, peer, answer, reading, fields)
         elif answer.audit:
@@ -114,9 +124,9 @@ class DecisionLog:
         self._metrics.count()
         log.flush()
 
-    def warning(self, uid: int, event: str, **fields: object) -> None:
-        """Log what a uid did wrong, a bounded number of times in each second."""
-        self._noise.warning(uid, event, **fields)
+    def warning(self, peer: Peer, event: str, **fields: object) -> None:
+        """Log what a client did wrong, a bounded number of times in each second for its payer."""
+        self._noise.warning(self._payer_of(peer), event, uid=peer.uid, **fields)
 
     def _add_verdict(
         self, request: Request, peer: Peer, answer: Answer, reading: Reading, fields: dict[str, Any]
@@ -126,7 +136,7 @@ class DecisionLog:
             fields["origin"] = request.args["origin"]
         fields["valid"] = answer.result["valid"]
         if answer.reason == REPLAYED:  # somebody may be in the middle
-            self.warning(peer.uid, request.method, **fields, reason=REPLAYED)
+            self.warning(peer, request.method, **fields, reason=REPLAYED)
         elif answer.reason == WRONG:
             if self._lookups.allow(reading):  # the answer leaves first
                 # Whatever fails there, a request does not show its code.
@@ -152,23 +162,24 @@ def _line(method: str, uid: int, *fields: tuple[str, Any]) -> str:
 
 
 class _Noise:
-    """Warnings about single uids, a bounded number in each second."""
+    """Warnings about single payers, a bounded number in each second."""
 
     def __init__(self) -> None:
         self._second = 0
-        self._written: Counter[int] = Counter()  # in this second, by uid
+        self._written: Counter[PayerKey] = Counter()  # in this second
 
-    def warning(self, uid: int, event: str, **fields: object) -> None:
+    def warning(self, payer: PayerKey, event: str, **fields: object) -> None:
         second = int(time.monotonic())
         if second != self._second:
             for silenced, written in self._written.items():
                 if written > NOISE_PER_SECOND:
-                    log.warning("not_logged", uid=silenced, warnings=written - NOISE_PER_SECOND)
+                    who = "all without a role" if silenced == STRANGERS else silenced.uid
+                    log.warning("not_logged", uid=who, warnings=written - NOISE_PER_SECOND)
             self._second = second
             self._written.clear()
-        self._written[uid] += 1
-        if self._written[uid] <= NOISE_PER_SECOND:
-            log.warning(event, uid=uid, **fields)
+        self._written[payer] += 1
+        if self._written[payer] <= NOISE_PER_SECOND:
+            log.warning(event, **fields)
 
 
 class _Lookups:

@@ -5,7 +5,7 @@ could have anybody's opened there. Until its first code a seed is in memory alon
 accounts, and no account to any other method.
 """
 
-from pki2fad import access, otp
+from pki2fad import otp
 from pki2fad.access import Peer
 from pki2fad.account import is_name
 from pki2fad.admin import Arguments, Keys
@@ -15,6 +15,7 @@ from pki2fad.errors import AccountExists, BadRequest, Forbidden, NoSuchAccount, 
 from pki2fad.keyring import Keyring
 from pki2fad.memory import wipe
 from pki2fad.otp import Parameters
+from pki2fad.users import user_name
 from pki2fad.verifier import Verifier
 
 LIFETIME = 600.0  # seconds: for finding the telephone and installing an authenticator on it
@@ -25,7 +26,7 @@ LIMIT = 1024
 
 def own_name(peer: Peer) -> str:
     """The user name of the peer, as the name of an account. Raises `Forbidden`."""
-    name = access.user_name(peer.uid)
+    name = user_name(peer.uid)
     if name is None:
         raise Forbidden(f"an account is named after its user, and this system has none for uid {peer.uid}")
     if not is_name(name):

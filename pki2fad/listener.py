@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from pki2fad import files, systemd
-from pki2fad.connection import credentials_of
 from pki2fad.errors import AlreadyRunning, UnusablePath
+from pki2fad.peer import credentials_of
 
 # Connections that wait to be accepted: the kernel's usual bound (net.core.somaxconn).
 BACKLOG = 4096

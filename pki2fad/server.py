@@ -1,44 +1,36 @@
-"""All connections together: caps, decisions, and when an answer may leave.
+"""All requests: who is let in, when an answer may leave, and what long answers and half messages may take.
 
-What all connections read in one turn of the loop is handled at once; plain requests of which only codes have
-to be compared as they arrive (`Shortcut`). Answers that depend on a change wait
-until the change is kept; those of one turn are kept together.
+What is handled in one turn of the loop is kept together. Answers that depend on a change wait until the
+change is kept.
 """
 
 import asyncio
 import contextlib
 import socket
-from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Any, NamedTuple
 
 from pki2fad import clock, log, plain, wire
-from pki2fad.acceptor import Acceptor
-from pki2fad.access import Peer
+from pki2fad.access import Access, Peer
+from pki2fad.admission import Admission
 from pki2fad.agent import Agent
 from pki2fad.changes import INVALID, NO, REPLAYED, Answer, Change, ClockEdit, Edit, Edits, Failure, Spend
-from pki2fad.clock import boot, wall
-from pki2fad.connection import Connection, credentials_of
+from pki2fad.clock import boot
+from pki2fad.connection import DEADLINE, Connection
 from pki2fad.decisions import LOOKS, DecisionLog
 from pki2fad.errors import Internal, Unavailable, UnusableState
+from pki2fad.payer import STRANGERS, Payer, Pool
+from pki2fad.peer import peer_of
 from pki2fad.plain import Plain
+from pki2fad.turns import Turns
 
-# Connections beyond the caps that root may still make, to look at what is going on.
-ROOT_RESERVE = 16
+# Answers of these can be long: one of them is outside the pool at a time, up to `wire.RESPONSE_LIMIT`.
+_LONG = ("accounts", "backup")
+_LONG_SIZE = 64 * 1024
 
-# Connections of one uid that has no role: it can only look at the status.
-WITHOUT_ROLE = 32
-
-# Seconds after which a turn of all connections ends, but that each has something handled; and messages of one
-# connection, and of all of one uid, that are handled in it. Somebody who logs in waits for several turns.
-SECONDS_PER_TURN = 0.005
-MESSAGES_PER_TURN = 16
-MESSAGES_OF_SHARE = 1024
-
-# The same of one connection where requests are answered at once: that takes a microsecond each mostly.
-MESSAGES_AT_ONCE = 64
+# Seconds between two looks for clients whose deadline is over.
+_SWEEP = 1.0
 
 # Seconds that a stop leaves to those who were just let in to ask: the next daemon is not asked instead.
 NEWCOMERS_DEADLINE = 0.05
@@ -46,47 +38,41 @@ NEWCOMERS_DEADLINE = 0.05
 # Seconds that a stop leaves to clients to be answered; all of a stop takes at most 2.
 STOP_DEADLINE = 1.5
 
-_Share = tuple[bool, int]  # whether on the socket that only verifies, and the uid that pays
-
 Keep = Callable[[Sequence[Change]], list[bool]]
 
 
 class Server:
-    """All connections, and the changes whose answers wait.
+    """All connections, and the changes whose answers wait. It is made in the loop that serves them.
 
     `keep` is the store's: it keeps changes and gives one verdict for each, or raises `UnusableState`.
     """
 
     def __init__(self, agent: Agent, keep: Keep, max_connections: int, max_connections_per_uid: int) -> None:
-        self.max_connections = max_connections
-        self.max_connections_per_uid = max_connections_per_uid
+        self.admission = Admission(max_connections, max_connections_per_uid)
+        self.pool = Pool()
+        self.turns = Turns(self._flush)
         self._agent = agent
         self._keep = keep
-        self._acceptors: list[Acceptor] = []
-        self._connecting: set[asyncio.Task[Any]] = set()  # accepted, without a transport yet
-        self._connections: dict[Connection, _Share] = {}  # and what each counts for
-        self._by_share: Counter[_Share] = Counter()
-        self._answered: list[Connection] = []  # whose answers may go
-        self._arrived: dict[Connection, None] = {}  # whose turn comes, in order
-        self._scheduled = False  # the next turn is
-        self._at_once_until = 0.0  # CLOCK_BOOTTIME
+        self._connections: set[Connection] = set()
+        self._answered: list[Connection] = []  # that have answers
         self._pending: list[_Pending] = []
+        self._long: Connection | None = None  # whose long answer is on its way
         self._closed = asyncio.Event()  # some connection ended
-        self._decisions = DecisionLog(agent.is_stale, agent.metrics)
+        self._decisions = DecisionLog(agent.is_stale, agent.metrics, lambda peer: self._payer(peer).key)
         agent.metrics.connections = lambda: len(self._connections)
         self._last_use = boot()  # a look at the daemon is none
+        self._sweep()
 
-    async def start(self, listening: socket.socket, restricted: socket.socket | None = None) -> None:
-        """Accept connections on a socket that listens already, and on one that is for `verify` alone."""
-        self._acceptors.append(Acceptor(listening, partial(self._accept, verify_only=False)))
-        if restricted is not None:
-            self._acceptors.append(Acceptor(restricted, partial(self._accept, verify_only=True)))
+    def start(self, listening: socket.socket, *, verify_only: bool = False) -> None:
+        """Accept connections on a socket that listens already, before those of sockets that come later.
+
+        With `verify_only` nothing is answered there but `verify`.
+        """
+        self.turns.listen(listening, lambda stream, _: self.let_in(stream, verify_only=verify_only))
 
     async def stop(self) -> None:
         """Accept no more, answer what was read, and end all connections before the deadline."""
-        for acceptor in self._acceptors:
-            acceptor.stop()
-        await asyncio.gather(*self._connecting, return_exceptions=True)
+        self.turns.stop_listening()
         if any(connection.is_new for connection in self._connections):
             await asyncio.sleep(NEWCOMERS_DEADLINE)
         for connection in list(self._connections):
@@ -97,159 +83,106 @@ class Server:
                     self._closed.clear()
                     await self._closed.wait()
         for connection in list(self._connections):
-            connection.abort()
-        await asyncio.sleep(0)  # for the transports to close their sockets
+            connection.close()
+        self._sweeping.cancel()
+        self.turns.close()
+
+    @property
+    def access(self) -> Access:
+        """The rules that hold now."""
+        return self._agent.access
 
     def idle_for(self, reading: clock.Reading) -> float:
         """Seconds since somebody asked something that was not refused, and not only how the daemon is."""
         return reading.boot - self._last_use
 
-    def admit(self, connection: Connection) -> bool:
-        """Count a new connection, if the caps allow it."""
-        peer = connection.peer
-        share = self._share(peer.uid, verify_only=peer.verify_only)
-        most = self.max_connections_per_uid
-        if not self._agent.access.has_some_role(peer):
-            most = min(most, WITHOUT_ROLE)
-        if not self._has_room(share, most):
-            return False
-        self._connections[connection] = share
-        self._by_share[share] += 1
+    def let_in(self, stream: socket.socket, *, verify_only: bool = False) -> Connection | None:
+        """Serve a connection that was accepted, if there is room for it; else it is closed."""
+        peer = peer_of(stream, verify_only=verify_only)
+        payer = self._payer(peer)
+        if not self.admission.admit(payer, peer.uid):
+            self._decisions.warning(peer, "connection_refused", reason="too many connections")
+            stream.close()
+            return None
+        if not peer.gids:
+            reason = "the peer is in more than 256 groups"
+            self._decisions.warning(peer, "groups_ignored", pid=peer.pid, reason=reason)
+        connection = Connection(self, stream, peer, payer)
+        self._connections.add(connection)
+        self.turns.add(connection)
+        return connection
+
+    def reassign(self, connection: Connection) -> None:
+        """Let the rules that hold now say what a connection may, and who pays for it."""
+        access, peer = self.access, connection.peer
+        payer = self._payer(peer)
+        if payer is not connection.payer:
+            self.admission.move(connection.payer, payer, connection.peer.uid)
+            connection.move(payer)
+        # Somebody with a role whose uid is looked up meanwhile pays with the strangers until that is done.
+        is_final = payer.key != STRANGERS or not access.has_some_role(peer)
+        connection.learn(access if is_final else None, access.rights(peer))
+
+    def makes_room(self, connection: Connection, more: int = 0) -> bool:
+        """Have clients that wait given up, the oldest first, until the pool has room for so many bytes more.
+
+        False if there is no room, and nobody to be given up: then what was read is handled first.
+        """
+        while payer := self.pool.too_large(connection.payer, more):
+            oldest = next(iter(payer.stalled), None)
+            if oldest is None:
+                return False
+            oldest.give_up("its memory is needed for others")
         return True
 
-    def arrived(self, connection: Connection) -> None:
-        """Handle what a connection has read, together with what others have by the end of this turn."""
-        if len(self._connections) == 1:
-            self._take_turns([connection])
-        else:
-            self.come_back(connection)
-
-    def come_back(self, connection: Connection) -> None:
-        """Handle what a connection has read in the next turn."""
-        self._arrived[connection] = None
-        if not self._scheduled:
-            self._schedule()
-
-    def _let_go(self, connection: Connection, answer: bytes) -> None:
-        """Let an answer go that waits for nothing but those before it, together with those to others."""
-        if not connection.is_clear:
-            connection.add(answer)  # its turn goes on
-        elif len(self._connections) == 1 and not self._answered:  # nothing of it waits
-            connection.write(answer)
-        else:
-            connection.add(answer)
-            self._answered.append(connection)
-            if not self._scheduled:
-                self._schedule()
-
-    def _schedule(self) -> None:
-        self._scheduled = True
-        asyncio.get_running_loop().call_soon(self._turn)
-
-    def _turn(self) -> None:
-        self._scheduled = False
-        answered, self._answered = self._answered, []
-        for connection in answered:
-            connection.release()
-        if self._arrived:
-            arrived, self._arrived = self._arrived, {}
-            self._take_turns(arrived)
-
-    def _take_turns(self, connections: Collection[Connection]) -> None:
-        """Handle what was read, keep what that changes, and let the answers go.
-
-        The answers leave one after the other: whoever is woken by the first finds the others there.
-        """
-        reading = clock.read()
-        end = reading.boot + SECONDS_PER_TURN
-        for connection in connections:
-            connection.turn(reading, end)
-        self.commit()
-        for connection in connections:
-            connection.release()
-            if connection.has_more:
-                self.come_back(connection)
-
-    def messages_per_turn(self, connection: Connection, most: int = MESSAGES_PER_TURN) -> int:
-        """How many of its messages are handled before others have their turn."""
-        beside = self._by_share[self._connections[connection]]
-        return max(1, min(most, MESSAGES_OF_SHARE // beside))
-
-    def _share(self, uid: int, *, verify_only: bool) -> _Share:
-        return verify_only, self._agent.access.payer(uid)
-
-    def _has_room(self, share: _Share, most: int) -> bool:
-        # Root of a container that was shown the other socket takes nothing of what is kept for root.
-        reserve = ROOT_RESERVE if share == (False, 0) else 0
-        if len(self._connections) < self.max_connections + reserve and self._by_share[share] < most + reserve:
-            return True
-        self._decisions.warning(share[1], "connection_refused", reason="too many connections")
-        return False
-
-    def _accept(self, accepted: socket.socket, _address: object, *, verify_only: bool) -> None:
-        share = self._share(credentials_of(accepted)[1], verify_only=verify_only)
-        if not self._has_room(share, self.max_connections_per_uid):
-            accepted.close()
-            return
-        loop = asyncio.get_running_loop()
-        connecting = loop.create_task(
-            loop.connect_accepted_socket(lambda: Connection(self, verify_only=verify_only), accepted)
-        )
-        self._connecting.add(connecting)
-        connecting.add_done_callback(self._connecting.discard)
+    def has_answers(self, connection: Connection) -> None:
+        """Let the answers of a connection go at the end of the turn."""
+        self._answered.append(connection)
+        self.turns.schedule()
 
     def forget(self, connection: Connection) -> None:
-        """A connection ended."""
+        """A connection ends."""
+        self._connections.discard(connection)
+        self.turns.remove(connection)
+        self.admission.leave(connection.payer, connection.peer.uid)
+        if self._long is connection:
+            self._long = None
         self._closed.set()
-        share = self._connections.pop(connection, None)
-        if share is not None:
-            self._by_share[share] -= 1
-            if not self._by_share[share]:
-                del self._by_share[share]
+
+    def long_answer_is_taken(self, connection: Connection) -> None:
+        """Its client has all of its long answer: another one may be made."""
+        connection.has_long = False
+        self._long = None
+
+    def violated(self, connection: Connection, reason: object) -> None:
+        """A connection is ended for what its client did."""
+        peer = connection.peer
+        self._decisions.warning(peer, "connection_ended", pid=peer.pid, reason=reason)
 
     def handle(self, connection: Connection, request: wire.Request, reading: clock.Reading) -> None:
-        """Answer a request: at once, or when its change is kept."""
+        """Answer a request: at the end of the turn, or when its change is kept."""
         try:
             answer = self._agent.handle(request, connection.peer, reading)
         except Exception as error:  # a mistake of ours must not end the connection
             answer = self._failed(request, error)
         self._conclude(connection, request, answer, reading)
 
-    def answer_one(self, connection: Connection, request: Plain) -> bool:
-        """Answer a plain request at once; False if its turn has to come."""
-        answers = self._answer(connection, (request,), wall(), boot())
-        if not answers:
-            return False
-        self._let_go(connection, answers[0].encode("latin-1"))
-        return True
+    def handle_plain(self, connection: Connection, requests: list[Plain], reading: clock.Reading) -> None:
+        """Answer plain requests like `handle`, in the short way where that can be."""
+        while requests:
+            answers = self._answer(connection, requests, reading)
+            if answers:
+                connection.add("".join(answers).encode("latin-1"))
+                requests = requests[len(answers) :]
+            if requests:
+                self._handle_one(connection, requests[0], reading)
+                requests = requests[1:]
 
-    def answer_some(self, connection: Connection, requests: list[Plain]) -> list[Plain]:
-        """Answer plain requests at once, up to one whose turn has to come; returns it and those behind it."""
-        now, begun = wall(), boot()
-        if not self._scheduled:  # the first of those that were read together
-            self._at_once_until = begun + SECONDS_PER_TURN
-        answers: list[str] = []
-        most = self.messages_per_turn(connection, MESSAGES_AT_ONCE)
-        while len(answers) < most and begun <= self._at_once_until:
-            some = requests[len(answers) : min(most, len(answers) + MESSAGES_PER_TURN)]
-            answered = self._answer(connection, some, now, begun)
-            answers += answered
-            if not some or len(answered) < len(some):
-                break
-            begun = boot()
-        if answers:
-            self._let_go(connection, "".join(answers).encode("latin-1"))
-        return requests[len(answers) :]
-
-    def _answer(
-        self, connection: Connection, requests: Sequence[Plain], now: float, begun: float
-    ) -> list[str]:
-        """The answers to those that come before one whose turn has to come, logged and counted."""
-        agent = self._agent
-        if connection.access is not agent.access:
-            connection.learn_rights(agent.access)
+    def _answer(self, connection: Connection, requests: Sequence[Plain], reading: clock.Reading) -> list[str]:
+        """The answers to those that come before one for the long way, logged and counted."""
+        begun = boot()
         try:
-            answers = agent.shortcut.answers(connection.rights, requests, now, begun)
+            answers = self._agent.shortcut.answers(connection.rights, requests, reading.wall, begun)
         except Exception as error:  # a mistake of ours: the long way may be without one
             log.failure("failed", error)
             return []
@@ -258,17 +191,7 @@ class Server:
             self._decisions.add_in_short(connection.subject, requests[: len(answers)], boot() - begun)
         return answers
 
-    def handle_plain(self, connection: Connection, requests: list[Plain], reading: clock.Reading) -> None:
-        """Answer plain requests like `handle`; behind one that needs it, again at once where that can be."""
-        if reading.boot < self._decisions.no_lookups_until:  # the short way may be open since they came
-            requests = self.answer_some(connection, requests)
-        while requests:
-            self._handle_one(connection, requests[0], reading)
-            requests = requests[1:] and self.answer_some(connection, requests[1:])
-
     def _handle_one(self, connection: Connection, request: Plain, reading: clock.Reading) -> None:
-        if connection.access is not self._agent.access:  # a reload came between
-            connection.learn_rights(self._agent.access)
         _, name, code = request
         rights = connection.rights
         whole = plain.request(request)
@@ -287,9 +210,11 @@ class Server:
     def _conclude(
         self, connection: Connection, request: wire.Request, answer: Answer, reading: clock.Reading
     ) -> None:
-        """Let an answer go: at once, or when its change is kept."""
+        """Let an answer go: at the end of the turn, or when its change is kept."""
         if request.method not in LOOKS and answer.refusal is None:
             self._last_use = reading.boot  # who is refused keeps nothing unlocked
+        if request.method in _LONG and answer.refusal is None:
+            answer = self._as_only_long_one(connection, answer)
         if isinstance(answer.change, Edit | ClockEdit | Edits):
             try:
                 self.edit(answer.change)
@@ -299,8 +224,19 @@ class Server:
             waiting = _Pending(connection, connection.hold(), request, answer.change, answer, reading)
             self._pending.append(waiting)
             return
-        connection.add(_encode(request, answer))
+        encoded = _encode(request, answer)
+        if len(encoded) > _LONG_SIZE:
+            self._long, connection.has_long = connection, True
+        connection.add(encoded)
         self._decisions.add(request, connection.peer, answer, reading, boot())
+
+    def _as_only_long_one(self, connection: Connection, answer: Answer) -> Answer:
+        """The answer, or a refusal while a long one is on its way to somebody else."""
+        if self._long is None or self._long is connection:
+            return answer
+        return Answer(
+            refusal=Unavailable("another long answer is on its way; try again", 1), audit=answer.audit
+        )
 
     def edit(self, edit: Edit | ClockEdit | Edits) -> None:
         """Keep what is pending, then the edit, and then make it.
@@ -312,7 +248,7 @@ class Server:
         self._agent.apply(edit)
 
     def commit(self) -> None:
-        """Keep the changes of this turn, and let the answers go that waited for it."""
+        """Keep the changes of this turn; answers that waited for it may go now."""
         pending, self._pending = self._pending, []
         if not pending:
             return
@@ -324,28 +260,50 @@ class Server:
             ]
         except Exception as error:  # whatever it was, nothing may leave as if it had been kept
             answers = [_failed(error)] * len(pending)
-        for waiting, answer in zip(pending, answers, strict=True):
-            waiting.connection.settle(waiting.slot, _encode(waiting.request, answer))
         ready = boot()
-        for connection in {waiting.connection for waiting in pending}:
-            connection.release()
+        for waiting, answer in zip(pending, answers, strict=True):
+            waiting.connection.settle(waiting.place, _encode(waiting.request, answer))
         for waiting, answer in zip(pending, answers, strict=True):
             self._decisions.add(waiting.request, waiting.connection.peer, answer, waiting.reading, ready)
+
+    def _flush(self) -> None:
+        """Keep what was changed, and let the answers go; their payers pay for it."""
+        if not self._answered:
+            return
+        begun = boot()
+        self.commit()
+        answered, self._answered = self._answered, []
+        for connection in answered:
+            connection.release()
+        each = (boot() - begun) / len(answered)
+        for connection in answered:
+            connection.payer.credit -= each
+
+    def _sweep(self) -> None:
+        """End connections whose clients have made no end for too long, and forget payers that are gone."""
+        self._sweeping = asyncio.get_running_loop().call_later(_SWEEP, self._sweep)
+        latest = boot() - DEADLINE
+        for payer in self.admission.payers:
+            while payer.stalled:
+                connection, since = next(iter(payer.stalled.items()))
+                if since > latest:
+                    break
+                connection.expire()
+        self.admission.forget()
+
+    def _payer(self, peer: Peer) -> Payer:
+        return self.admission.payer(self.access, peer)
 
     def _failed(self, request: wire.Request, error: Exception) -> Answer:
         audit = "failed" if self._agent.is_administrative(request.method) else None
         return replace(_failed(error), audit=audit)
-
-    def violated(self, peer: Peer, reason: object) -> None:
-        """A connection is ended for what its client did."""
-        self._decisions.warning(peer.uid, "connection_ended", pid=peer.pid, reason=reason)
 
 
 class _Pending(NamedTuple):
     """An answer that waits for its change to be kept."""
 
     connection: Connection
-    slot: int
+    place: int
     request: wire.Request
     change: Spend | Failure
     answer: Answer

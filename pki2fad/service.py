@@ -173,9 +173,11 @@ class _Service:
 
     async def start(self, sockets: Sockets) -> None:
         """Serve, say so, and begin what goes on by itself."""
-        await self._server.start(sockets.main, sockets.verify)
+        self._server.start(sockets.main)
+        if sockets.verify is not None:
+            self._server.start(sockets.verify, verify_only=True)
         if sockets.credential is not None:
-            self._credentials.start(sockets.credential)
+            self._server.turns.listen(sockets.credential, self._credentials.accepted)
         self._timekeeper.start()
         self._minute_log.start()
         self._housekeeping.start()
@@ -216,7 +218,8 @@ class _Service:
         changed = [name for name in Config._fields if getattr(config, name) != getattr(self._config, name)]
         self._config = config
         self._agent.access = access
-        self._server.max_connections, self._server.max_connections_per_uid = _caps(config)
+        admission = self._server.admission
+        admission.most, admission.most_of_payer = _caps(config)
         self._minute_log.use(config.minute_log.files)
         self._credentials.use(config.credential)
         self._housekeeping.idle = config.lock.idle

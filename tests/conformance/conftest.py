@@ -4,7 +4,7 @@ import asyncio
 import os
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,7 +17,6 @@ from support.raw import RawPeer, Seed, connect, connect_as, pair_of
 from pki2fad import clock, envelope
 from pki2fad.access import Access, Rule
 from pki2fad.agent import Agent
-from pki2fad.connection import Connection
 from pki2fad.envelope import MasterKey, PrivateKey
 from pki2fad.keyring import Keyring
 from pki2fad.server import Server
@@ -81,11 +80,11 @@ class _Local:
 
 
 class Memory(_Local):
-    """Without a socket: what is sent goes into a Connection, what it writes comes out."""
+    """In the thread of the test: the server takes its turns when the test has sent something."""
 
     def start(self, boot_id: str = "the first boot") -> None:
         self._loop = asyncio.new_event_loop()
-        self._server, self._store = self._build(boot_id)
+        self._server, self._store = self._loop.run_until_complete(self._make(boot_id))
 
     def stop(self) -> None:
         self._loop.run_until_complete(self._server.stop())
@@ -93,80 +92,47 @@ class Memory(_Local):
         self._store.close()
 
     def connect(self, uid: int | None = None) -> RawPeer:
-        attested, other = socket.socketpair() if uid is None else pair_of(uid)
-        other.close()
-        return RawPeer(_MemoryStream(self._loop, Connection(self._server), attested))
+        ours, theirs = socket.socketpair() if uid is None else pair_of(uid)
+        ours.settimeout(PATIENCE)
+        theirs.setblocking(False)
+        assert self._server.let_in(theirs) is not None
+        return RawPeer(_TurnTaking(self._loop, ours))
+
+    async def _make(self, boot_id: str) -> tuple[Server, Store]:
+        return self._build(boot_id)
 
 
-class _MemoryStream:
-    """A peer's end of a connection in memory."""
+class _TurnTaking:
+    """A peer's end of a connection, for whose bytes the server takes its turns at once."""
 
-    def __init__(
-        self, loop: asyncio.AbstractEventLoop, connection: Connection, attested: socket.socket
-    ) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, stream: socket.socket) -> None:
         self._loop = loop
-        self._connection = connection
-        self._attested = attested
-        self._transport = _MemoryTransport(connection, attested)
-        self._run(connection.connection_made, self._transport)
+        self._stream = stream
 
     def sendall(self, data: bytes) -> None:
-        if not self._transport.closing:
-            self._run(self._connection.data_received, data)
+        self._stream.setblocking(False)
+        while data:
+            try:
+                data = data[self._stream.send(data) :]
+            except BlockingIOError:
+                self._take_turns()
+        self._take_turns()
 
     def recv(self, size: int) -> bytes:
-        data = bytes(self._transport.written[:size])
-        del self._transport.written[:size]
-        assert data or self._transport.closing, "nothing was answered"
-        return data
+        self._take_turns()
+        return self._stream.recv(size)  # fails where nothing was answered
 
-    def shutdown(self, _how: int) -> None:
-        self._run(self._connection.eof_received)
-
-    def close(self) -> None:
-        self._run(self._transport.abort)
-        self._attested.close()
-
-    def _run(self, step: Callable[..., object], *arguments: object) -> None:
-        """Let the server do this, and all that follows from it."""
-
-        async def run() -> None:
-            step(*arguments)
-
-        self._loop.run_until_complete(run())
-        while self._transport.paused and not self._transport.closing:
-            self._loop.run_until_complete(asyncio.sleep(0))  # its next turn
-        self._loop.run_until_complete(asyncio.sleep(0))  # the changes of this turn are kept
-
-
-class _MemoryTransport(asyncio.Transport):
-    """The server's end of a connection in memory; its writes never block."""
-
-    def __init__(self, connection: Connection, attested: socket.socket) -> None:
-        super().__init__({"socket": attested})
-        self._connection = connection
-        self.written = bytearray()
-        self.paused = False
-        self.closing = False
-
-    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
-        pass
-
-    def write(self, data: Any) -> None:
-        self.written += data
-
-    def pause_reading(self) -> None:
-        self.paused = True
-
-    def resume_reading(self) -> None:
-        self.paused = False
+    def shutdown(self, how: int) -> None:
+        self._stream.shutdown(how)
+        self._take_turns()
 
     def close(self) -> None:
-        if not self.closing:
-            self.closing = True
-            asyncio.get_running_loop().call_soon(self._connection.connection_lost, None)
+        self._stream.close()
+        self._take_turns()
 
-    abort = close
+    def _take_turns(self) -> None:
+        for _ in range(3):  # what comes is seen, handled and answered
+            self._loop.run_until_complete(asyncio.sleep(0))
 
 
 class SocketPair(_Local):
@@ -185,8 +151,8 @@ class SocketPair(_Local):
     def connect(self, uid: int | None = None) -> RawPeer:
         ours, theirs = socket.socketpair() if uid is None else pair_of(uid)
         ours.settimeout(PATIENCE)
-        adopted = self._loop.connect_accepted_socket(lambda: Connection(self._server), theirs)
-        asyncio.run_coroutine_threadsafe(adopted, self._loop).result(PATIENCE)
+        theirs.setblocking(False)
+        self._loop.call_soon_threadsafe(self._server.let_in, theirs)
         return RawPeer(ours)
 
     async def _serve(self, boot_id: str) -> None:

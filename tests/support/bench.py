@@ -54,11 +54,18 @@ class Bench:
         """A client over a pair of sockets; the server takes it for `peer`, if one is given."""
         ours, theirs = socket.socketpair()
         ours.settimeout(TIMEOUT)
-        loop = asyncio.get_running_loop()
-        _, connection = await loop.connect_accepted_socket(lambda: Connection(self.server), theirs)
+        theirs.setblocking(False)
+        connection = self.server.let_in(theirs)
+        assert connection is not None
         if peer is not None:
             connection.peer = peer
         return self._open.enter_context(RawPeer(ours))
+
+    @property
+    def connection(self) -> Connection:
+        """The server's end of the only client's connection."""
+        (connection,) = self.server._connections
+        return connection
 
     async def close(self) -> None:
         await self.server.stop()

@@ -16,15 +16,23 @@ from support.daemon import Daemon, wait_until
 from support.peers import missing, require_root
 from support.raw import REQUEST, RawPeer, Seed, connect, connect_as
 
+from pki2fad.admission import WITHOUT_ROLE
 from pki2fad.client import AsyncClient, Client
 from pki2fad.envelope import PrivateKey
 from pki2fad.errors import Busy
 from pki2fad.listener import BACKLOG
-from pki2fad.server import WITHOUT_ROLE
 
-CAP, CAP_PER_UID, ROOT_RESERVE = 30, 20, 16
+CAP, CAP_PER_UID, ROOT_RESERVE = 80, 20, 16
 USER = pwd.getpwnam("daemon").pw_uid
-CAPS = f"[server]\nmax_connections = {CAP}\nmax_connections_per_uid = {CAP_PER_UID}\n"
+VERIFIERS = (USER, 12345, 12346, 12347)
+CAPS = f"""
+[server]
+max_connections = {CAP}
+max_connections_per_uid = {CAP_PER_UID}
+[[access]]
+role = "verify"
+who = {list(VERIFIERS)}
+"""
 
 
 @pytest.fixture(scope="module")
@@ -97,17 +105,15 @@ def test_a_connection_that_ends_makes_room_for_another(
     assert len(served(gather(crowd, capped.daemon, 5, uid=12345))) == 3
 
 
-def test_uids_that_are_no_users_share_one_share(capped: Bystander, crowd: contextlib.ExitStack) -> None:
-    gathered = [gather(crowd, capped.daemon, CAP_PER_UID // 2, uid=uid) for uid in (12345, 12346, 12347)]
-    assert sum(len(served(peers)) for peers in gathered) == CAP_PER_UID
+def test_all_without_a_role_together_have_half_of_all(capped: Bystander, crowd: contextlib.ExitStack) -> None:
+    gathered = [gather(crowd, capped.daemon, WITHOUT_ROLE + 5, uid=uid) for uid in (20001, 20002)]
+    assert [len(served(peers)) for peers in gathered] == [WITHOUT_ROLE, CAP // 2 - WITHOUT_ROLE]
     assert len(served(gather(crowd, capped.daemon, 2, uid=USER))) == 2
 
 
 def test_when_all_are_taken_root_still_gets_in(capped: Bystander, crowd: contextlib.ExitStack) -> None:
-    others = CAP - 1  # the bystander's is among them
-    assert len(served(gather(crowd, capped.daemon, CAP_PER_UID, uid=USER))) == CAP_PER_UID
-    assert len(served(gather(crowd, capped.daemon, CAP_PER_UID, uid=12346))) == others - CAP_PER_UID
-    assert served(gather(crowd, capped.daemon, 2, uid=12347)) == []
+    gathered = [gather(crowd, capped.daemon, CAP_PER_UID, uid=uid) for uid in VERIFIERS]
+    assert sum(len(served(peers)) for peers in gathered) == CAP - 1  # the bystander's is among them
     capped.check()
     assert len(served(gather(crowd, capped.daemon, ROOT_RESERVE + 4))) == ROOT_RESERVE
     capped.check()

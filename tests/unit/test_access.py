@@ -220,4 +220,4 @@ def test_the_rights_of_a_peer_are_what_it_is_allowed_for_every_account(rules: li
             assert any(peer.uid in rule.who and rule.accounts is not None for rule in rules)
         else:
             assert {rights[:3]} == set(of)
-            assert rights.payer == access.payer(peer.uid)
+            assert rights.uid == peer.uid

@@ -14,7 +14,7 @@ from pki2fad.access import Peer
 from pki2fad.agent import Agent
 from pki2fad.changes import Answer
 from pki2fad.clock import Reading
-from pki2fad.connection import peer_of
+from pki2fad.peer import peer_of
 from pki2fad.wire import Request
 
 
@@ -33,12 +33,15 @@ def test_the_groups_of_a_peer_are_the_primary_and_all_others(count: int) -> None
     assert (peer.uid, peer.gids) == (12345, frozenset((12345, *range(20000, 20000 + count))))
 
 
-def test_of_a_peer_in_more_than_256_groups_none_counts_and_the_log_says_so() -> None:
+@in_loop
+async def test_of_a_peer_in_more_than_256_groups_none_counts_and_the_log_says_so() -> None:
     require_root()
     one, other = pair_of(12345, 257)
-    with one, other, logged() as lines:
-        peer = peer_of(one)
-    assert (peer.uid, peer.gids) == (12345, frozenset())
+    with one, logged() as lines:
+        async with bench(agent(), Keeper()) as at:
+            connection = at.server.let_in(other)
+            assert connection is not None
+            assert (connection.peer.uid, connection.peer.gids) == (12345, frozenset())
     (line,) = lines
     assert "uid=12345" in line
     assert "256 groups" in line

@@ -1,15 +1,17 @@
 """Plain requests: answered, counted and logged as the same ones in another encoding are."""
 
 import asyncio
+import contextlib
 import os
 import re
+import select
 from itertools import chain
 from typing import Any
 
 import pytest
 from msgpack import packb
 from support.agents import logged, shared_step
-from support.bench import TIMEOUT, Keeper, agent, bench, in_loop, receive, send_until_blocked
+from support.bench import Keeper, agent, bench, in_loop, receive, send_until_blocked
 from support.raw import Seed
 
 from pki2fad import clock, plain
@@ -17,8 +19,8 @@ from pki2fad.access import Access, Peer, Rights, Rule
 from pki2fad.agent import Agent
 from pki2fad.changes import Answer, Failure, Spend
 from pki2fad.clock import Reading
+from pki2fad.connection import MESSAGES_AT_ONCE
 from pki2fad.decisions import STALE_LOOKUPS_PER_SECOND
-from pki2fad.server import MESSAGES_AT_ONCE, MESSAGES_PER_TURN
 from pki2fad.shortcut import Shortcut
 
 RULES = [
@@ -149,99 +151,60 @@ async def test_what_follows_plain_requests_is_handled_behind_them() -> None:
 
 
 @in_loop
-async def test_where_no_time_is_left_a_turn_has_as_many_plain_requests_as_others() -> None:
+@pytest.mark.parametrize("account", ["deploy", "nobody"])  # in the short way, and not
+async def test_only_so_many_plain_requests_are_answered_at_once(account: str) -> None:
     async with bench(agent(deploy=Seed()), Keeper()) as at:
-        client, _ = await at.connect(), await at.connect()
-        sender = next(iter(at.server._connections))
-        # the first one is of no account, so that none is answered at once
-        first = encoded(1, ("generate", {"account": "nobody"}), shortest=True)
-        request = encoded(1, ("generate", {"account": "deploy"}), shortest=True)
-        sender.data_received(first + request * (MESSAGES_PER_TURN + 4))
-        for count, more in ((MESSAGES_PER_TURN, True), (5, False)):
-            sender.turn(clock.read(), end=0.0)
-            assert sender.has_more == more
+        client, sender = await at.connect(), at.connection
+        client.send_bytes(encoded(1, ("generate", {"account": account}), shortest=True) * 21)
+        sender.has_happened(select.EPOLLIN)
+        for count, more in ((MESSAGES_AT_ONCE, True), (21 - MESSAGES_AT_ONCE, False)):
+            assert sender.serve(clock.read(), end=0.0) == more
             sender.release()
-            assert len(await receive(client, count)) == count
-
-
-@in_loop
-async def test_only_so_many_plain_requests_are_answered_at_once() -> None:
-    async with bench(agent(deploy=Seed()), Keeper()) as at:
-        client, _ = await at.connect(), await at.connect()
-        sender = next(iter(at.server._connections))
-        request = encoded(1, ("generate", {"account": "deploy"}), shortest=True)
-        sender.data_received(request * (MESSAGES_AT_ONCE + 5))
-        assert sender.has_more
-        sender.release()
-        client.stream.setblocking(False)
-        assert client.stream.recv(65536).count(b"valid_for") == MESSAGES_AT_ONCE
-        client.stream.settimeout(TIMEOUT)
-        assert len(await receive(client, 5)) == 5
+            assert len(await asyncio.to_thread(lambda: [client.receive() for _ in range(count)])) == count  # noqa: B023
 
 
 @in_loop
 @pytest.mark.parametrize("throttled", [False, True])
 async def test_what_waits_for_its_turn_is_answered_by_the_rights_of_then(throttled: bool) -> None:
-    seed = Seed()
-    asked = agent(deploy=seed)
+    asked = agent(deploy=Seed())
     asked.access = Access(RULES, os.geteuid())
     asked._throttle.enabled = throttled
     async with bench(asked, Keeper()) as at:
-        client, _ = await at.connect(PEERS["who verifies"]), await at.connect()
-        sender = next(iter(at.server._connections))
-        request = encoded(1, ("verify", {"account": "deploy", "code": seed.code()}), shortest=True)
-        sender.data_received(request * 2)
+        client, sender = await at.connect(PEERS["who generates"]), at.connection
+        request = encoded(1, ("generate", {"account": "deploy"}), shortest=True)
+        client.send_bytes(request * (MESSAGES_AT_ONCE + 2))
+        sender.has_happened(select.EPOLLIN)
+        assert sender.serve(clock.read(), end=0.0)
         asked.access = Access([], os.geteuid())
-        assert [error[0] for _, _, error, _ in await receive(client, 2)] == ["forbidden"] * 2
+        at.server.turns.queue(sender)
+        errors = [error and error[0] for _, _, error, _ in await receive(client, MESSAGES_AT_ONCE + 2)]
+        assert errors == [None] * MESSAGES_AT_ONCE + ["forbidden"] * 2
 
 
 @in_loop
-async def test_answers_come_in_order_when_the_other_connections_end() -> None:
-    async with bench(agent(deploy=Seed()), Keeper()) as at:
-        client, other = await at.connect(), await at.connect()
-        first, second = at.server._connections
-        first.data_received(encoded(1, ("generate", {"account": "deploy"}), shortest=True))
-        at.server.forget(second)
-        first.data_received(encoded(2, ("generate", {"account": "deploy"}), shortest=True))
-        assert [msgid for _, msgid, _, _ in await receive(client, 2)] == [1, 2]
-        other.close()
-
-
-@in_loop
-async def test_nothing_more_is_read_where_an_edit_lets_answers_go_that_are_not_taken() -> None:
+async def test_nothing_more_is_read_from_a_client_that_takes_no_answers() -> None:
     asked = agent(deploy=Seed())
     asked._throttle.enabled = True
     async with bench(asked, Keeper()) as at:
-        client, _ = await at.connect(), await at.connect()
-        sender = next(iter(at.server._connections))
+        client, sender = await at.connect(), at.connection
         wrong = encoded(1, ("verify", {"account": "deploy", "code": "00000000"}), shortest=True)
-        while not (waiting := sender._transport.get_write_buffer_size()):  # what the kernel takes is full
-            sender.write(bytes(4096))
-        sender._transport.set_write_buffer_limits(high=waiting)  # one answer more is too much
-        sender.data_received(wrong + encoded(2, ("remove", {"account": "deploy"}), shortest=True))
+        with contextlib.suppress(BlockingIOError):  # what the kernel takes is full
+            while True:
+                sender._stream.send(bytes(65536))
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                sender._stream.send(b"\0")
+        client.send_bytes(wrong + encoded(2, ("remove", {"account": "deploy"}), shortest=True))
+        await asyncio.to_thread(lambda: None)
         await asyncio.sleep(0)
-        assert sender._blocked
-        assert sender._paused
-        assert not sender.is_clear
+        assert asked.account_count == 0
+        client.send_bytes(encoded(3, ("generate", {"account": "deploy"}), shortest=True))
+        await asyncio.sleep(0)
+        before = sender.payer.held
+        assert before > 0
+        assert not sender.serve(clock.read(), end=0.0)
+        assert sender.payer.held == before
         client.close()
-
-
-@in_loop
-async def test_where_no_time_is_left_nothing_is_answered_at_once_but_single_requests() -> None:
-    async with bench(agent(deploy=Seed()), Keeper()) as at:
-        client, other = await at.connect(), await at.connect()
-        first, second = at.server._connections
-        request = encoded(1, ("generate", {"account": "deploy"}), shortest=True)
-        first.data_received(request * 2)
-        assert not first.has_more
-        at.server._at_once_until = 0.0
-        second.data_received(request * 2)
-        assert second.has_more
-        assert len(await receive(client, 2)) == len(await receive(other, 2)) == 2
-        first.data_received(request)
-        at.server._at_once_until = 0.0
-        second.data_received(request)
-        assert not second.has_more
 
 
 @in_loop
@@ -340,21 +303,6 @@ async def test_a_plain_request_that_is_carried_out_is_a_use() -> None:
         client.send_bytes(encoded(1, unknown, shortest=True))
         await receive(client, 1)
         assert at.server.idle_for(now) > 0
-
-
-@in_loop
-async def test_a_connection_that_is_written_to_again_waits_for_one_turn() -> None:
-    async with bench(agent(deploy=Seed()), Keeper()) as at:
-        client, _ = await at.connect(), await at.connect()
-        sender = next(iter(at.server._connections))
-        sender.data_received(encoded(1, ("generate", {"account": "deploy"}), shortest=True) * 100)
-        for _ in range(3):
-            sender.turn(clock.read(), end=0.0)
-            sender.pause_writing()
-            assert not sender.has_more
-            sender.resume_writing()
-        assert len(at.server._arrived) == 1
-        assert len(await receive(client, 100)) == 100
 
 
 @in_loop

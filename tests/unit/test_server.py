@@ -1,6 +1,8 @@
 """When an answer may leave, what happens when a change cannot be kept, and how the server stops."""
 
 import asyncio
+import math
+import select
 import socket
 from pathlib import Path
 from typing import Any
@@ -119,6 +121,9 @@ async def test_the_spends_of_one_turn_are_kept_together_and_each_has_its_verdict
         ]
         one.send(*requests[:2])
         other.send(*requests[2:])
+        for connection in at.server._connections:
+            connection.has_happened(select.EPOLLIN)
+            connection.serve(clock.read(), end=math.inf)
         for peer in (one, other):
             assert [answer[3]["valid"] for answer in await receive(peer, 2)] == [True, False]
         assert keeper.kinds == [[Spend] * 4]
@@ -248,7 +253,7 @@ async def test_after_a_stop_nobody_is_accepted(keeper: Keeper, short_path: Path)
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(str(path))
         listening.listen()
-        await server.start(listening)
+        server.start(listening)
         with connect(path) as peer:
             _, result = await call(peer, "status")
             assert result["ready"] is True

@@ -1,0 +1,57 @@
+"""Names of uids, looked up in a thread: a name service on the network may take seconds to answer."""
+
+import pwd
+import queue
+import threading
+import time
+
+# Names that are remembered, and uids that wait to be looked up: somebody with a user namespace has thousands.
+_REMEMBERED = 4096
+_WAITING = 64
+
+# Seconds after which a uid without a name is looked up again: its user may have been added meanwhile.
+_AGAIN = 60.0
+
+
+def user_name(uid: int) -> str | None:
+    """What the system calls the user of this uid, None if it has none. May block."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return None
+
+
+class Users:
+    """Knows which uids are users of this system, as soon as a thread has looked them up."""
+
+    def __init__(self) -> None:
+        self._names: dict[int, tuple[str | None, float]] = {}  # and when that was found, CLOCK_MONOTONIC
+        self._asked: set[int] = set()
+        self._queue: queue.SimpleQueue[int] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+
+    def is_user(self, uid: int) -> bool:
+        """True if the uid is known to have a name. Never blocks: an unknown uid is looked up meanwhile."""
+        name, found = self._names.get(uid, (None, 0.0))
+        if name is None and time.monotonic() - found >= _AGAIN:
+            self._look_up(uid)
+        return name is not None
+
+    def _look_up(self, uid: int) -> None:
+        if uid in self._asked or len(self._asked) >= _WAITING:
+            return
+        self._asked.add(uid)
+        self._queue.put(uid)
+        if self._thread is None:
+            # A daemon thread: a name service that hangs must not hold up the end of the process.
+            self._thread = threading.Thread(target=self._run, name="users", daemon=True)
+            self._thread.start()
+
+    def _run(self) -> None:
+        while True:
+            uid = self._queue.get()
+            name = user_name(uid)
+            if len(self._names) >= _REMEMBERED:
+                self._names.clear()
+            self._names[uid] = name, time.monotonic()
+            self._asked.discard(uid)
