@@ -1,15 +1,20 @@
 """Asking an issuer for a seed: one POST of JSON, and everything that its answer can be instead."""
 
 import contextlib
+import email.utils
 import http.client
 import io
 import json
+import math
+import re
 import ssl
 import threading
 import time
 import urllib.error
 import urllib.parse
 import urllib.request
+from datetime import UTC
+from email.message import Message
 from typing import Any
 
 from pki2fad import __version__, envelope
@@ -22,15 +27,16 @@ _LONGEST_DELAY = 30.0
 _BODY_LIMIT = 256 * 1024  # an answer has a kilobyte
 _SHOWN = 300  # characters of the issuer's own message
 
-# Under which of these the issuers in use, and common web frameworks, say what is wrong.
-_MESSAGES = ("message", "error", "detail", "reason")
+# Under which of these, in any case, the issuers in use and common web frameworks say what is wrong.
+_MESSAGES = ("message", "error", "detail", "msg", "errors", "details", "reason")
 
 
 def ask(url: str, fields: dict[str, str], *, timeout: float, retries: int) -> dict[str, Any]:
     """The issuer's answer, a JSON object, to a POST of these fields.
 
     `timeout`, in seconds, bounds each attempt as a whole, from looking up the host's name to the last
-    byte. Where no answer comes, or one of 500 and above, there are up to `retries` further attempts.
+    byte. Where no answer comes, or one of 429, 500 and above, there are up to `retries` further attempts.
+    The issuer's `Retry-After` is waited for, if it ends within the time that all attempts may take.
     Raises `IssuerUnavailable` and `IssuerRefused`.
     """
     request = urllib.request.Request(  # noqa: S310 - the command takes http and https alone
@@ -43,14 +49,17 @@ def ask(url: str, fields: dict[str, str], *, timeout: float, retries: int) -> di
         },
     )
     delay = _FIRST_DELAY
+    deadline = time.monotonic() + (1 + retries) * timeout
     while True:
         try:
             return ui.with_spinner("asking the issuer", lambda: _attempt(request, timeout))
         except IssuerUnavailable as error:
-            if retries == 0:
+            asked = error.retry_after or 0
+            if retries == 0 or (asked and time.monotonic() + asked > deadline):
                 raise
-            ui.hint(f"{error}; trying again in {delay:.0f} s")
-        time.sleep(delay)
+            wait = max(delay, asked)
+            ui.hint(f"{error}; trying again in {wait:.0f} s")
+        time.sleep(wait)
         retries -= 1
         delay = min(2 * delay, _LONGEST_DELAY)
 
@@ -150,7 +159,30 @@ def _failure(url: str, error: urllib.error.HTTPError, body: bytes) -> IssuerUnav
         said = "" if _is_page(body) else _short(body.decode("utf-8", "replace").strip(), quoted=False)
     reason = _short(error.reason, quoted=False)
     text = f"{url} answered {error.code} {reason}{said and f': {said}'}"
-    return IssuerUnavailable(text) if error.code >= 500 else IssuerRefused(text)
+    if error.code >= 500 or error.code == http.HTTPStatus.TOO_MANY_REQUESTS:
+        return IssuerUnavailable(text, _retry_after(error.headers))
+    return IssuerRefused(text)
+
+
+def _retry_after(headers: Message) -> int | None:
+    """The seconds of `Retry-After` (RFC 9110 section 10.2.3); a date counts by the issuer's own clock."""
+    text = headers.get("Retry-After", "").strip()
+    if re.fullmatch("[0-9]{1,9}", text):
+        return int(text)
+    moment = _unix_time(text)
+    if moment is None:
+        return None
+    now = _unix_time(headers.get("Date", ""))
+    return max(0, math.ceil(moment - (time.time() if now is None else now)))
+
+
+def _unix_time(date: str) -> float | None:
+    """The time of an HTTP date, None if it is none."""
+    try:
+        moment = email.utils.parsedate_to_datetime(date)
+        return moment.replace(tzinfo=moment.tzinfo or UTC).timestamp()
+    except (ValueError, TypeError, IndexError, OverflowError):  # each of some text that is no date
+        return None
 
 
 def _no_answer(url: str, error: Exception) -> IssuerUnavailable | IssuerRefused:
@@ -185,12 +217,13 @@ def _is_page(body: bytes) -> bool:
 
 
 def _message(answer: dict[str, Any]) -> str:
-    """What the issuer itself says is wrong, in short."""
-    for name in _MESSAGES:
-        if answer.get(name):
-            said = answer[name]
-            return _short(said, quoted=not isinstance(said, str))
-    return ""
+    """What the issuer itself says is wrong, in short; a text goes before what is only a number, say."""
+    by_name = {name.lower(): said for name, said in answer.items() if said}
+    found = [by_name[name] for name in _MESSAGES if name in by_name]
+    for said in found:
+        if isinstance(said, str):
+            return _short(said, quoted=False)
+    return _short(found[0]) if found else ""
 
 
 def _short(value: object, *, quoted: bool = True) -> str:

@@ -192,6 +192,10 @@ class IssuerUnavailable(Pki2fadError):
 
     code = "issuer_unavailable"
 
+    def __init__(self, message: str, retry_after: int | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
 
 class IssuerRefused(Pki2fadError):
     """An issuer answered, but not with a sealed seed for this key, or cannot be trusted (TLS)."""

@@ -39,7 +39,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=range(11),
         default=3,
         metavar="N",
-        help="attempts after the first, 0 to 10 (default: 3)",
+        help="attempts after the first, 0 to 10 (default: 3), after a pause of 1 s and more, or the issuer's"
+        " Retry-After if that is within the time for all attempts",
     )
     parser.add_argument(
         "--insecure-http", action="store_true", help="take http:// too, where anybody may answer"

@@ -5,6 +5,7 @@ import json
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -177,6 +178,10 @@ ANSWERS: dict[str, tuple[Answer, int, tuple[str, ...]]] = {
     "403 with a page": (page(403), 6, ("403 Forbidden",)),
     "500": (json_of(500, error="out of seeds"), 5, ("500", "out of seeds")),
     "503 with a page": (page(503), 5, ("503",)),
+    "429": (json_of(429, Message="slowly"), 5, ("429 Too Many Requests: slowly",)),
+    "an error in upper case": (json_of(400, ERROR="no such user"), 6, (": no such user",)),
+    "a detail with a capital": (json_of(409, Detail="asked before", error=True), 6, (": asked before",)),
+    "an error of several parts": (json_of(400, error={"code": 7, "text": "x"}), 6, ('"text": "x"',)),
     "a long message": (json_of(400, error=LONG), 6, ("xxx…",)),
     "a redirect": (
         lambda e: e.reply(302, b"", Location="https://elsewhere.example/"),
@@ -259,6 +264,66 @@ def test_what_fails_for_now_is_tried_again_and_what_is_refused_is_not(
         done = request_seed(issuer.url, retries=3)
         refused(done, 6, "trying again in 1 s", "trying again in 2 s", "404")
         assert len(issuer.requests) == 3
+
+
+def busy(status: int, retry_after: str, date: str = "Sun, 06 Nov 1994 08:49:37 GMT") -> Answer:
+    """An answer that says when to come again; its clock is far behind ours."""
+
+    def reply(exchange: Exchange) -> None:
+        exchange.send_response_only(status)
+        exchange.send_header("Date", date)
+        exchange.send_header("Retry-After", retry_after)
+        exchange.send_header("Content-Length", "0")
+        exchange.end_headers()
+
+    return reply
+
+
+@pytest.mark.parametrize(
+    ("retry_after", "wait"),
+    [
+        ("2", 2),
+        ("0", 1),
+        ("Sun, 06 Nov 1994 08:49:39 GMT", 2),
+        ("Sunday, 06-Nov-94 08:49:39 GMT", 2),
+        ("Sun Nov  6 08:49:39 1994", 2),
+        ("Sun, 06 Nov 1994 08:49:30 GMT", 1),
+        ("soon", 1),
+        ("99999999999", 1),
+        ("-5", 1),
+    ],
+)
+@pytest.mark.parametrize("status", [429, 503])
+def test_an_issuer_that_says_when_to_come_again_is_waited_for(
+    request_seed: Request, sealed: str, status: int, retry_after: str, wait: int
+) -> None:
+    with Issuer(busy(status, retry_after), json_of(status="success", encrypted_seed=sealed)) as issuer:
+        begun = time.monotonic()
+        done = request_seed(issuer.url, retries=1)
+        assert time.monotonic() - begun >= wait
+    assert (done.returncode, done.stdout) == (0, f"{sealed}\n")
+    assert f"answered {status} " in done.stderr
+    assert f"; trying again in {wait} s\n" in done.stderr
+
+
+@pytest.mark.parametrize("retry_after", ["3600", "Sun, 06 Nov 1994 09:49:37 GMT"])
+def test_what_would_take_longer_than_all_attempts_may_is_left_for_later(
+    request_seed: Request, retry_after: str
+) -> None:
+    with Issuer(busy(429, retry_after)) as issuer:
+        done = request_seed(issuer.url, "--json", retries=3)
+        assert len(issuer.requests) == 1
+    failure = json.loads(done.stdout)
+    assert (done.returncode, failure["error"], failure["retry_after"]) == (5, "issuer_unavailable", 3600)
+    assert "hint: try again in 3600 s (60 minutes)\n" in done.stderr
+    assert "trying again" not in done.stderr
+
+
+def test_an_issuer_that_stays_busy_is_left_after_the_last_attempt(request_seed: Request) -> None:
+    with Issuer(busy(503, "1")) as issuer:
+        done = request_seed(issuer.url, retries=1)
+        assert len(issuer.requests) == 2
+    refused(done, 5, "503", "hint: try again in 1 s")
 
 
 def test_an_issuer_that_is_silent_or_drips_is_timed_out(request_seed: Request, tmp_path: Path) -> None:
