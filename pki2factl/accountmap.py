@@ -5,9 +5,8 @@ The file has lines `USER ACCOUNT`; empty ones, and those that begin with `#`, sa
 
 import codecs
 
+from pki2fad import trust
 from pki2fad.errors import UnusablePath
-
-from . import place
 
 _PUNCTUATION = str.maketrans(dict.fromkeys("._@-", "0"))
 
@@ -30,13 +29,13 @@ def read(path: str) -> dict[str, str]:
     from pki2fad import files
 
     try:
-        owners = place.owners(path)
+        owners = trust.owners(path)
     except FileNotFoundError:
         raise UnusablePath(f"there is no {path}") from None
     if owners != {0}:
         raise UnusablePath(f"{path} and what leads there must belong to root")
     data, status = files.read_with_status(path, follow_links=False)
-    if status.st_uid != 0 or status.st_mode & place.OTHERS_WRITE:
+    if trust.others_may_write(status, (0,)):
         raise UnusablePath(f"{path} must belong to root, and be writable by nobody else")
     accounts: dict[str, str] = {}
     text = data.removeprefix(codecs.BOM_UTF8).decode("utf-8", "surrogateescape")

@@ -169,6 +169,14 @@ def _add(grant: _Grant, who: str | int) -> None:
             raise ConfigError(f"access: there is no user {who!r} on this system") from None
 
 
+def key_gid(group: str | int | None) -> int | None:
+    """The gid that the setting `key_group` names. Raises `ConfigError` for a name that nobody knows."""
+    gid = _gid(group) if isinstance(group, str) else group
+    if group is not None and gid is None:
+        raise ConfigError(f"key_group: there is no group {group!r} on this system")
+    return None if gid == OVERFLOW_ID else gid
+
+
 def _gid(group: str) -> int | None:
     try:
         return grp.getgrnam(group).gr_gid

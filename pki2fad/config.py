@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from pki2fad import access, files, paths
+from pki2fad import access, files, paths, trust
 from pki2fad.access import Rule
 from pki2fad.account import is_name
 from pki2fad.agent import DEFAULT_ACCOUNT
@@ -65,6 +65,7 @@ class Config(NamedTuple):
     socket: str
     verify_socket: str | None
     key: str
+    key_group: str | int | None  # who may read the key's file beside its owner
     access: tuple[Rule, ...]
     credential: tuple[CredentialRule, ...]
     minute_log: MinuteLogConfig
@@ -121,6 +122,7 @@ def load(file: str | None, given: Mapping[str, str | None]) -> Config:
         socket=socket,
         verify_socket=verify_socket,
         key=key or os.path.join(config_dir, paths.PRIVATE_KEY),
+        key_group=_key_group(table),
         access=tuple(_rule(entry) for entry in table.take_tables("access")),
         credential=_credentials(table.take_tables("credential")),
         minute_log=_minute_log(table.take_table("minute_log"), log_dir),
@@ -148,10 +150,9 @@ def _parse(file: str) -> dict[str, Any]:
 
     try:
         text, status = files.read_with_status(file)
-        if status.st_uid not in (0, os.geteuid()) or status.st_mode & 0o002:
-            raise ConfigError(
-                f"{file} grants roles: it must belong to root or to you, and not everybody may write it"
-            )
+        why = trust.objection(status)
+        if why is not None:
+            raise ConfigError(f"{file} grants roles: it {why}")
         return tomllib.loads(text.decode("utf-8-sig"))  # editors elsewhere write a byte order mark
     except (ValueError, RecursionError) as error:  # tomllib raises more than its own
         raise ConfigError(f"{file}: not TOML: {error}") from None
@@ -165,11 +166,11 @@ class _Table:
         self._name = name
         self._content = dict(content)
 
-    def take(self, key: str, kind: type, expected: str) -> Any:
+    def take(self, key: str, kind: type | tuple[type, ...], expected: str) -> Any:
         """The value of a key, None if it is not there."""
         value = self._content.pop(key, None)
         if value is not None:
-            self.check(type(value) is kind, key, expected)
+            self.check(type(value) in (kind if isinstance(kind, tuple) else (kind,)), key, expected)
         return value
 
     def take_table(self, key: str) -> "_Table":
@@ -192,6 +193,13 @@ class _Table:
 
     def _label(self, key: str) -> str:
         return f"{self._name}.{key}" if self._name else key
+
+
+def _key_group(table: _Table) -> str | int | None:
+    expected = "the name of a group, or a gid"
+    group: str | int | None = table.take("key_group", (str, int), expected)
+    table.check(group is None or _is_principal(group), "key_group", expected)
+    return group
 
 
 def _rule(table: _Table) -> Rule:

@@ -1,4 +1,4 @@
-"""Files: explicit modes, exclusive creation, atomic replacement, locks, destruction.
+"""Files: explicit modes, exclusive creation, atomic replacement, destruction.
 
 The one place that knows how a file is written so that nothing is lost: a temporary file beside it,
 fsync, then a link or a rename, then fsync of the directory. Modes hold whatever the umask.
@@ -6,12 +6,11 @@ fsync, then a link or a rename, then fsync of the directory. Modes hold whatever
 
 import contextlib
 import errno
-import fcntl
 import os
 import stat
 from collections.abc import Iterator
 
-from pki2fad.errors import AlreadyRunning, UnusablePath
+from pki2fad.errors import UnusablePath
 
 PRIVATE = 0o600  # keys, state, logs, otpauth URIs
 PUBLIC = 0o644  # public keys, and sealed seeds, which only the host's key can open
@@ -29,22 +28,48 @@ def make_directory(path: str, mode: int | None = None) -> list[str]:
     `mode`, and that of parents always, is 0700, and 0755 for root, whose directories others have to
     enter. Returns the paths that were made, outermost first. Raises `UnusablePath`.
     """
-    path = os.path.abspath(path)
-    if os.path.isdir(path):
-        return []
-    made = make_directory(os.path.dirname(path)) if os.path.dirname(path) != path else []
-    if mode is None:
-        mode = 0o755 if os.geteuid() == 0 else 0o700
+    usual = 0o755 if os.geteuid() == 0 else 0o700
+    there = path = os.path.abspath(path)
+    missing: list[str] = []
+    while not os.path.isdir(there):
+        there, name = os.path.split(there)
+        missing.append(name)
+    made: list[str] = []
+    with contextlib.ExitStack() as opened:
+        try:
+            directory = _open_directory(opened, there)
+            while missing:
+                name = missing.pop()
+                there = os.path.join(there, name)
+                if _make_one(directory, name, usual if missing or mode is None else mode):
+                    made.append(there)
+                # Whoever may rename what was made could put a link in its place.
+                directory = _open_directory(opened, name, directory)
+        except NotADirectoryError:
+            raise UnusablePath(f"{there} is in the way: it is not a directory") from None
+        except OSError as error:
+            raise UnusablePath(f"cannot make the directory {there}: {error.strerror}") from None
+    return made
+
+
+def _make_one(directory: int, name: str, mode: int) -> bool:
+    """Make a directory with its mode from the start: nothing is to change then. False if there is one."""
+    umask = os.umask(0)
     try:
-        os.mkdir(path, mode)
-        os.chmod(path, mode)
-    except FileExistsError:  # made by another process meanwhile, or not a directory
-        if not os.path.isdir(path):
-            raise UnusablePath(f"{path} is in the way: it is not a directory") from None
-        return made
-    except OSError as error:
-        raise UnusablePath(f"cannot make the directory {path}: {error.strerror}") from None
-    return [*made, path]
+        os.mkdir(name, mode, dir_fd=directory)
+    except FileExistsError:
+        return False
+    finally:
+        os.umask(umask)
+    return True
+
+
+def _open_directory(opened: contextlib.ExitStack, path: str, directory: int | None = None) -> int:
+    """A descriptor to name what is in a directory by; in `directory` no link leads to another one."""
+    flags = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC | (0 if directory is None else os.O_NOFOLLOW)
+    descriptor = os.open(path, flags, dir_fd=directory)
+    opened.callback(os.close, descriptor)
+    return descriptor
 
 
 def require_absent(*files_to_be: str | None) -> None:
@@ -59,9 +84,9 @@ def create(path: str, data: bytes, mode: int, like: os.stat_result | None = None
 
     It gets the owner of `like`, which for another user than root has to be that user.
     """
-    with _temporary(path, data, mode, like) as temporary:
+    with _temporary(path, data, mode, like) as (directory, temporary, name):
         try:
-            os.link(temporary, path, follow_symlinks=False)
+            os.link(temporary, name, src_dir_fd=directory, dst_dir_fd=directory, follow_symlinks=False)
         except FileExistsError:
             raise UnusablePath(f"{path} exists already; it is never overwritten") from None
 
@@ -71,10 +96,10 @@ def replace(path: str, data: bytes, mode: int, expected: os.stat_result | None =
 
     With `expected` it must be that file which is there still, or nothing is done.
     """
-    with _temporary(path, data, mode) as temporary:
-        if expected is not None and not os.path.samestat(os.lstat(path), expected):
+    with _temporary(path, data, mode) as (directory, temporary, name):
+        if expected is not None and not os.path.samestat(_look(directory, name), expected):
             raise UnusablePath(f"{path} is another file now than when this began; run this again")
-        os.rename(temporary, path)
+        os.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
 
 
 def take_place(new: str, path: str, old: str) -> None:
@@ -95,49 +120,50 @@ def take_place(new: str, path: str, old: str) -> None:
 
 
 @contextlib.contextmanager
-def _temporary(path: str, data: bytes, mode: int, like: os.stat_result | None = None) -> Iterator[str]:
-    """A synced temporary file beside `path`; gone afterwards, and the directory synced."""
-    directory = os.path.dirname(os.path.abspath(path))
-    temporary = f"{path}.{os.getpid()}.tmp"
+def _temporary(
+    path: str, data: bytes, mode: int, like: os.stat_result | None = None
+) -> Iterator[tuple[int, str, str]]:
+    """A synced temporary file beside `path`; gone afterwards, and the directory synced.
+
+    Gives the directory, opened once, and the names in it of the temporary file and of the one to be.
+    """
     try:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)  # of a killed process that had our pid
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
-        try:
-            with open(descriptor, "wb") as file:
-                os.fchmod(descriptor, mode)
-                if like is not None:
-                    os.fchown(descriptor, like.st_uid, like.st_gid)
-                file.write(data)
-                file.flush()
-                os.fsync(descriptor)
-            yield temporary
-        finally:
+        with _directory_of(path) as (directory, name):
+            temporary = f"{name}.{os.getpid()}.tmp"
             with contextlib.suppress(FileNotFoundError):
-                os.unlink(temporary)
-        sync_directory(directory)
+                os.unlink(temporary, dir_fd=directory)  # of a killed process that had our pid
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+            descriptor = os.open(temporary, flags, mode, dir_fd=directory)
+            try:
+                with open(descriptor, "wb") as file:
+                    os.fchmod(descriptor, mode)
+                    if like is not None:
+                        os.fchown(descriptor, like.st_uid, like.st_gid)
+                    file.write(data)
+                    file.flush()
+                    os.fsync(descriptor)
+                yield directory, temporary, name
+            finally:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(temporary, dir_fd=directory)
+            os.fsync(directory)
     except OSError as error:
         raise UnusablePath(f"cannot write {path}: {error.strerror}") from None
 
 
 @contextlib.contextmanager
-def one_at_a_time(directory: str, doing: str) -> Iterator[None]:
-    """Raise `AlreadyRunning` while another process is in this context for the same directory.
-
-    `doing` says for the message what that one does. Nothing is left in the directory. Raises
-    `UnusablePath`.
-    """
+def _directory_of(path: str) -> Iterator[tuple[int, str]]:
+    """The directory of a file, opened once, wherever its path leads later, and the file's name in it."""
+    above, name = os.path.split(path)
+    directory = os.open(above or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except OSError as error:
-        raise UnusablePath(f"cannot open the directory {directory}: {error.strerror}") from None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    except BlockingIOError:
-        raise AlreadyRunning(f"another process {doing} in {directory}") from None
+        yield directory, name
     finally:
-        os.close(descriptor)
+        os.close(directory)
+
+
+def _look(directory: int, name: str) -> os.stat_result:
+    return os.stat(name, dir_fd=directory, follow_symlinks=False)
 
 
 def remove_temporary(path: str) -> None:
@@ -169,17 +195,21 @@ def read_with_status(
     """The content of a regular file, and the status of just the file that was read."""
     flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | (0 if follow_links else os.O_NOFOLLOW)
     try:
-        descriptor = os.open(path, flags)
-        try:
-            status = os.fstat(descriptor)
-            if not stat.S_ISREG(status.st_mode):
-                raise UnusablePath(f"{path} is not a regular file")
-            with open(descriptor, "rb", closefd=False) as file:
-                data = file.read(limit + 1)
-        finally:
-            os.close(descriptor)
+        return read_open(os.open(path, flags), path, limit)
     except OSError as error:
         raise UnusablePath(f"cannot read {path}: {reason(error, path)}") from None
+
+
+def read_open(descriptor: int, path: str, limit: int = _READ_LIMIT) -> tuple[bytes, os.stat_result]:
+    """As `read_with_status`, of a file that was opened by this path, and is closed here."""
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise UnusablePath(f"{path} is not a regular file")
+        with open(descriptor, "rb", closefd=False) as file:
+            data = file.read(limit + 1)
+    finally:
+        os.close(descriptor)
     if len(data) > limit:
         much = "a megabyte" if limit == _READ_LIMIT else f"{limit} bytes"
         raise UnusablePath(f"{path} is larger than {much}; it cannot be what is expected there")
@@ -210,31 +240,38 @@ def shred(path: str, status: os.stat_result) -> None:
     bytes. Not reached are copies that the storage itself keeps (flash, journals, copy on write),
     snapshots and backups.
     """
+    flags = os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY)
-        try:
-            now = os.fstat(descriptor)
-            if not stat.S_ISREG(now.st_mode):
-                raise UnusablePath(f"cannot destroy {path}: it is not a regular file")
-            if _version(now) != _version(status):
-                raise UnusablePath(
-                    f"{path} has changed since it was read; nothing of it was destroyed, run this again"
-                )
-            left = now.st_size
-            while left > 0:
-                left -= os.write(descriptor, os.urandom(min(left, _SHRED_SIZE)))
-            os.fsync(descriptor)
-            if not os.path.samestat(os.lstat(path), now):
-                raise UnusablePath(f"{path} is overwritten, and another file has its name now, which stays")
+        with _directory_of(path) as (directory, name):
+            descriptor = os.open(name, flags, dir_fd=directory)
             try:
-                os.unlink(path)
+                now = os.fstat(descriptor)
+                if not stat.S_ISREG(now.st_mode):
+                    raise UnusablePath(f"cannot destroy {path}: it is not a regular file")
+                if _version(now) != _version(status):
+                    raise UnusablePath(
+                        f"{path} has changed since it was read; nothing of it was destroyed, run this again"
+                    )
+                _overwrite(descriptor, now.st_size)
+                if not os.path.samestat(_look(directory, name), now):
+                    raise UnusablePath(
+                        f"{path} is overwritten, and another file has its name now, which stays"
+                    )
+            finally:
+                os.close(descriptor)
+            try:
+                os.unlink(name, dir_fd=directory)
             except OSError as error:
                 raise UnusablePath(f"{path} is overwritten, but not removed: {error.strerror}") from None
-        finally:
-            os.close(descriptor)
-        sync_directory(os.path.dirname(os.path.abspath(path)))
+            os.fsync(directory)
     except OSError as error:
         raise UnusablePath(f"cannot destroy {path}: {reason(error, path)}") from None
+
+
+def _overwrite(descriptor: int, size: int) -> None:
+    while size > 0:
+        size -= os.write(descriptor, os.urandom(min(size, _SHRED_SIZE)))
+    os.fsync(descriptor)
 
 
 def _version(status: os.stat_result) -> tuple[int, ...]:
@@ -247,32 +284,3 @@ def reason(error: OSError, path: str) -> str | None:
     if error.errno == errno.ELOOP and os.path.islink(path):
         return f"it is a symbolic link; name the file itself, {os.path.realpath(path)}"
     return error.strerror
-
-
-def others_may_write(status: os.stat_result) -> bool:
-    """True unless the file belongs to root or to us, and nobody else may write it."""
-    return status.st_uid not in (0, os.geteuid()) or bool(status.st_mode & 0o022)
-
-
-def lock(path: str, doing: str) -> int:
-    """Take the lock file, with our pid in it, for as long as the returned descriptor is open.
-
-    flock, because such a lock is kept by a forked child. Raises `UnusablePath`, and `AlreadyRunning`
-    where another one has it; `doing` says for the message what that one does.
-    """
-    try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, PRIVATE)
-    except OSError as error:
-        raise UnusablePath(f"cannot open the lock {path}: {error.strerror}") from None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
-    except BlockingIOError:
-        pid = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip() or "unknown"
-        os.close(descriptor)
-        raise AlreadyRunning(f"another pki2fad (pid {pid}) {doing}") from None
-    except OSError as error:
-        os.close(descriptor)
-        raise UnusablePath(f"cannot write the lock {path}: {error.strerror}") from None
-    return descriptor

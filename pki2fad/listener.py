@@ -7,7 +7,7 @@ import stat
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from pki2fad import files, systemd
+from pki2fad import files, locks, systemd
 from pki2fad.errors import AlreadyRunning, UnusablePath
 from pki2fad.peer import credentials_of
 
@@ -53,7 +53,7 @@ def _inherited(name: str, descriptor: int) -> socket.socket:
 def _bound(path: str, *, for_all: bool) -> Iterator[socket.socket]:
     files.make_directory(os.path.dirname(path))
     # Two starts do not look and bind at the same time.
-    lock = files.lock(f"{path}.lock", f"is binding {path}")
+    lock = locks.lock(f"{path}.lock", f"is binding {path}")
     try:
         _clear(path)
         bound = _bind(path, for_all=for_all)

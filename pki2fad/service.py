@@ -8,8 +8,21 @@ import signal
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from pki2fad import __version__, clock, confinement, envelope, files, listener, log, memory, paths, seedfiles
-from pki2fad.access import OVERFLOW_ID, Access, Peer
+from pki2fad import (
+    __version__,
+    clock,
+    confinement,
+    envelope,
+    files,
+    listener,
+    locks,
+    log,
+    memory,
+    paths,
+    seedfiles,
+    trust,
+)
+from pki2fad.access import OVERFLOW_ID, Access, Peer, key_gid
 from pki2fad.agent import Agent
 from pki2fad.clock import Reading
 from pki2fad.config import Config
@@ -47,7 +60,7 @@ _OTHER_DESCRIPTORS = 160
 
 def check(config: Config) -> None:
     """Raise `ConfigError` if a name in the configuration is not known to this system."""
-    _access(config)
+    _named(config)
 
 
 def run(config: Config, reload_config: Callable[[], Config], started: Callable[[str], None]) -> None:
@@ -68,7 +81,7 @@ def run(config: Config, reload_config: Callable[[], Config], started: Callable[[
         resources.callback(log.flush)
         files.make_directory(config.state_dir, 0o700)
         _check_state_dir(config.state_dir)
-        lock = files.lock(
+        lock = locks.lock(
             os.path.join(config.state_dir, paths.LOCK_FILE),
             f"uses {config.state_dir}; stop it, or name another --state-dir",
         )
@@ -131,9 +144,9 @@ class _Service:
         self._notifier = notifier
         why_locked = ""
         reading = clock.read()
-        access = _access(config)
+        access, key_group = _named(config)
         try:
-            private = host_key(config.key)
+            private = host_key(config.key, key_group=key_group)
         except ProtectedKey as error:
             private = None
             if paths.credential(paths.PASSPHRASE):
@@ -146,7 +159,12 @@ class _Service:
         self._first_seed_files = list(seedfiles.read_all(config.seeds_dir))
         self._keyring = keyring = Keyring()
         self._vault = Vault(
-            keyring, store, config.key, make_state=self._make_state, unlocked=self._after_unlock
+            keyring,
+            store,
+            config.key,
+            key_group,
+            make_state=self._make_state,
+            unlocked=self._after_unlock,
         )
         resources.callback(self._vault.close)
         watch = store.watch(reading)
@@ -200,7 +218,7 @@ class _Service:
         try:
             try:
                 config = self._reload_config()
-                access = _access(config)
+                access, _ = _named(config)
                 _make_log_directories(config)
             except Pki2fadError as error:
                 log.error("reload_failed", audit="refused", reason=error)
@@ -212,7 +230,7 @@ class _Service:
             self._housekeeping.ready()
 
     def _swap(self, config: Config, access: Access) -> None:
-        for name in ("socket", "verify_socket", "state_dir", "key"):
+        for name in ("socket", "verify_socket", "state_dir", "key", "key_group"):
             if getattr(config, name) != getattr(self._config, name):
                 log.warning("restart_needed", setting=name)
         changed = [name for name in Config._fields if getattr(config, name) != getattr(self._config, name)]
@@ -282,19 +300,18 @@ class _Service:
                 log.audit("seed_loaded", path=file.path, account=file.account, audit=done)
 
 
-def _access(config: Config) -> Access:
+def _named(config: Config) -> tuple[Access, int | None]:
+    """The roles, and the gid of `key_group`: what the names in the configuration stand for."""
     try:
-        return Access(config.access, os.geteuid())
+        return Access(config.access, os.geteuid()), key_gid(config.key_group)
     except ConfigError as error:
         raise ConfigError(f"{config.file}: {error}") from None
 
 
 def _check_state_dir(path: str) -> None:
-    if files.others_may_write(os.stat(path)):
-        raise UnusablePath(
-            f"{path} must belong to root or to the daemon's user, and nobody else may write it: whoever"
-            " can, can put an old state back"
-        )
+    why = trust.objection(os.stat(path))
+    if why is not None:
+        raise UnusablePath(f"{path} {why}: whoever can, can put an old state back")
 
 
 def _fill(keyring: Keyring, store: Store, throttle: Throttle) -> None:

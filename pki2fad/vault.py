@@ -5,7 +5,7 @@ import os
 import stat
 from collections.abc import Callable
 
-from pki2fad import backup, batch, envelope, files, log, paths
+from pki2fad import backup, batch, envelope, files, log, paths, trust
 from pki2fad.envelope import MasterKey, PrivateKey
 from pki2fad.errors import (
     BadRequest,
@@ -21,14 +21,18 @@ from pki2fad.errors import (
 from pki2fad.keyring import Keyring
 from pki2fad.store import Store
 
+# The mode, at most, of a key's file that the `key_group` may read: nobody writes such a file in its place.
+_FOR_GROUP = 0o440
+
 _RENEWED_AT_START = "; the key is a copy of systemd's, which is renewed at a restart"
 
 
 class Vault:
     """Opens the state with the host's key, and closes it again.
 
-    `path` is the private key's file. `make_state` is called with a key that is to open a state that has
-    none yet, and returns the new state's master key; `unlocked` is called after `unlock`.
+    `path` is the private key's file, which `key_group` may read. `make_state` is called with a key that is
+    to open a state that has none yet, and returns the new state's master key; `unlocked` is called after
+    `unlock`.
     """
 
     def __init__(
@@ -36,6 +40,7 @@ class Vault:
         keyring: Keyring,
         store: Store,
         path: str,
+        key_group: int | None = None,
         *,
         make_state: Callable[[PrivateKey], MasterKey],
         unlocked: Callable[[], None],
@@ -43,6 +48,7 @@ class Vault:
         self._keyring = keyring
         self._store = store
         self._path = path
+        self._key_group = key_group
         self._make_state = make_state
         self._unlocked = unlocked
         self._privates: list[PrivateKey] = []  # the host's; two while it is rotated, the new one first
@@ -68,7 +74,7 @@ class Vault:
         """Read the host's key and open the state, for a peer: what goes wrong is a `Refusal`."""
         secret = None if passphrase is None else passphrase.encode("utf-8", "surrogateescape")
         try:
-            self.open(host_key(self._path, secret))
+            self.open(host_key(self._path, secret, key_group=self._key_group))
         except ProtectedKey:
             raise Locked("the host's key is protected: its passphrase is needed") from None
         except WrongPassphrase:
@@ -204,8 +210,8 @@ class Vault:
         )
 
 
-def host_key(path: str, passphrase: bytes | None = None) -> PrivateKey:
-    """The host's private key, from a file that only its owner can read.
+def host_key(path: str, passphrase: bytes | None = None, *, key_group: int | None = None) -> PrivateKey:
+    """The host's private key, from a file that only its owner and the `key_group` can read.
 
     For want of a passphrase that of the credential `host.passphrase` is used, if systemd passed one. Raises
     `UnusableKey`, and `ProtectedKey` and `WrongPassphrase` (of a passphrase that was given), which are of
@@ -214,14 +220,8 @@ def host_key(path: str, passphrase: bytes | None = None) -> PrivateKey:
     if not os.path.lexists(path):
         raise UnusableKey(f"there is no key {path}; make one with: pki2factl init")
     pem, status = files.read_with_status(path)
-    passed = _is_credential(path)
-    if not passed and status.st_mode & 0o077:
-        raise UnusableKey(
-            f"{path} can be read by others (mode {stat.S_IMODE(status.st_mode):04o}); mend it with:"
-            f" chmod 600 {path}"
-        )
-    if not passed and status.st_uid not in (0, os.geteuid()):
-        raise UnusableKey(f"{path} belongs to uid {status.st_uid}, neither to root nor to the daemon's user")
+    if not _is_credential(path):
+        _require_private(path, status, key_group)
     if passphrase is not None:
         return envelope.load_private(pem, path, passphrase)
     try:
@@ -230,6 +230,19 @@ def host_key(path: str, passphrase: bytes | None = None) -> PrivateKey:
         raise ProtectedKey(
             f"{path} is protected by a passphrase, which is not that of the credential {paths.PASSPHRASE}"
         ) from None
+
+
+def _require_private(path: str, status: os.stat_result, key_group: int | None) -> None:
+    mode = stat.S_IMODE(status.st_mode)
+    for_group = not mode & ~_FOR_GROUP
+    if mode & 0o077 and not (for_group and status.st_gid == key_group):
+        whose = f", group {status.st_gid}, which is not key_group of the settings" if for_group else ""
+        raise UnusableKey(
+            f"{path} can be read by others (mode {mode:04o}{whose}); mend it with: chmod 600 {path}"
+        )
+    why = trust.objection(status)
+    if why is not None:
+        raise UnusableKey(f"{path} {why}")
 
 
 def _passed_passphrase() -> bytes | None:

@@ -1,6 +1,7 @@
 """Fixtures for tests of every kind."""
 
 import json
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -10,6 +11,8 @@ from support.daemon import Daemon, short_directory
 
 from pki2fad import envelope
 from pki2fad.envelope import PrivateKey
+
+os.umask(0o022)  # what tests make is the same for who has another one, as users of Ubuntu have
 
 VECTORS = Path(__file__).parent / "vectors"
 

@@ -10,12 +10,12 @@ import os
 import signal
 import sys
 
-from pki2fad import paths
+from pki2fad import paths, trust
 from pki2fad.client import Client
 from pki2fad.errors import BadRequest, NobodyListens, NoSuchAccount, Pki2fadError, Refusal, TimedOut
 from pki2fad.logline import line
 
-from .. import place, ui
+from .. import ui
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -169,7 +169,7 @@ def _decide(options: "Any") -> int:
     path = options.socket or paths.SYSTEM_SOCKET
     try:
         try:
-            servers = place.owners(path)
+            servers = trust.owners(path)
         except FileNotFoundError:
             raise NobodyListens(f"no daemon answers; there is no {path}") from None
         with Client(path, options.timeout, servers=servers) as client:

@@ -37,13 +37,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Make it, hand it over, put it in place, and let go of the old one; again after what was interrupted."""
-    from pki2fad import files, memory, paths
+    from pki2fad import locks, memory, paths
 
     memory.forbid_dumps()
     private: str = options.private or os.path.join(paths.config_dir(), paths.PRIVATE_KEY)
     with Client(options.socket) as client:
         client.recipients()  # who may not is told so before anything else
-        with files.one_at_a_time(os.path.dirname(os.path.realpath(private)), "rotates a key"):
+        with locks.one_at_a_time(os.path.dirname(os.path.realpath(private)), "rotates a key"):
             _rotate(client, private, options)
     return ui.DONE
 

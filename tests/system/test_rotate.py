@@ -14,7 +14,7 @@ from support.daemon import Daemon, as_user, ctl
 from support.peers import require_root
 from support.raw import Seed
 
-from pki2fad import envelope, files
+from pki2fad import envelope, locks
 from pki2fad.envelope import PrivateKey
 from pki2fad.errors import BadRequest, Locked
 
@@ -172,7 +172,7 @@ def test_a_daemon_that_went_back_to_the_old_key_is_handed_the_new_one_again(rota
 
 def test_of_two_at_once_one_is_refused_and_changes_nothing(rotated: Rotated) -> None:
     before = rotated.private.read_bytes()
-    with files.one_at_a_time(str(rotated.daemon.config_dir), "is a test"):
+    with locks.one_at_a_time(str(rotated.daemon.config_dir), "is a test"):
         done = rotated.rotate()
     assert done.returncode != 0
     assert "another process rotates a key" in done.stderr

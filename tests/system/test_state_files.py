@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from support.daemon import Daemon, Mounts, as_user, code_of
-from support.peers import require
+from support.peers import require, require_root
 
 from pki2fad import envelope
 from pki2fad.envelope import PrivateKey
@@ -18,6 +18,7 @@ from pki2fad.errors import Unavailable
 
 SEED = b"a seed of the state file tests.."
 UID = 4242
+GROUP = 4243
 
 
 def openssl(*arguments: "str | Path") -> None:
@@ -106,6 +107,61 @@ def test_a_key_of_another_user_is_refused(daemon: Daemon, key: Path) -> None:
     error = refused_and_untouched(daemon)
     assert str(key) in error
     assert str(UID) in error
+
+
+@pytest.mark.parametrize("mode", [0o440, 0o400, 0o600], ids=oct)
+def test_a_key_that_the_key_group_can_read_opens_the_state(daemon: Daemon, key: Path, mode: int) -> None:
+    daemon.configure(f"key_group = {GROUP}\n")
+    give_group(key, GROUP, mode)
+    daemon.start()
+    assert daemon.ctl("status").returncode == 0
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o460, 0o444, 0o550, 0o660], ids=oct)
+def test_not_even_the_key_group_may_do_more_than_read_the_key(daemon: Daemon, key: Path, mode: int) -> None:
+    daemon.configure(f"key_group = {GROUP}\n")
+    give_group(key, GROUP, mode)
+    assert f"mode {mode:04o}" in refused_and_untouched(daemon)
+
+
+@pytest.mark.parametrize("settings", ["", f"key_group = {UID}\n"], ids=["none", "another"])
+def test_a_key_that_another_group_can_read_is_refused_with_the_group(
+    daemon: Daemon, key: Path, settings: str
+) -> None:
+    daemon.configure(settings)
+    give_group(key, GROUP, 0o440)
+    assert f"group {GROUP}, which is not key_group of the settings" in refused_and_untouched(daemon)
+
+
+def give_group(key: Path, gid: int, mode: int) -> None:
+    require_root()  # only root can give a file to any group
+    os.chown(key, -1, gid)
+    key.chmod(mode)
+
+
+def test_a_key_that_the_key_group_can_read_is_still_not_anothers(daemon: Daemon, key: Path) -> None:
+    daemon.configure(f"key_group = {GROUP}\n")
+    give_group(key, GROUP, 0o440)
+    os.chown(key, UID, GROUP)
+    assert f"uid {UID}" in refused_and_untouched(daemon)
+
+
+def test_a_user_reads_the_key_by_the_key_group_and_unlocks_with_it(daemon: Daemon, key: Path) -> None:
+    """As in Kubernetes: the Secret is root's, its group is `fsGroup`, and the daemon is another user."""
+    daemon.configure(f"key_group = {GROUP}\n")
+    daemon.give_to(UID)
+    give_group(key, GROUP, 0o440)
+    os.chown(key, 0, GROUP)
+    daemon.start(command=as_user(UID, groups=[GROUP]))
+    with daemon.client() as client:
+        client.lock()
+        client.unlock()
+        assert not client.status()["locked"]
+
+
+def test_a_key_group_that_nobody_knows_stops_the_start_and_fails_a_reload(daemon: Daemon) -> None:
+    daemon.configure('key_group = "no-such-group"\n')
+    assert "pki2fad.toml: key_group: there is no group 'no-such-group'" in refused_and_untouched(daemon)
 
 
 def test_a_key_among_the_credentials_may_be_readable_by_its_group(daemon: Daemon, key: Path) -> None:

@@ -197,5 +197,5 @@ def test_the_commented_values_are_the_defaults(tmp_path: Path, monkeypatch: pyte
     file.write_text(uncommented())
     loaded = config.load(str(file), {})
     assert loaded.verify_socket == assignments(UNITS / VERIFY_SOCKET)["ListenStream"]
-    examples = {"access": (), "credential": (), "verify_socket": None}
+    examples = {"access": (), "credential": (), "verify_socket": None, "key_group": None}
     assert loaded._replace(**examples) == defaults

@@ -67,6 +67,7 @@ def test_every_setting_of_a_file_is_used(load: Load) -> None:
         log_dir = "/a/log"
         socket = "/a/run/socket"
         key = "/a/key.pem"
+        key_group = "keepers"
 
         [[access]]
         role = "generate"
@@ -87,6 +88,7 @@ def test_every_setting_of_a_file_is_used(load: Load) -> None:
     """)
     paths = (settings.config_dir, settings.state_dir, settings.log_dir, settings.socket, settings.key)
     assert paths == ("/a/config", "/a/state", "/a/log", "/a/run/socket", "/a/key.pem")
+    assert settings.key_group == "keepers"
     assert settings.access == (
         Rule("generate", ("deploy", "@ops", 1000), ("deploy", "web.1@example")),
         Rule("admin", (0,), None),

@@ -179,12 +179,12 @@ def test_a_directory_in_place_of_the_file_is_named(tmp_path: Path) -> None:
         config.load(str(tmp_path), {})
 
 
-@pytest.mark.parametrize(("mode", "uid"), [(0o646, 0), (0o644, 4711)])
-def test_a_file_that_others_can_write_grants_nothing(tmp_path: Path, mode: int, uid: int) -> None:
+@pytest.mark.parametrize(("mode", "uid", "gid"), [(0o646, 0, 0), (0o644, 4711, 0), (0o664, 0, 4711)])
+def test_a_file_that_others_can_write_grants_nothing(tmp_path: Path, mode: int, uid: int, gid: int) -> None:
     require_root()  # to give files to other users
     file = tmp_path / "pki2fad.toml"
     file.touch()
     file.chmod(mode)
-    os.chown(file, uid, uid)
-    with pytest.raises(ConfigError, match="not everybody may write it"):
+    os.chown(file, uid, gid)
+    with pytest.raises(ConfigError, match="nobody else may write it"):
         config.load(str(file), {})

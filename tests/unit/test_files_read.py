@@ -2,7 +2,6 @@
 
 import os
 import socket
-import stat
 from pathlib import Path
 
 import pytest
@@ -103,29 +102,3 @@ def test_a_link_is_not_followed_where_that_is_not_wanted(tmp_path: Path) -> None
     assert files.read_with_status(str(tmp_path / "file"), follow_links=False)[0] == b"data"
     with pytest.raises(UnusablePath, match="link"):
         files.read_with_status(str(tmp_path / "link"), follow_links=False)
-
-
-@pytest.mark.parametrize(
-    ("uid", "mode", "expected"),
-    [
-        (0, 0o644, False),
-        (0, 0o600, False),
-        (0, 0o4755, False),
-        (1000, 0o644, False),
-        (1000, 0o400, False),
-        (1001, 0o600, True),
-        (1001, 0o444, True),
-        (65534, 0o400, True),
-        (0, 0o664, True),
-        (0, 0o646, True),
-        (0, 0o602, True),
-        (1000, 0o620, True),
-        (1000, 0o1777, True),
-    ],
-)
-def test_only_root_and_ourselves_may_write_what_is_trusted(
-    uid: int, mode: int, expected: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    status = os.stat_result((stat.S_IFREG | mode, 1, 1, 1, uid, 5, 0, 0, 0, 0))
-    assert files.others_may_write(status) == expected

@@ -34,6 +34,7 @@ CLIENTS_PATH = (
     "pki2fad.calls",
     "pki2fad.client",
     "pki2fad.paths",
+    "pki2fad.trust",
     "pki2fad.streams",
     "pki2factl.cli",
     "pki2factl.ui",
@@ -41,7 +42,6 @@ CLIENTS_PATH = (
     "pki2factl.__main__",
     "pki2factl.accountmap",
     "pki2factl.password",
-    "pki2factl.place",
     "pki2factl.commands.pam",
 )
 
@@ -59,8 +59,8 @@ USERS = {
 LAYERS = (
     "errors logline",
     "arguments clock memory confinement log metrics streams systemd",
-    "paths files wire otp envelope access throttle",
-    "account calls plain process",
+    "paths files trust wire otp envelope access throttle",
+    "account calls locks plain process",
     "entry keyring",
     "backup batch changes statefile",
     "verifier restore shortcut",
@@ -76,8 +76,8 @@ LAYERS = (
 LAYER_OF = {name: place for place, names in enumerate(LAYERS) for name in names.split()}
 
 # What pki2factl takes from pki2fad: anywhere, and inside a command that does such work itself.
-ANYWHERE = {"__version__", "client", "errors", "logline", "paths", "streams"}
-INSIDE_COMMANDS = {"account", "backup", "batch", "envelope", "files", "memory", "otp"}
+ANYWHERE = {"__version__", "client", "errors", "logline", "paths", "streams", "trust"}
+INSIDE_COMMANDS = {"account", "backup", "batch", "envelope", "files", "locks", "memory", "otp"}
 
 
 def folder(package: ModuleType) -> Path:

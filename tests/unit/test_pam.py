@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.peers import require, require_root
 
-from pki2factl import accountmap, password, place
+from pki2factl import accountmap, password
 from pki2factl.commands import pam
 from pki2fad import account
 from pki2fad.errors import UnusablePath
@@ -62,25 +62,6 @@ def test_what_is_wrong_or_asks_for_help_is_left_to_argparse(arguments: list[str]
 @given(st.text() | st.text("aZ0_.@-", max_size=66))
 def test_names_of_accounts_are_those_of_the_daemon(name: str) -> None:
     assert accountmap.is_account(name) is account.is_name(name)
-
-
-def test_what_only_root_can_decide_on_is_roots() -> None:
-    assert place.owners("/proc/version") == {0}
-    with pytest.raises(FileNotFoundError):
-        place.owners("/proc/there is no such/socket")
-
-
-def test_below_a_directory_that_all_may_write_nothing_is_safe(short_path: Path) -> None:
-    (short_path / "there").touch()
-    for name in ("there", "is not there"):
-        with pytest.raises(UnusablePath, match="others than its owner may write to /tmp"):
-            place.owners(str(short_path / name))
-
-
-@pytest.mark.parametrize("path", ["", "socket", "/run/../socket", "./socket", "/run/./socket"])
-def test_a_path_has_to_be_whole(path: str) -> None:
-    with pytest.raises(UnusablePath, match="not the whole path"):
-        place.owners(path)
 
 
 @pytest.fixture

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from pki2fad import files
+from pki2fad import locks
 from pki2fad.errors import AlreadyRunning, UnusablePath
 
 HOLD = """
 import sys
-from pki2fad import files
-files.lock(sys.argv[1], 'is busy')
+from pki2fad import locks
+locks.lock(sys.argv[1], 'is busy')
 print("locked", flush=True)
 sys.stdin.read()
 """
@@ -45,7 +45,7 @@ def holder(path: Path) -> Iterator["subprocess.Popen[str]"]:
 def test_the_lock_file_has_our_pid_and_is_ours_alone(path: Path) -> None:
     path.write_text("4194304 of somebody long gone\n")
     path.chmod(0o600)
-    descriptor = files.lock(str(path), "is busy")
+    descriptor = locks.lock(str(path), "is busy")
     assert path.read_text() == f"{os.getpid()}\n"
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert not os.get_inheritable(descriptor)
@@ -56,7 +56,7 @@ def test_another_process_is_kept_out_and_told_whom_to_stop(
     path: Path, holder: "subprocess.Popen[str]"
 ) -> None:
     with pytest.raises(AlreadyRunning) as caught:
-        files.lock(str(path), "is busy")
+        locks.lock(str(path), "is busy")
     assert f"pid {holder.pid}" in str(caught.value)
     assert "is busy" in str(caught.value)
     assert path.read_text() == f"{holder.pid}\n"
@@ -65,19 +65,19 @@ def test_another_process_is_kept_out_and_told_whom_to_stop(
 def test_the_lock_is_free_when_its_holder_was_killed(path: Path, holder: "subprocess.Popen[str]") -> None:
     holder.kill()
     holder.wait()
-    os.close(files.lock(str(path), "is busy"))
+    os.close(locks.lock(str(path), "is busy"))
 
 
 def test_the_lock_is_free_when_its_descriptor_is_closed(path: Path) -> None:
-    os.close(files.lock(str(path), "is busy"))
-    os.close(files.lock(str(path), "is busy"))
+    os.close(locks.lock(str(path), "is busy"))
+    os.close(locks.lock(str(path), "is busy"))
 
 
 def test_a_refused_lock_leaves_no_descriptor_open(path: Path, holder: "subprocess.Popen[str]") -> None:
     assert holder.poll() is None
     before = set(os.listdir("/proc/self/fd"))
     with pytest.raises(AlreadyRunning):
-        files.lock(str(path), "is busy")
+        locks.lock(str(path), "is busy")
     assert set(os.listdir("/proc/self/fd")) == before
 
 
@@ -85,14 +85,14 @@ def test_a_holder_that_has_not_said_its_pid_yet_keeps_others_out_too(path: Path)
     with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         with pytest.raises(AlreadyRunning, match="pid unknown"):
-            files.lock(str(path), "is busy")
+            locks.lock(str(path), "is busy")
 
 
 def test_a_lock_stays_with_a_child_when_its_parent_ends(path: Path) -> None:
     script = """
 import os, sys
-from pki2fad import files
-files.lock(sys.argv[1], 'is busy')
+from pki2fad import locks
+locks.lock(sys.argv[1], 'is busy')
 reading, writing = os.pipe()
 if os.fork():
     os.close(writing)
@@ -106,7 +106,7 @@ os._exit(0)
     try:
         subprocess.run([sys.executable, "-P", "-c", script, str(path)], stdin=reading, check=True)
         with pytest.raises(AlreadyRunning):
-            files.lock(str(path), "is busy")
+            locks.lock(str(path), "is busy")
     finally:
         os.close(writing)
         os.close(reading)
@@ -117,23 +117,23 @@ def test_a_lock_that_cannot_be_opened_is_named(tmp_path: Path) -> None:
     (tmp_path / "directory").mkdir()
     for name in ("missing/lock", "link", "directory"):
         with pytest.raises(UnusablePath, match=f"cannot open the lock .*/{name}: "):
-            files.lock(str(tmp_path / name), "is busy")
+            locks.lock(str(tmp_path / name), "is busy")
     assert not (tmp_path / "elsewhere").exists()
 
 
 def test_a_lock_that_cannot_be_written_is_named_and_not_kept(path: Path) -> None:
     script = """
 import os, resource, sys
-from pki2fad import files
+from pki2fad import locks
 from pki2fad.errors import UnusablePath
 limits = resource.getrlimit(resource.RLIMIT_FSIZE)
 resource.setrlimit(resource.RLIMIT_FSIZE, (0, limits[1]))
 try:
-    files.lock(sys.argv[1], 'is busy')
+    locks.lock(sys.argv[1], 'is busy')
 except UnusablePath as error:
     print(error)
 resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-os.close(files.lock(sys.argv[1], 'is busy'))
+os.close(locks.lock(sys.argv[1], 'is busy'))
 """
     done = subprocess.run(
         [sys.executable, "-P", "-c", script, str(path)], capture_output=True, text=True, check=True
