@@ -8,6 +8,7 @@ import dataclasses
 import shlex
 import signal
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -42,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     size = _size(options)
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # what was started is ended then
     try:
-        with short_directory() as root:
+        with short_directory(tempfile.gettempdir()) as root:
             programs, states = _prepare(root)
             if options.profile:
                 (root / "profile").mkdir()

@@ -311,9 +311,9 @@ def wait_until(condition: Callable[[], object], otherwise: str, patience: float 
 
 
 @contextlib.contextmanager
-def short_directory() -> Iterator[Path]:
-    """A temporary directory whose path leaves room for a socket's name."""
-    path = Path(tempfile.mkdtemp(prefix="p2f-"))
+def short_directory(parent: str = "/tmp") -> Iterator[Path]:
+    """A temporary directory whose path leaves room for a socket's name, whatever TMPDIR is."""
+    path = Path(tempfile.mkdtemp(prefix="p2f-", dir=parent))
     try:
         yield path
     finally:

@@ -55,6 +55,7 @@ def run(*arguments: str) -> str:
     """Run the command, which has to succeed; returns what it prints."""
     # what it measures is no daemon whose coverage is wanted
     env = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")}
+    env["TMPDIR"] = "/tmp"  # its sockets are there: a longer path may leave no room for their names
     command = [sys.executable, "-P", str(RUN), "--reduced", *arguments]
     done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=280, check=False)
     assert (done.returncode, done.stderr) == (0, ""), done.stdout + done.stderr
@@ -94,6 +95,7 @@ def is_here(name: str) -> bool:
     return all(importlib.util.find_spec(module) is not None for module in wanted.get(name, ()))
 
 
+@pytest.mark.slow
 def test_every_contestant_has_a_row_under_every_load(found: tuple[str, dict[str, Any]]) -> None:
     printed, figures = found
     tables = {key: table for key, table in figures["tables"].items() if key.startswith("rates ")}
@@ -110,6 +112,7 @@ def test_every_contestant_has_a_row_under_every_load(found: tuple[str, dict[str,
     assert [one["requests"] > 0 for one in rounds] == [True]
 
 
+@pytest.mark.slow
 def test_every_part_has_its_rows(found: tuple[str, dict[str, Any]]) -> None:
     printed, figures = found
     rows = {
@@ -130,6 +133,7 @@ def test_every_part_has_its_rows(found: tuple[str, dict[str, Any]]) -> None:
         assert table["title"] in printed
 
 
+@pytest.mark.slow
 def test_the_figures_say_what_they_depend_on(found: tuple[str, dict[str, Any]]) -> None:
     _, figures = found
     about = figures["machine"]
@@ -138,6 +142,7 @@ def test_the_figures_say_what_they_depend_on(found: tuple[str, dict[str, Any]]) 
     assert socket.gethostname() not in json.dumps({**about, "command": ""})
 
 
+@pytest.mark.slow
 def test_a_soak_leaves_memory_and_descriptors_as_they_were(tmp_path: Path) -> None:
     require("gcc")
     path = tmp_path / "soak.json"

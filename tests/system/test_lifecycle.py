@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from support.activation import activated, listening
 from support.daemon import PATIENCE, Daemon, ctl, wait_until
+from support.peers import require_root
 
 from pki2fad import __version__, wire
 
@@ -222,6 +223,7 @@ def test_a_wrong_option_is_a_usage_error(daemon: Daemon) -> None:
 
 @pytest.mark.parametrize("there", [True, False], ids=["with uvloop", "without"])
 def test_it_serves_with_uvloop_and_without(daemon: Daemon, there: bool) -> None:
+    require_root()  # to see what is mapped into a process that cannot be traced
     hidden = daemon.root / "hidden"
     hidden.mkdir()
     (hidden / "uvloop.py").write_text("raise ImportError('there is none here')\n")

@@ -150,7 +150,10 @@ def following(log: Path, *arguments: str) -> Iterator[Follower]:
             yield Follower(process)
         finally:
             process.send_signal(signal.SIGINT)
-            process.wait(PATIENCE)
+            try:
+                process.wait(PATIENCE)
+            finally:
+                process.kill()
 
 
 def append(log: Path, text: str) -> None:

@@ -165,6 +165,7 @@ def test_the_wait_goes_on_after_a_restart(machine: Machine) -> None:
     assert unavailable_until(machine.daemon) == until
 
 
+@pytest.mark.slow
 def test_no_code_is_accepted_twice_over_many_crashes(machine: Machine) -> None:
     randomly = random.Random(20260131)
     for _ in range(ROUNDS):
@@ -187,6 +188,7 @@ def test_no_code_is_accepted_twice_over_many_crashes(machine: Machine) -> None:
     assert len(machine.accepted) > 2 * len(PERIODS) * ROUNDS
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("crash", [False, True], ids=["the process died", "the machine died"])
 def test_a_first_start_that_ended_at_any_sync_is_made_good_by_the_next(
     daemon: Daemon, clock: Clock, synced: SyncedCopy, seal: Seal, crash: bool

@@ -160,10 +160,11 @@ def test_a_daemon_that_does_not_answer_is_not_up(tmp_path: Path, short_path: Pat
 
 
 def test_who_is_refused_leaves_the_file_as_it_was(running: Daemon) -> None:
+    user = as_user(UID)
     directory = running.root / "textfile"
     directory.mkdir()
     os.chown(directory, UID, UID)
-    done = running.ctl("metrics", "--out", str(directory / "pki2fad.prom"), command=as_user(UID))
+    done = running.ctl("metrics", "--out", str(directory / "pki2fad.prom"), command=user)
     assert done.returncode == 4
     assert list(directory.iterdir()) == []
 

@@ -100,6 +100,7 @@ def check(daemon: Daemon, record: Record, uses: list[Use]) -> None:
     assert record.twice == []
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(60 + 2 * KILLS)
 def test_no_account_is_lost_and_no_code_accepted_twice(daemon: Daemon, seal: Seal) -> None:
     record = Record()
@@ -124,6 +125,7 @@ def test_no_account_is_lost_and_no_code_accepted_twice(daemon: Daemon, seal: Sea
     assert "Traceback" not in daemon.log()
 
 
+@pytest.mark.slow
 def test_a_daemon_that_was_killed_while_it_started_starts_again(daemon: Daemon, seal: Seal) -> None:
     seed = os.urandom(32)
     daemon.deliver("default", seal(seed))

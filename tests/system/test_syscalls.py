@@ -73,6 +73,7 @@ def work(daemon: Daemon, seal: Callable[[bytes], bytes]) -> None:
 @pytest.fixture
 def fast_state(daemon: Daemon) -> Iterator[None]:
     """The state in memory: a thousand changes that each wait for a disk take long."""
+    peers.require_root()
     with tempfile.TemporaryDirectory(dir="/dev/shm") as directory:
         os.chown(directory, UID, UID)
         daemon.state_dir = Path(directory)

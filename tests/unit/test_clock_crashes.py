@@ -218,6 +218,7 @@ def memory(tmp_path: Path) -> Iterator[Path]:
         yield Path(path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", range(2))
 def test_no_code_is_accepted_twice_whatever_happens_to_the_clock(
     memory: Path, monkeypatch: pytest.MonkeyPatch, part: int

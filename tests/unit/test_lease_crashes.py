@@ -171,6 +171,7 @@ class Life:
         return self._accepted.setdefault((name, self._seeds[name]), set())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("clock", [None, *CLOCKS], ids=lambda clock: f"clock {clock or 'anywhere'}")
 def test_no_code_is_accepted_twice_whatever_a_crash_took_back(tmp_path: Path, clock: str | None) -> None:
     seen: Counter[str] = Counter()

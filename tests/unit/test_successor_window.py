@@ -6,6 +6,7 @@ What was accepted is recorded here, with codes of an implementation of RFC 4226 
 import tempfile
 from pathlib import Path
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
@@ -116,5 +117,5 @@ class TwoSeeds(RuleBasedStateMachine):
         assert row["last_used"] == (None if last is None else last * self.own[1].period)
 
 
-TestNoCodeOfEitherIsAcceptedTwice = TwoSeeds.TestCase
+TestNoCodeOfEitherIsAcceptedTwice = pytest.mark.slow(TwoSeeds.TestCase)
 TestNoCodeOfEitherIsAcceptedTwice.settings = settings(max_examples=40, stateful_step_count=40, deadline=None)

@@ -126,6 +126,7 @@ def flood(throttle: Throttle, now: float, count: int = 200_000) -> None:
             throttle.fail_unknown(throttle.key(uid, origin, name), name, WINDOW, now)
 
 
+@pytest.mark.slow
 def test_a_flood_of_names_origins_and_uids_takes_no_more_room_and_evicts_nobody(
     throttle: Throttle, account: Account
 ) -> None:
@@ -142,6 +143,7 @@ def test_a_flood_of_names_origins_and_uids_takes_no_more_room_and_evicts_nobody(
     assert known.wait(later) == 0
 
 
+@pytest.mark.slow
 def test_a_thousand_who_have_to_wait_keep_hardly_anybody_else_out(throttle: Throttle) -> None:
     for uid in range(1000):
         for _ in range(6):
@@ -153,6 +155,7 @@ def test_a_thousand_who_have_to_wait_keep_hardly_anybody_else_out(throttle: Thro
     assert 0 < names_out < 100
 
 
+@pytest.mark.slow
 def test_no_flood_keeps_anybody_out_for_longer_than_their_own_failures_could(throttle: Throttle) -> None:
     for uid in range(12):
         for number in range(10_000):

@@ -114,6 +114,7 @@ CALLERS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("every", [DAY, 30 * DAY - 2], ids=["daily", "monthly"])
 @pytest.mark.parametrize("callers", CALLERS)
 def test_who_tries_for_a_year_finds_a_code_with_less_than_a_percent_and_refuses_nobody_who_knows(
@@ -127,6 +128,7 @@ def test_who_tries_for_a_year_finds_a_code_with_less_than_a_percent_and_refuses_
     assert 0 < probability(compared) < 0.01
 
 
+@pytest.mark.slow
 def test_another_uid_that_knows_is_never_refused_either() -> None:
     compared = attack(agent_of_a_year(), CALLERS["eight uids"], Caller(HONEST), DAY)
     assert probability(compared) < 0.01
@@ -169,6 +171,7 @@ COSTS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("restarts", [False, True], ids=["in one run", "with restarts"])
 @pytest.mark.parametrize("costs", COSTS)
 @pytest.mark.parametrize("keys", [1, 8, 1000])

@@ -55,5 +55,7 @@ def test_a_damaged_digest_key_is_a_damaged_state_file(
     site.call("rotate", private=envelope.private_pem(other_key))
     site.store._database.execute("UPDATE secrets SET value = zeroblob(length(value)) WHERE name = 'digest'")
     site.store.close()
+    damaged = Site(site.path, host_key)
     with pytest.raises(UnusableState, match=r"state\.db is damaged"):
-        Site(site.path, host_key).start()
+        damaged.start()
+    damaged.store.close()

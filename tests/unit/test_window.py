@@ -190,7 +190,7 @@ def _load_arguments(kind: tuple[bytes, Parameters]) -> dict[str, Any]:
     }
 
 
-TestNoCodeIsAcceptedTwice = OneAccount.TestCase
+TestNoCodeIsAcceptedTwice = pytest.mark.slow(OneAccount.TestCase)
 TestNoCodeIsAcceptedTwice.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
 
 
