@@ -8,7 +8,7 @@ import urllib.parse
 from collections.abc import Iterator
 from typing import Any
 
-from pki2fad import files
+from pki2fad import files, locks, log
 from pki2fad.errors import UnusableState
 
 APPLICATION_ID = 0x70326661  # "p2fa": tells our file from any other database
@@ -20,7 +20,12 @@ _CHECKPOINT_CHANGES = 1000
 # A checkpoint beside writes that never pause cannot empty the log; above 64 MiB the loop waits for one.
 _LOG_LIMIT = 64 * 1024 * 1024
 
-_BUSY_TIMEOUT = 5  # seconds to wait for somebody else who has the file open
+_BUSY_TIMEOUT = 2  # seconds to wait for another process that has locked the file, before it is named
+
+_LINKED = (
+    "the state file has another name (a hard link): whoever opens it by that damages it; look for it with"
+    " find -samefile, and remove it"
+)
 
 # Migrations in order; the schema's version is how many were applied.
 MIGRATIONS = (
@@ -74,6 +79,9 @@ class StateFile:
         try:
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, files.PRIVATE))
             files.sync_directory(os.path.dirname(path))
+            names = os.stat(path).st_nlink
+            if names > 1:
+                log.warning("state_linked", path=path, names=names, reason=_LINKED)
             self.database = _connect(path)
         except (sqlite3.Error, OSError) as error:
             raise self._unusable(error) from None
@@ -137,7 +145,9 @@ class StateFile:
         except sqlite3.Error as error:
             raise self._unusable(error) from None
         if busy:
-            raise self._unusable(RuntimeError("somebody reads it, so that its log cannot be emptied"))
+            raise UnusableState(
+                f"cannot empty the log of the state file {self.path}: {_holder(self.path)} reads it"
+            )
 
     def close(self) -> None:
         """Copy the write-ahead log into the database and close it."""
@@ -157,7 +167,20 @@ class StateFile:
             self.database.execute(f"PRAGMA user_version={len(MIGRATIONS)}")
 
     def _unusable(self, error: Exception) -> UnusableState:
-        return UnusableState(f"cannot use the state file {self.path}: {error}")
+        return _unusable(self.path, error)
+
+
+def _unusable(path: str, error: Exception) -> UnusableState:
+    if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY:
+        return UnusableState(
+            f"cannot use the state file {path}: {_holder(path)} has locked it for more than"
+            f" {_BUSY_TIMEOUT} s; end that process"
+        )
+    return UnusableState(f"cannot use the state file {path}: {error}")
+
+
+def _holder(path: str) -> str:
+    return locks.sqlite_holder(path) or "another process"
 
 
 def _connect(path: str) -> sqlite3.Connection:
@@ -190,7 +213,7 @@ def _check(path: str) -> None:
             ((tables,),) = database.execute("SELECT count(*) FROM sqlite_schema")
             ((check,),) = database.execute("PRAGMA quick_check(1)")
     except sqlite3.OperationalError as error:
-        raise UnusableState(f"cannot use the state file {path}: {error}") from None
+        raise _unusable(path, error) from None
     except sqlite3.DatabaseError as error:
         raise UnusableState(f"the state file {path} is damaged ({error}); it was left as it is") from None
     if check != "ok":
@@ -208,4 +231,6 @@ def _check(path: str) -> None:
 def _connect_to_look(path: str) -> sqlite3.Connection:
     """Read-only, but where we were killed while making the file, which SQLite has to take back first."""
     mode = "rw" if os.path.exists(path + "-journal") else "ro"
-    return sqlite3.connect(f"file:{urllib.parse.quote(os.fsencode(path))}?mode={mode}", uri=True)
+    return sqlite3.connect(
+        f"file:{urllib.parse.quote(os.fsencode(path))}?mode={mode}", _BUSY_TIMEOUT, uri=True
+    )

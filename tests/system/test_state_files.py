@@ -332,3 +332,15 @@ def test_on_a_disk_that_fills_up_no_change_is_answered_and_no_code_is_good_twice
     with daemon.client() as client:
         assert [account.account for account in client.accounts()] == sorted([*before, "third"])
         assert not client.verify(code_of(SEED, step - 1))
+
+
+def test_who_locks_the_state_of_a_running_daemon_is_named_in_its_log(used: Daemon) -> None:
+    used.start()
+    with used.client() as client, contextlib.closing(sqlite3.connect(used.state_file)) as database:
+        database.execute("BEGIN IMMEDIATE")
+        with pytest.raises(Unavailable):
+            client.remove("default")
+        database.execute("ROLLBACK")
+        client.remove("default")
+    command = Path("/proc/self/comm").read_text().strip()
+    assert f"pid {os.getpid()} ({command}) has locked it for more than 2 s" in used.log()
