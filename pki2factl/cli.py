@@ -6,7 +6,7 @@ import importlib
 import sys
 
 from pki2fad import __version__, streams
-from pki2fad.errors import AccountExists, NotReachable, Pki2fadError, Refusal, TimedOut
+from pki2fad.errors import AccountExists, NobodyListens, NotReachable, Pki2fadError, Refusal, TimedOut
 
 from . import ui
 
@@ -108,6 +108,11 @@ def _explain(error: Exception, options: argparse.Namespace) -> None:
         ui.hint(f"try again in {ui.span(error.retry_after)}")
     elif isinstance(error, AccountExists) and "replace" in options:
         ui.hint("--replace puts it in the place of what is there")
+    elif isinstance(error, NobodyListens) and not ui.has_key():
+        ui.hint(
+            f"pki2fad has no key here yet: run '{ui.beside_us('pki2factl')} init', which says how to start"
+            " it, or name its socket with --socket"
+        )
     elif isinstance(error, NotReachable):
         ui.hint(f"start it with '{ui.start_command()}', or name its socket with --socket")
     elif isinstance(error, TimedOut):

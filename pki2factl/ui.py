@@ -119,6 +119,20 @@ def moment(seconds: float) -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(seconds))
 
 
+def has_key() -> bool:
+    """False where `init` never ran: neither we nor root have a host's key here, in a file or sealed."""
+    import contextlib
+    import os
+
+    from pki2fad import paths
+
+    sealed = os.path.join(paths.CREDSTORE, f"pki2fad.{paths.PRIVATE_KEY}")
+    places = [os.path.join(paths.SYSTEM_CONFIG, paths.PRIVATE_KEY), sealed]
+    with contextlib.suppress(UnusablePath):  # no home
+        places.append(os.path.join(paths.config_dir(), paths.PRIVATE_KEY))
+    return any(map(os.path.lexists, places))
+
+
 def start_command() -> str:
     """What starts the daemon here: systemd where it is installed there, or the program beside this one."""
     import os

@@ -10,6 +10,7 @@ import stat
 from pki2fad.errors import UnusablePath
 
 SYSTEM_SOCKET = "/run/pki2fad/socket"
+SYSTEM_CONFIG = "/etc/pki2fad"
 
 CONFIG_FILE = "pki2fad.toml"
 PRIVATE_KEY = "host.pem"
@@ -29,7 +30,7 @@ CREDSTORE = "/etc/credstore.encrypted"  # where systemd looks for sealed credent
 def config_dir() -> str:
     """Where settings, keys and `seeds.d` are."""
     if os.geteuid() == 0:
-        return "/etc/pki2fad"
+        return SYSTEM_CONFIG
     return os.path.join(_xdg("XDG_CONFIG_HOME", ".config"), "pki2fad")
 
 

@@ -156,10 +156,7 @@ class Verifier:
             waits.append((self._watch.mark, why))
         floor = self._keyring.floors.get(period, 0)
         if wall < floor:
-            why = (
-                "codes may have been used that are not on record, after a restart of the machine or a restore"
-            )
-            waits.append((floor, why))
+            waits.append((floor, "codes may have been used before that are not on record"))
         spent_until = self._watch.spent_until(wall, (otp.WINDOW + 1 + offset) * period)
         if spent_until is not None:
             waits.append((spent_until, "codes of this time may have been used, while the clock was ahead"))

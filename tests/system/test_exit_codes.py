@@ -14,7 +14,7 @@ from typing import Any
 import msgpack
 import pytest
 from support import peers
-from support.daemon import PATIENCE, Daemon, as_user, ctl
+from support.daemon import PATIENCE, PKI2FACTL, PKI2FAD, Daemon, as_user, ctl
 
 from pki2fad import envelope
 from pki2fad.envelope import PrivateKey
@@ -82,6 +82,19 @@ def error_answer(*error: Any) -> bytes:
 def test_3_where_no_daemon_is_the_error_names_the_socket(daemon: Daemon) -> None:
     done = daemon.ctl("generate")
     assert_fails(done, 3, f"no daemon answers; tried {daemon.socket} (No such file", "--socket")
+
+
+def test_3_where_init_never_ran_the_hint_is_to_run_it_and_later_to_start_the_daemon(short_path: Path) -> None:
+    user = as_user(STRANGER)
+    if os.path.lexists("/etc/pki2fad/host.pem"):
+        peers.missing("a machine on which root never ran pki2factl init")
+    os.chown(short_path, STRANGER, STRANGER)
+    env = {"PKI2FAD_SOCKET": "/nowhere/socket"}
+    done = ctl(short_path, "status", command=user, env=env)
+    assert_fails(done, 3, "no daemon answers", f"pki2fad has no key here yet: run '{PKI2FACTL} init'")
+    assert ctl(short_path, "init", command=user).returncode == 0
+    done = ctl(short_path, "status", command=user, env=env)
+    assert_fails(done, 3, "no daemon answers", f"start it with '{PKI2FAD}'")
 
 
 def test_3_where_a_daemon_was_killed_the_error_says_that_nobody_listens(running: Daemon) -> None:

@@ -59,7 +59,7 @@ def test_behind_two_hyphens_json_is_no_option(tmp_path: Path) -> None:
 def test_a_daemon_that_is_not_there_is_printed_as_json(tmp_path: Path, arguments: list[str]) -> None:
     done = ctl(tmp_path, "--socket=/nowhere/socket", *arguments, "--json")
     assert failure(done, 3)["error"] == "not_reachable"
-    assert "hint: start it with" in done.stderr
+    assert done.stderr.count("hint: ") == 1
 
 
 @pytest.mark.parametrize(

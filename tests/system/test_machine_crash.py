@@ -235,6 +235,7 @@ def test_a_new_state_file_distrusts_accounts_from_old_files(
     until = unavailable_until(daemon)
     if waits:
         assert verdict.returncode == 5, verdict.stdout
+        assert "restart" not in verdict.stderr + daemon.log()  # nobody knows of one
         assert until is not None
         assert time.time() < until <= time.time() + 60
     else:
