@@ -28,6 +28,9 @@ Arguments = dict[str, Any]
 # before it with the same code, and a prover that is behind.
 _STEPS_BEFORE = otp.WINDOW + 1 + otp.MAX_OFFSET
 
+# What a batch of one account says itself, and of any other sealed seed the arguments say.
+_SAID = ("account", "algorithm", "digits", "period")
+
 _NAMES_LOGGED = 200  # in one line: the journal cuts lines at 48 KiB
 
 _LAST_DEADLINE = 253_402_300_799  # the last second of the year 9999: what comes after has no date
@@ -88,13 +91,6 @@ class Admin:
 
     def load(self, args: Arguments, _peer: Peer, reading: Reading) -> Answer:
         """An account for a sealed seed."""
-        name = args["account"]
-        try:
-            parameters = Parameters(
-                **{key: args[key] for key in ("algorithm", "digits", "period") if key in args}
-            )
-        except ValueError as error:
-            raise BadRequest(str(error)) from None
         deadline, cutover = args.get("deadline"), args.get("cutover", False)
         if args.get("successor", False):
             if cutover and deadline is None:
@@ -103,7 +99,7 @@ class Admin:
                 raise BadRequest("the deadline has to be a Unix time after now and before the year 10000")
         elif cutover or deadline is not None:
             raise BadRequest("a deadline and a cutover are for a successor alone")
-        account = self._sealed_account(name, args["sealed"], parameters)
+        account = self._sealed_account(args["sealed"], {key: args[key] for key in _SAID if key in args})
         if args.get("successor", False):
             # A successor has no offset; the seed may be one that is going, and have one still.
             account = account.moved(0, self._keyring.watermark(account))
@@ -111,7 +107,7 @@ class Admin:
             successor = Successor(account, deadline, cutover)
             return self._load_successor(successor, args.get("replace", False), reading)
         edit, done = self._edit_to_load(account, args.get("replace", False), reading)
-        return Answer({"account": name, "changed": edit is not None}, change=edit, audit=done)
+        return Answer({"account": account.name, "changed": edit is not None}, change=edit, audit=done)
 
     def load_batch(self, args: Arguments, _peer: Peer, reading: Reading) -> Answer:
         """Accounts for all seeds of a batch, or none."""
@@ -187,8 +183,8 @@ class Admin:
         return [self._edit(one.name, put, one, reading) for one, put in settled if put is not one]
 
     def provision(self, name: str, sealed: bytes, file_digest: bytes, reading: Reading) -> Edit:
-        """The edit that a file of `seeds.d` asks for. Raises `BadSeal`."""
-        return self._put(self._sealed_account(name, sealed, Parameters()), reading, file_digest)
+        """The edit that a file of `seeds.d` asks for. Raises `BadSeal`, and `BadRequest` for another's."""
+        return self._put(self._sealed_account(sealed, {"account": name}), reading, file_digest)
 
     def remove(self, args: Arguments, _peer: Peer, reading: Reading) -> Answer:
         """Take an account away, or one that waits for its first code; its codes stay spent."""
@@ -304,12 +300,35 @@ class Admin:
             account.drift,
         )
 
-    def _sealed_account(self, name: str, sealed: bytes, parameters: Parameters) -> Account:
+    def _sealed_account(self, sealed: bytes, given: Arguments) -> Account:
+        """The account of a sealed seed, of which these of `_SAID` were given.
+
+        A batch of one account says all of them itself. Raises `BadSeal`, and `BadRequest` for what is given
+        and is wrong or contradicts the batch.
+        """
+        if batch.is_batch(sealed):
+            return self._account_of_batch(sealed, given)
+        name, parameters = given["account"], {key: given[key] for key in given if key != "account"}
+        try:
+            made = Parameters(**parameters)
+        except ValueError as error:
+            raise BadRequest(str(error)) from None
         seed = self._keys.open_sealed(sealed)
         try:
-            return self._keyring.seal(name, seed, parameters)
+            return self._keyring.seal(name, seed, made)
         finally:
             wipe(seed)
+
+    def _account_of_batch(self, sealed: bytes, given: Arguments) -> Account:
+        with self._keys.open_batch(sealed) as master:
+            entries = batch.unpack(sealed, master)
+            if len(entries) != 1:
+                raise BadRequest(f"this is a batch of {len(entries)} accounts, which load_batch loads")
+            entry = entries[0]
+            for key, said in {"account": entry.name, **entry.parameters.fields}.items():
+                if given.get(key, said) != said:
+                    raise BadRequest(f"the sealed seed is of {key} {said}, and {given[key]} was given")
+            return self._keyring.sealed_elsewhere(entry.name, entry.sealed, entry.parameters, master)
 
     def _put(self, account: Account, reading: Reading, file_digest: bytes | None = None) -> Edit:
         current = self._keyring.accounts.get(account.name)

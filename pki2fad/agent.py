@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from pki2fad import __version__, access, arguments, enrolment, otp
+from pki2fad import __version__, access, arguments, batch, enrolment, otp
 from pki2fad.access import Access, Peer, Rights
 from pki2fad.account import NAME_RULE, Account, is_name
 from pki2fad.admin import Admin, Arguments, Keys
@@ -164,7 +164,10 @@ class Agent:
             self._authorise(peer, method, args)
             if self._keyring.locked and not method.locked_too:
                 raise Locked(_LOCKED)
-            return method.run(args, peer, reading)
+            answer = method.run(args, peer, reading)
+            if "sealed" in args:  # which may have said whose it is
+                request.account = answer.result["account"]
+            return answer
         except Refusal as refusal:
             audit = "refused" if self.is_administrative(request.method) else None
             return Answer(refusal=refusal, audit=audit)
@@ -333,11 +336,13 @@ def _listed(account: Account) -> dict[str, Any]:
 
 
 def _checked(method: _Method, request: Request) -> Arguments:
-    """The arguments, with the account filled in. Raises `BadRequest`."""
+    """The arguments, with the account filled in where nothing sealed says it. Raises `BadRequest`."""
     if request.args is None:
         raise BadRequest(request.fault)
     args = arguments.typed(request.args, method.arguments, method.required)
     if "account" not in method.arguments:
+        return args
+    if "account" not in args and batch.is_batch(args.get("sealed", b"")):
         return args
     account = args.setdefault("account", DEFAULT_ACCOUNT)
     if not is_name(account):

@@ -81,30 +81,33 @@ class AsyncClient:
     async def load(
         self,
         sealed: bytes,
-        account: str = "default",
+        account: str | None = None,
         *,
-        algorithm: str = "SHA1",
-        digits: int = 6,
-        period: int = 30,
+        algorithm: str | None = None,
+        digits: int | None = None,
+        period: int | None = None,
         replace: bool = False,
         successor: bool = False,
         deadline: int | None = None,
         cutover: bool = False,
     ) -> bool:
         """Load a sealed seed (as bytes, not base64); False if the account was just so already."""
-        return await self._call(
-            calls.load(
-                sealed,
-                account,
-                algorithm=algorithm,
-                digits=digits,
-                period=period,
-                replace=replace,
-                successor=successor,
-                deadline=deadline,
-                cutover=cutover,
-            )
+        _, changed = await self.load_named(
+            sealed,
+            account,
+            algorithm=algorithm,
+            digits=digits,
+            period=period,
+            replace=replace,
+            successor=successor,
+            deadline=deadline,
+            cutover=cutover,
         )
+        return changed
+
+    async def load_named(self, sealed: bytes, account: str | None = None, **how: "Any") -> tuple[str, bool]:
+        """Do what `load` does with these arguments; returns the account too, which `sealed` may have said."""
+        return await self._call(calls.load(sealed, account, **how))
 
     async def load_batch(self, batch: bytes, *, replace: bool = False) -> dict[str, Any]:
         """Load the seeds of a batch, all or none; PROTOCOL.md says what that answers.

@@ -8,6 +8,8 @@ The key is the batch's own, wrapped for the host's key as that of a state is (RS
 a list of accounts, sealed by it (AES-256-GCM: 12 bytes of nonce, the ciphertext, 16 bytes of tag) and bound
 to all that stands before it, so that no byte of a batch can change unnoticed. Every seed in it is sealed by
 that key once more, bound to its account, so that nobody who reads a batch has more than one seed in memory.
+
+A batch of one is also what a sealed seed is that says itself whose it is and how its codes are made.
 """
 
 import base64
@@ -49,6 +51,11 @@ def texts(text: bytes) -> list[bytes]:
             found.append([])
         found[-1].append(line)
     return list(map(b"".join, found))
+
+
+def is_batch(data: bytes) -> bool:
+    """True for a batch, whole or not, where a sealed seed might be too."""
+    return data.startswith(_ANY_MAGIC)
 
 
 def wrapped_key(data: bytes) -> bytes:

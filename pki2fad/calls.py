@@ -108,32 +108,27 @@ def verify(code: str, account: str, origin: str | None) -> "Call[bool]":
 
 def load(
     sealed: bytes,
-    account: str,
+    account: str | None,
     *,
-    algorithm: str,
-    digits: int,
-    period: int,
-    replace: bool,
-    successor: bool,
-    deadline: int | None,
-    cutover: bool,
-) -> "Call[bool]":
-    """Load a sealed seed."""
-    arguments: dict[str, Any] = {
-        "account": account,
-        "sealed": sealed,
-        "algorithm": algorithm,
-        "digits": digits,
-        "period": period,
-        "replace": replace,
-    }
+    algorithm: str | None = None,
+    digits: int | None = None,
+    period: int | None = None,
+    replace: bool = False,
+    successor: bool = False,
+    deadline: int | None = None,
+    cutover: bool = False,
+) -> "Call[tuple[str, bool]]":
+    """Load a sealed seed: the account, which the seed may have said, and whether it changed."""
+    arguments: dict[str, Any] = {"sealed": sealed, "replace": replace}
+    said = {"account": account, "algorithm": algorithm, "digits": digits, "period": period}
+    arguments |= {name: value for name, value in said.items() if value is not None}
     if successor:
         arguments["successor"] = True
     if deadline is not None:
         arguments["deadline"] = deadline
     if cutover:
         arguments["cutover"] = True
-    return ("load", arguments, lambda result: result["changed"] is True)
+    return ("load", arguments, lambda result: (str(result["account"]), result["changed"] is True))
 
 
 def load_batch(batch: bytes, *, replace: bool) -> "Call[dict[str, Any]]":

@@ -110,11 +110,11 @@ class Client:
     def load(
         self,
         sealed: bytes,
-        account: str = "default",
+        account: str | None = None,
         *,
-        algorithm: str = "SHA1",
-        digits: int = 6,
-        period: int = 30,
+        algorithm: str | None = None,
+        digits: int | None = None,
+        period: int | None = None,
         replace: bool = False,
         successor: bool = False,
         deadline: int | None = None,
@@ -125,20 +125,26 @@ class Client:
         A `successor` gets into the account's place when the first of its codes is accepted, and the old
         seed is good until then. At `deadline`, a Unix time, the successor is dropped, or with `cutover`
         the old seed.
+
+        `sealed` may also be a batch of one account, which says name and parameters itself; else they are
+        `default`, SHA1, 6 digits and 30 seconds where they are not given.
         """
-        return self._call(
-            calls.load(
-                sealed,
-                account,
-                algorithm=algorithm,
-                digits=digits,
-                period=period,
-                replace=replace,
-                successor=successor,
-                deadline=deadline,
-                cutover=cutover,
-            )
+        _, changed = self.load_named(
+            sealed,
+            account,
+            algorithm=algorithm,
+            digits=digits,
+            period=period,
+            replace=replace,
+            successor=successor,
+            deadline=deadline,
+            cutover=cutover,
         )
+        return changed
+
+    def load_named(self, sealed: bytes, account: str | None = None, **how: "Any") -> "tuple[str, bool]":
+        """Do what `load` does with these arguments; returns the account too, which `sealed` may have said."""
+        return self._call(calls.load(sealed, account, **how))
 
     def load_batch(self, batch: bytes, *, replace: bool = False) -> "dict[str, Any]":
         """Load the seeds of a batch, all or none; PROTOCOL.md says what that answers.

@@ -29,6 +29,7 @@ from pki2fad.config import Config
 from pki2fad.credentials import CredentialServer
 from pki2fad.envelope import MasterKey, PrivateKey
 from pki2fad.errors import (
+    BadRequest,
     BadSeal,
     ConfigError,
     Pki2fadError,
@@ -293,7 +294,7 @@ class _Service:
                     continue
                 edit = self._agent.provision(file.account, file.sealed, file.digest, reading)
                 self._server.edit(edit)
-            except (BadSeal, UnusableState) as error:
+            except (BadSeal, BadRequest, UnusableState) as error:
                 log.error("seed_ignored", path=file.path, account=file.account, audit="refused", reason=error)
             else:
                 done = "added" if before is None else "unchanged" if edit.put is before else "replaced"

@@ -12,7 +12,7 @@ HELP = "load a sealed seed (base64), from a file or standard input"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The file, and how codes are made from the seed."""
+    """The file, and how codes are made from the seed where the file does not say it."""
     parser.add_argument("file", nargs="?", default="-", metavar="FILE", help="- or none: standard input")
     parameters.add_arguments(parser)
     parser.add_argument("--replace", action="store_true", help="also if the account has another seed")
@@ -38,24 +38,22 @@ def run(options: argparse.Namespace) -> int:
     """Hand it to the daemon."""
     from pki2fad import envelope
 
-    of = parameters.given(options)
+    parameters.given(options)  # wrong ones are refused without a daemon
     sealed = ui.read_input(options.file)
     with Client(options.socket) as client:
-        changed = client.load(
+        account, changed = client.load_named(
             envelope.sealed_from_text(sealed),
             options.account,
-            algorithm=of.algorithm,
-            digits=of.digits,
-            period=of.period,
+            **parameters.told(options),
             replace=options.replace,
             successor=options.successor,
             deadline=options.deadline,
             cutover=options.cutover,
         )
     what = "successor" if options.successor else "seed"
-    loaded = f"loaded {'a successor of ' if options.successor else ''}{options.account}"
-    text = loaded if changed else f"{options.account} has this {what} already"
-    ui.result(text, {"account": options.account, "changed": changed}, as_json=options.json)
+    loaded = f"loaded {'a successor of ' if options.successor else ''}{account}"
+    text = loaded if changed else f"{account} has this {what} already"
+    ui.result(text, {"account": account, "changed": changed}, as_json=options.json)
     return ui.DONE
 
 

@@ -8,7 +8,7 @@ HELP = "seal a new seed, or one from standard input, to a host's public key"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """To whom, what, and where to; what is said of the account is for the URI alone."""
+    """To whom, what, and where to; what is said of the account goes with the seed, and into the URI."""
     parser.add_argument("--to", required=True, metavar="PUBLIC.pem", help="the host's public key")
     parser.add_argument(
         "--seed-stdin", action="store_true", help="take the seed from standard input, as hex digits"
@@ -22,13 +22,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Seal it."""
-    from pki2fad import envelope, files, memory, otp
+    from pki2fad import batch, envelope, files, memory, otp
+    from pki2fad.account import NAME_RULE, is_name
     from pki2fad.errors import BadRequest
 
     from .. import seedtext
 
     memory.forbid_dumps()
     of = parameters.given(options)
+    account = "default" if options.account is None else options.account
+    if not is_name(account):
+        raise BadRequest(NAME_RULE)
     files.require_absent(options.out, options.uri_out)
     key = envelope.load_public(files.read(options.to), options.to)
     if options.seed_stdin:
@@ -38,8 +42,13 @@ def run(options: argparse.Namespace) -> int:
             raise BadRequest(str(error)) from None
     else:
         seed = envelope.new_seed()
-    text = envelope.sealed_to_text(envelope.seal_seed(key, seed))
-    uri = otp.otpauth_uri(seed, of, options.account)
+    if options.account is None and not parameters.told(options):
+        sealed_seed = envelope.seal_seed(key, seed)
+    else:
+        with envelope.MasterKey() as master:
+            sealed_seed = batch.pack([(account, of, seed)], master.wrap(key), master)
+    text = envelope.sealed_to_text(sealed_seed)
+    uri = otp.otpauth_uri(seed, of, account)
     memory.wipe(seed)
     sealed.write(text, options.out, uri.encode() + b"\n", options.uri_out)
     data = {"sealed": text.decode().strip(), "fingerprint": envelope.fingerprint(key)}
