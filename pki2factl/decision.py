@@ -4,8 +4,6 @@ import json
 import pwd
 import re
 
-from . import ui
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
@@ -16,9 +14,8 @@ _NUMBER = re.compile(r"-?[0-9]{1,20}")
 _PLAIN = re.compile(r"[!-~]+")
 
 # What is no text; an account may have any name, `True` say.
-_MOMENTS = ("deadline", "accepted_time", "spent_from", "spent_until")  # Unix times
-_NUMBERS = ("uid", "pid", "offset", "accounts", *_MOMENTS)
-_LAST = 253_402_300_799  # in the year 9999
+_NUMBERS = ("uid", "pid", "offset", "accounts")
+_MAY_BE_NONE = (*_NUMBERS, "deadline", "spent_from", "spent_until")
 _TRUTHS = ("valid", "cutover")
 _LISTS = ("added", "replaced", "dropped", "changed")  # of accounts, where several were changed at once
 
@@ -87,8 +84,6 @@ def _phrase(name: str, text: str) -> str:
         return ""
     if value is True:
         return name
-    if name in _MOMENTS and type(value) is int and 0 <= value <= _LAST:
-        return f"{name} {ui.moment(value)}"
     return f"{name} {_shown(text)}"
 
 
@@ -114,4 +109,4 @@ def _value(name: str, text: str) -> "Any":
         return int(text)
     if name in _TRUTHS and text in ("True", "False"):
         return text == "True"
-    return None if name in _NUMBERS and text == "None" else text
+    return None if name in _MAY_BE_NONE and text == "None" else text

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from typing import IO
 
-from pki2fad import files
+from pki2fad import files, times
 from pki2fad.client import Client
 from pki2fad.errors import BadRequest, UnusablePath
 
@@ -70,7 +70,7 @@ def _require_log(found: oldlines.Lines, path: str) -> None:
         return
     if moment > time.time() + _FUTURE:
         raise BadRequest(
-            f"{path} ends with a code of {last} UTC, which is still to come, and the minute"
+            f"{path} ends with a code of {times.moment(moment)}, which is still to come, and the minute"
             " log would wait for that; set the clock, or take those lines away"
         )
 

@@ -65,6 +65,18 @@ def _families(metrics: "dict[str, Any]") -> "Iterator[tuple[str, str, str, Itera
             "The minute of the last code in the minute log, of several the one furthest behind, 0 without.",
             _one(metrics["last_code"]),
         )
+    yield (
+        "troubles",
+        "gauge",
+        "What is wrong with the daemon, as its status says.",
+        _one(len(metrics["trouble"])),
+    )
+    yield (
+        "log_dropped_lines",
+        "counter",
+        "Lines of the log that nobody took.",
+        [("_total", {}, metrics["log_dropped"])],
+    )
     yield "requests", "counter", "Requests that were answered.", _requests(metrics)
     yield (
         "request_duration_seconds",

@@ -112,13 +112,6 @@ def secret(text: str, instead: str, *, as_json: bool) -> None:
         hint(instead)
 
 
-def moment(seconds: float) -> str:
-    """A Unix time, for people."""
-    import time
-
-    return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(seconds))
-
-
 def has_key() -> bool:
     """False where `init` never ran: neither we nor root have a host's key here, in a file or sealed."""
     import contextlib

@@ -1,13 +1,12 @@
 """The command line of the daemon."""
 
 import argparse
-import contextlib
 import functools
 import os
 import sys
 from collections.abc import Sequence
 
-from pki2fad import __version__, config, files, log, paths, process, service, streams
+from pki2fad import __version__, config, files, log, paths, process, service, sinks, streams
 from pki2fad.config import Config
 from pki2fad.errors import Pki2fadError
 
@@ -38,12 +37,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             service.run(settings, load, lambda path: ready(f"{_started(settings, path)}\n{own_log}"))
         else:
             log.to_stderr()
-            service.run(settings, load, lambda path: _announce(_started(settings, path)))
+            service.run(settings, load, lambda path: sinks.say(sys.stdout, _started(settings, path)))
     except KeyboardInterrupt:  # before there was a loop to stop
         return 130
     except (Pki2fadError, OSError) as error:
         if starter is None:
-            print(f"pki2fad: error: {error}", file=sys.stderr)
+            sinks.say(sys.stderr, f"pki2fad: error: {error}")
         else:
             log.error("start_failed", reason=error)
             starter.failed(str(error))
@@ -55,11 +54,6 @@ def _started(settings: Config, socket: str) -> str:
     lines = [f"pki2fad: pid {os.getpid()}", f"pki2fad: socket {socket}"]
     lines += [f"pki2fad: minute log {path}" for path in settings.minute_log.files.values()]
     return "\n".join(lines)
-
-
-def _announce(text: str) -> None:
-    with contextlib.suppress(OSError):  # nobody may be listening
-        print(text, flush=True)
 
 
 def _path(text: str) -> str:

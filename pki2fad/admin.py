@@ -17,6 +17,7 @@ from pki2fad.keyring import Keyring
 from pki2fad.memory import wipe
 from pki2fad.otp import Parameters
 from pki2fad.restore import Upload
+from pki2fad.times import moment
 from pki2fad.verifier import Verifier
 
 if TYPE_CHECKING:
@@ -169,7 +170,8 @@ class Admin:
         gone = None if current.successor is None else current
         edit = self._edit(current.name, settled.with_successor(successor), gone, reading)
         result = {"account": current.name, "changed": True}
-        details = {"deadline": successor.deadline, "cutover": successor.cutover}
+        deadline = successor.deadline and moment(successor.deadline)
+        details = {"deadline": deadline, "cutover": successor.cutover}
         return Answer(result, change=edit, audit="successor", details=details)
 
     def due(self, reading: Reading) -> list[Edit]:
@@ -220,10 +222,8 @@ class Admin:
             "spent_from": spent and int(max(wall, spent[0])),
             "spent_until": spent and int(spent[1]),
         }
-        details = {
-            "accepted_time": data["time"],
-            **{name: data[name] for name in ("spent_from", "spent_until")},
-        }
+        stays = {name: value and moment(value) for name, value in data.items() if name != "time"}
+        details = {"accepted_time": moment(wall), **stays}
         return Answer(data, change=ClockEdit(wall, spent), audit="accepted", details=details)
 
     def backup(self, args: Arguments, _peer: Peer, reading: Reading) -> Answer:

@@ -17,6 +17,7 @@ from pki2fad.changes import Answer, ClockEdit, Edit, Edits
 from pki2fad.clock import Reading, Watch
 from pki2fad.enrolment import Enrolment
 from pki2fad.errors import BadRequest, Forbidden, Locked, Refusal, UnknownMethod
+from pki2fad.health import Health
 from pki2fad.keyring import Keyring
 from pki2fad.metrics import Metrics
 from pki2fad.shortcut import Shortcut
@@ -145,6 +146,7 @@ class Agent:
             "metrics": _Method(self._read_metrics, access.MONITOR, {}, everywhere=True, locked_too=True),
         }
         self.metrics = Metrics(self._methods)  # the server counts
+        self.health = Health()
 
     @property
     def account_count(self) -> int:
@@ -250,6 +252,8 @@ class Agent:
             "clock": "synchronised" if self._watch.synchronised else "unknown",
             "clock_behind": int(self._watch.behind(reading.wall)),
             "unavailable_until": self.unavailable_until(reading),
+            "log_dropped": self.health.lines_dropped(),
+            "trouble": self.health.troubles(reasons=False),
         }
 
     def code(self, name: str, reading: Reading) -> dict[str, Any]:
@@ -310,11 +314,16 @@ class Agent:
             ]
         )
 
-    def _status(self, _args: Arguments, _peer: Peer, reading: Reading) -> Answer:
-        return Answer(self.status(reading))
+    def _status(self, _args: Arguments, peer: Peer, reading: Reading) -> Answer:
+        status = self.status(reading)
+        if self.access.allows_everywhere(peer, access.ADMIN):
+            status["trouble"] = self.health.troubles(reasons=True)
+        if peer.uid in (0, os.geteuid()):
+            status["log"] = self.health.log()
+        return Answer(status)
 
-    def _read_metrics(self, args: Arguments, peer: Peer, reading: Reading) -> Answer:
-        return Answer({**self._status(args, peer, reading).result, **self.metrics.read()})
+    def _read_metrics(self, _args: Arguments, _peer: Peer, reading: Reading) -> Answer:
+        return Answer({**self.status(reading), **self.metrics.read()})
 
 
 def _listed(account: Account) -> dict[str, Any]:

@@ -1,20 +1,27 @@
 """What the daemon does by itself from time to time, and what systemd is told of how it is."""
 
 import asyncio
-import time
 
-from pki2fad import clock, log
+from pki2fad import clock, health, log
 from pki2fad.agent import Agent
 from pki2fad.changes import PROMOTED, Edit
 from pki2fad.errors import UnusableState
 from pki2fad.server import Server
 from pki2fad.systemd import Notifier, watchdog_period
 from pki2fad.timekeeper import BEHIND
+from pki2fad.times import moment
 
 _PERIOD = 1.0  # seconds between two looks whether the daemon is idle, and how it is
 
 # Seconds between two looks for deadlines of successors; they count without it.
 _SETTLE_PERIOD = 60.0
+
+# Everybody can read what systemd is told, so the reasons are left out.
+_TROUBLES = {
+    health.STATE: "a change could not be stored",
+    health.RELOAD: "reload failed, the old configuration holds",
+    health.MINUTE_LOG: "the minute log cannot be written",
+}
 
 # Accounts for which the code of the next step is made in one go, and seconds until the next are: 100 000 are
 # done before a usual step is over, nobody waits for it longer than for a few other requests, and it takes
@@ -26,13 +33,12 @@ _AHEAD_PERIOD = 0.001
 class Housekeeping:
     """Locks an idle daemon, settles what deadlines did, makes codes ahead, tells systemd how it is.
 
-    `idle` is after how many seconds without a request the daemon locks, 0 for never; `trouble` is what
-    the last reload said went wrong, `why_locked` why the start could not unlock.
+    `idle` is after how many seconds without a request the daemon locks, 0 for never; `why_locked` says why
+    the start could not unlock.
     """
 
     def __init__(self, agent: Agent, server: Server, notifier: Notifier, idle: int) -> None:
         self.idle = idle
-        self.trouble = ""
         self.why_locked = ""
         self._agent = agent
         self._server = server
@@ -74,6 +80,7 @@ class Housekeeping:
             self._agent.lock()
             log.audit("locked", audit="locked", reason=f"nobody asked anything for {self.idle} s")
         self.tell()
+        log.drain()
 
     def _settle(self) -> None:
         """Make permanent what the deadlines of successors did; a failure is no harm, and told."""
@@ -103,11 +110,10 @@ class Housekeeping:
         else:
             parts.append("clock synchronised" if status["clock"] == "synchronised" else "clock unconfirmed")
         if status["unavailable_until"] is not None:
-            until = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(status["unavailable_until"]))
-            parts.append(f"verify waits until {until} UTC")
+            parts.append(f"verify waits until {moment(status['unavailable_until'])}")
         if not status["throttling"]:
             parts.append("throttling is OFF")
-        return ", ".join(parts) + self.trouble
+        return "; ".join([", ".join(parts), *(_TROUBLES[trouble["what"]] for trouble in status["trouble"])])
 
 
 def _came_of(edit: Edit) -> str:

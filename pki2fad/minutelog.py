@@ -18,6 +18,7 @@ from pki2fad import clock, files, log
 from pki2fad.access import Peer
 from pki2fad.agent import Agent
 from pki2fad.clock import Reading
+from pki2fad.health import MINUTE_LOG
 from pki2fad.wire import Request
 
 # The clock is looked at again at least so often (seconds), so that a step of it is seen.
@@ -94,6 +95,11 @@ class MinuteLog:
         """Write the lines that are due at this reading."""
         for account_log in self._logs:
             account_log.write_due(reading, self._agent, self._own)
+        failing = [account_log for account_log in self._logs if account_log.trouble]
+        if failing:
+            self._agent.health.failed(MINUTE_LOG, f"cannot write {failing[0].path}: {failing[0].trouble}")
+        else:
+            self._agent.health.mended(MINUTE_LOG)
 
 
 class _AccountLog:
@@ -106,7 +112,7 @@ class _AccountLog:
         self._said = ""  # the text of the last line, if it was not a code
         self._file: tuple[int, ...] | None = None  # the one that was read last, as `_identity` has it
         self._accepted = 0  # how often the clock had been, at the last look
-        self._trouble = ""  # why the file could not be written, as the log was told
+        self.trouble = ""  # why the file could not be written, as the log was told
 
     @property
     def last_code(self) -> int:
@@ -126,7 +132,7 @@ class _AccountLog:
         except OSError as error:
             self._complain(error.strerror or str(error))
         else:
-            self._trouble = ""
+            self.trouble = ""
 
     def _look_at_file(self, minute: int) -> None:
         """Read the file if it is another one than at the last look, or was written to.
@@ -164,8 +170,8 @@ class _AccountLog:
             self._said = text
 
     def _complain(self, trouble: str) -> None:
-        if trouble != self._trouble:
-            self._trouble = trouble
+        if trouble != self.trouble:
+            self.trouble = trouble
             log.error("minute_log_failed", path=self.path, reason=trouble)
 
 

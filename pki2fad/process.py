@@ -5,7 +5,7 @@ import os
 import sys
 from typing import NoReturn
 
-from pki2fad import files
+from pki2fad import sinks
 from pki2fad.errors import UnusablePath
 
 UMASK = 0o077
@@ -41,9 +41,7 @@ def detach(log_path: str) -> Starter:
     import daemon  # only here: a start that stays in the foreground does not pay for it
 
     try:
-        stderr = os.open(
-            log_path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, files.PRIVATE
-        )
+        stderr = sinks.open_file(log_path)
     except OSError as error:
         raise UnusablePath(f"cannot write {log_path}: {error.strerror}") from None
     reading, writing = os.pipe()

@@ -37,6 +37,7 @@ from pki2fad.errors import (
     UnusablePath,
     UnusableState,
 )
+from pki2fad.health import RELOAD
 from pki2fad.housekeeping import Housekeeping
 from pki2fad.keyring import Keyring
 from pki2fad.listener import Sockets
@@ -49,6 +50,7 @@ from pki2fad.store import Store
 from pki2fad.systemd import Notifier
 from pki2fad.throttle import Throttle
 from pki2fad.timekeeper import Timekeeper
+from pki2fad.times import moment
 from pki2fad.vault import Vault, host_key
 
 # With a new state file, files of seeds.d older than this (seconds) may be of accounts whose codes were
@@ -178,6 +180,7 @@ class _Service:
         keyring.floors = store.floors()
         self._agent = Agent(keyring, access, self._throttle, watch, keys=self._vault, started=reading)
         self._agent.file_digests = store.file_digests()
+        self._watch_health()
         self._set_throttling(config)
         self._server = Server(self._agent, store.keep, *_caps(config))
         self._credentials = CredentialServer(self._agent.code, config.credential)
@@ -188,7 +191,8 @@ class _Service:
         self._apply(self._first_seed_files)
         until = self._agent.unavailable_until(reading)
         if until is not None:
-            log.warning("verify_waits", until=until, reason="codes may have been used that are not on record")
+            reason = "codes may have been used that are not on record"
+            log.warning("verify_waits", until=moment(until), reason=reason)
 
     async def start(self, sockets: Sockets) -> None:
         """Serve, say so, and begin what goes on by itself."""
@@ -215,7 +219,6 @@ class _Service:
     def reload(self) -> None:
         """Build the whole new configuration and swap it in, or keep the old one and say why."""
         self._notifier.reloading()
-        self._housekeeping.trouble = ""
         try:
             try:
                 config = self._reload_config()
@@ -223,8 +226,9 @@ class _Service:
                 _make_log_directories(config)
             except Pki2fadError as error:
                 log.error("reload_failed", audit="refused", reason=error)
-                self._housekeeping.trouble = f"; reload failed, the old configuration holds: {error}"
+                self._agent.health.failed(RELOAD, error)
             else:
+                self._agent.health.mended(RELOAD)
                 self._swap(config, access)
             self._apply_seed_files()
         finally:  # whatever comes, systemd must not wait for the end of the reload for ever
@@ -244,6 +248,12 @@ class _Service:
         self._housekeeping.idle = config.lock.idle
         self._set_throttling(config)
         log.audit("reloaded", audit="reloaded", changed=" ".join(changed) or "nothing")
+
+    def _watch_health(self) -> None:
+        health = self._agent.health
+        health.lines_dropped, health.log = log.dropped, log.place
+        health.state_failed = self._timekeeper.write_again
+        self._store.tell(health.stored)
 
     def _set_throttling(self, config: Config) -> None:
         self._throttle.enabled = config.throttle.enabled

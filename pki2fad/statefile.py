@@ -5,7 +5,7 @@ import os
 import sqlite3
 import threading
 import urllib.parse
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from pki2fad import files, locks, log
@@ -75,6 +75,7 @@ class StateFile:
         self.path = path
         self._changes = 0  # since the last checkpoint
         self._checkpoint: threading.Thread | None = None
+        self.stored: Callable[[UnusableState | None], None] = lambda _: None  # is told how each change went
         _check(path)
         try:
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, files.PRIVATE))
@@ -106,7 +107,10 @@ class StateFile:
                     self.database.execute("ROLLBACK")
                 raise
         except sqlite3.Error as error:
-            raise self._unusable(error) from None
+            failure = self._unusable(error)
+            self.stored(failure)
+            raise failure from None
+        self.stored(None)
 
     def rows(self, query: str) -> Iterator[Any]:
         """What a query gives."""

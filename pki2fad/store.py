@@ -10,7 +10,7 @@ the floor rises to the lease, so that nothing accepted before can be accepted ag
 import contextlib
 import functools
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from pki2fad import otp
@@ -51,6 +51,10 @@ class Store:
         self._database.create_function("reach", 2, reach, deterministic=True)
         self._database.create_function("forgotten", 3, is_forgotten, deterministic=True)
         self._leases = self._kept_leases()
+
+    def tell(self, stored: Callable[[UnusableState | None], None]) -> None:
+        """Call this whenever a change was stored, or with the failure where it could not be."""
+        self._file.stored = stored
 
     def keyslots(self) -> dict[str, bytes]:
         """The master key as wrapped for each host key, by the key's fingerprint."""

@@ -43,6 +43,10 @@ class Timekeeper:
             self._timer.cancel()
         self._write()
 
+    def write_again(self) -> None:
+        """Write at the next look whatever has changed: so it is known when the state can be written again."""
+        self._due = True
+
     def look(self) -> None:
         """Look once, and say what is to be said."""
         reading = self._read_clock()

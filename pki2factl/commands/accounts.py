@@ -3,6 +3,7 @@
 import argparse
 
 from pki2fad.client import Account, Client
+from pki2fad.times import moment
 
 from .. import ui
 
@@ -25,7 +26,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _line(account: Account) -> str:
-    used = "none" if account.last_used is None else f"up to that of {ui.moment(account.last_used)}"
+    used = "none" if account.last_used is None else f"up to that of {moment(account.last_used)}"
     line = (
         f"{account.account}  {account.algorithm}, {account.digits} digits, {account.period} s,"
         f" codes spent: {used}"
@@ -44,4 +45,4 @@ def _successor(account: Account) -> str:
     text = f"; successor: {of['algorithm']}, {of['digits']} digits, {of['period']} s"
     if of["deadline"] is None:
         return text
-    return f"{text}, {'takes over at' if of['cutover'] else 'until'} {ui.moment(of['deadline'])}"
+    return f"{text}, {'takes over at' if of['cutover'] else 'until'} {moment(of['deadline'])}"

@@ -3,6 +3,7 @@
 import argparse
 
 from pki2fad.client import Client
+from pki2fad.times import moment
 
 from .. import ui
 
@@ -18,10 +19,10 @@ def run(options: argparse.Namespace) -> int:
     """Ask the daemon."""
     with Client(options.socket) as client:
         accepted = client.clock_accept()
-    lines = [f"accepted {ui.moment(accepted['time'])}"]
+    lines = [f"accepted {moment(accepted['time'])}"]
     if accepted["spent_until"] is not None:
         lines.append(
-            f"codes from {ui.moment(accepted['spent_from'])} to {ui.moment(accepted['spent_until'])} stay"
+            f"codes from {moment(accepted['spent_from'])} to {moment(accepted['spent_until'])} stay"
             " spent: the clock was there when it was ahead"
         )
     ui.result("\n".join(lines), accepted, as_json=options.json)

@@ -1,29 +1,30 @@
 """`pki2factl log`: what the daemon decided, in readable form."""
 
 import argparse
-import contextlib
 import json
-import os
 import re
 import subprocess
 import time
 
-from pki2fad import paths
-from pki2fad.errors import UnusablePath
+from pki2fad.client import Client
+from pki2fad.errors import Forbidden, NotReachable, UnusablePath
+from pki2fad.times import moment
 
-from .. import decision, ui
+from .. import decision, logfile, ui
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import Any
 
-    Line = tuple[str, str]  # "2026-01-31 12:34:56" or "", and what comes after it
+    Line = tuple[str, str]  # "2026-01-31T12:34:56+01:00" or "", and what comes after it
 
-HELP = "show what the daemon decided, from the journal or its log file, and with -f go on with it"
+HELP = "show what the daemon decided, from where it logs, and with -f go on with it"
 
-_UNIT = "pki2fad"
-_TIME = re.compile(r"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d),\d{3} ")  # as the log file has it
-_FOLLOWED = "10"  # lines to begin with, as tail and journalctl have it
+_TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)\.\d{3}([+-]\d\d:\d\d) ")
+_OLD_TIME = re.compile(r"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d),\d{3} ")  # local, as logs had it before
+_WIDTH = len("2026-01-31T12:34:56+01:00")
+_FOLLOWED = 10  # lines to begin with, as tail and journalctl have it
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,15 +42,40 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--file",
         metavar="FILE",
-        help="read this log; else the journal where systemd runs the daemon, or its own log file",
+        help="read this log, and do not ask the daemon where it logs",
     )
 
 
 def run(options: argparse.Namespace) -> int:
-    """Read the log from the child that follows it."""
-    day, none = "", True
-    name, lines = _log(options)
-    for moment, text in lines:
+    """Read the log from where the daemon writes it."""
+    if options.file is not None:
+        return _show(options, f"{options.file}", _of_named(options))
+    status = _status(options)
+    place = status.get("log")
+    if place is None:
+        raise Forbidden("only root and the daemon's user are told where it logs; --file names a log")
+    if place["kind"] == "file":
+        return _show(options, f"{place['path']}", _of_daemons(options, place))
+    if place["kind"] == "journal":
+        unit = place["unit"] or f"pid {status['pid']}"
+        return _show(options, f"the journal of {unit}", _of_journal(options, place, status["pid"]))
+    where = f"the terminal {place['path']}" if place["kind"] == "terminal" else f"{place.get('path')}"
+    ui.hint(f"the daemon (pid {status['pid']}) was not started to keep a log; its lines are in {where}")
+    return ui.DONE
+
+
+def _status(options: argparse.Namespace) -> "dict[str, Any]":
+    try:
+        with Client(options.socket) as client:
+            return client.status()
+    except NotReachable as error:
+        what = "; for the log of one that ended see `journalctl -u pki2fad`, or name it with --file"
+        raise type(error)(f"{error}{what}") from None
+
+
+def _show(options: argparse.Namespace, name: str, lines: "Iterator[Line]") -> int:
+    none = True
+    for when, text in lines:
         none = False
         found = decision.parse(text)
         if options.account is not None and (found is None or not found.is_about(options.account)):
@@ -58,83 +84,77 @@ def run(options: argparse.Namespace) -> int:
             continue
         if options.json:
             data = {"text": text} if found is None else found.as_json()
-            ui.result("", {**data, "time": moment or None}, as_json=True)
+            ui.result("", {**data, "time": when or None}, as_json=True)
         else:
-            date, _, clock = moment.partition(" ")
-            if date not in ("", day):
-                day = date
-                ui.result(f"-- {day}", None, as_json=False)
             shown = text if found is None else found.readable()
-            ui.result(f"{clock:8}  {ui.one_line(shown)}", None, as_json=False)
+            ui.result(f"{when:{_WIDTH}}  {ui.one_line(shown)}", None, as_json=False)
         ui.flush()
     if none:
-        ui.hint(
-            f"there is nothing in {name}; --file names another log, and a daemon in a terminal writes there"
-        )
+        ui.hint(f"there is nothing in {name}")
     return ui.DONE
 
 
-def _log(options: argparse.Namespace) -> "tuple[str, Iterator[Line]]":
-    """What the log is called, and its lines."""
-    lines = options.lines or (_FOLLOWED if options.follow else None)
-    follow = ["--follow"] if options.follow else []
-    file, scope = (options.file, "") if options.file is not None else _source()
-    if file is not None:
-        try:
-            open(file, "rb").close()
-        except OSError as error:
-            raise UnusablePath(f"cannot read {file}: {error.strerror}") from None
-        # By name: after a rotation the new file is followed.
-        command = ["tail", f"--lines={lines or '+1'}", *(["--follow=name", "--retry"] if follow else [])]
-        return file, _of_file([*command, "--", file])
-    command = ["journalctl", f"--{scope}unit={_UNIT}", "--output=json", *follow]
-    name = f"the journal of the {'user' if scope else 'system'} unit {_UNIT}"
-    return name, _of_journal([*command, f"--lines={lines or 'all'}"])
+def _first(options: argparse.Namespace) -> int | None:
+    """How many lines of the log to begin with, None for all."""
+    if options.lines is not None:
+        return int(options.lines)
+    return _FOLLOWED if options.follow else None
 
 
-def _source() -> "tuple[str | None, str]":
-    """The log file, or None and which kind of unit's journal: that of who runs the daemon here.
+def _of_named(options: argparse.Namespace) -> "Iterator[Line]":
+    def again() -> "Any":
+        return logfile.open_named(options.file)
 
-    A log file goes behind a unit that is active: it may be left from a first try without systemd.
-    """
-    own = "" if os.geteuid() == 0 else "user-"
-    if _is_active(own):
-        return None, own
-    with contextlib.suppress(UnusablePath):  # no home
-        file = os.path.join(paths.log_dir(paths.state_dir()), paths.DAEMON_LOG)
-        if os.path.exists(file):
-            return file, ""
-    return None, ""
+    return map(_timed, logfile.lines(again(), _first(options), again if options.follow else None))
 
 
-def _is_active(scope: str) -> bool:
-    command = ["systemctl", *(["--user"] if scope else []), "is-active", "--quiet", _UNIT]
-    try:
-        done = subprocess.run(command, capture_output=True, check=False)  # noqa: S603 - no user input
-    except FileNotFoundError:
-        return False
-    return done.returncode == 0
+def _of_daemons(options: argparse.Namespace, place: "dict[str, Any]") -> "Iterator[Line]":
+    path, owners = str(place["path"]), (0, place["uid"])
+
+    def again() -> "Any":
+        return logfile.open_owned(path, owners)
+
+    file = again()
+    if not logfile.is_file(file, place["device"], place["inode"]):
+        file.close()
+        raise UnusablePath(
+            f"{path} is not the file that the daemon writes: it runs elsewhere, in a container"
+        )
+    return map(_timed, logfile.lines(file, _first(options), again if options.follow else None))
 
 
-def _of_file(command: "list[str]") -> "Iterator[Line]":
-    for line in _output(command):
-        moment = _TIME.match(line)
-        yield ("", line) if moment is None else (moment[1], line[moment.end() :])
+def _timed(line: str) -> "Line":
+    """A line of a log file: its time without the fraction, and the rest."""
+    found = _TIME.match(line)
+    if found is not None:
+        return found[1] + found[2], line[found.end() :]
+    found = _OLD_TIME.match(line)
+    if found is None:
+        return "", line
+    return moment(time.mktime(time.strptime(found[1], "%Y-%m-%d %H:%M:%S"))), line[found.end() :]
 
 
-def _of_journal(command: "list[str]") -> "Iterator[Line]":
-    for line in _output(command):
+def _of_journal(options: argparse.Namespace, place: "dict[str, Any]", pid: int) -> "Iterator[Line]":
+    unit, uid = place["unit"], f"_UID={place['uid']:d}"
+    if unit is None:
+        matches = ["--boot", f"_PID={pid:d}", uid]
+    elif place["manager"] == "user":
+        matches = [f"_SYSTEMD_USER_UNIT={unit}", uid, "+", f"USER_UNIT={unit}", uid]
+    else:
+        matches = [f"_SYSTEMD_UNIT={unit}", uid, "+", f"UNIT={unit}", "_PID=1"]
+    first = _first(options)
+    command = ["journalctl", "--output=json", f"--lines={'all' if first is None else first}"]
+    for line in _output([*command, *(["--follow"] if options.follow else []), *matches]):
         try:
             entry = json.loads(line)
         except ValueError:  # "-- No entries --"
             continue
-        moment = time.localtime(int(entry["__REALTIME_TIMESTAMP"]) // 1_000_000)
         message = entry.get("MESSAGE")
         if isinstance(message, list):  # bytes that are no text
             message = bytes(message).decode("utf-8", "backslashreplace")
         if entry.get("_PID") == "1" or entry.get("SYSLOG_IDENTIFIER") == "systemd":
             message = f"systemd: {message}"  # of the unit
-        yield time.strftime("%Y-%m-%d %H:%M:%S", moment), message or ""
+        yield moment(int(entry["__REALTIME_TIMESTAMP"]) // 1_000_000), message or ""
 
 
 def _output(command: "list[str]") -> "Iterator[str]":

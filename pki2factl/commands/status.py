@@ -3,6 +3,7 @@
 import argparse
 
 from pki2fad.client import Client
+from pki2fad.times import moment
 
 from .. import ui
 
@@ -17,20 +18,30 @@ HELP = "show how the daemon is"
 _BEHIND = 30
 
 
+# What is wrong, for people.
+_TROUBLES = {
+    "state": "a change could not be stored, so right codes are not accepted",
+    "reload": "the last reload failed, and the settings before it hold",
+    "minute_log": "the minute log cannot be written",
+}
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """None."""
+    """Whether the exit code tells."""
+    parser.add_argument("--check", action="store_true", help="exit with 6 if something is wrong")
 
 
 def run(options: argparse.Namespace) -> int:
     """Ask the daemon."""
     with Client(options.socket) as client:
         status = client.status()
-    ui.result("\n".join(_lines(status)), status, as_json=options.json)
-    return ui.DONE
+    troubles = list(_troubles(status))
+    ui.result("\n".join([*_lines(status), *troubles]), status, as_json=options.json)
+    return ui.REFUSED if options.check and troubles else ui.DONE
 
 
 def _lines(status: "dict[str, Any]") -> "Iterator[str]":
-    since = ui.moment(status["started"])
+    since = moment(status["started"])
     yield f"pki2fad {status['version']}, pid {status['pid']}, up {_duration(status['uptime'])}, since {since}"
     yield f"accounts: {status['accounts']}"
     yield f"keys: {'locked; unlock with: pki2factl unlock' if status['locked'] else 'unlocked'}"
@@ -38,20 +49,32 @@ def _lines(status: "dict[str, Any]") -> "Iterator[str]":
         yield "clock: synchronised"
     else:
         yield "clock: unconfirmed, as systemd-timesyncd has not set it; see timedatectl"
-    if status["clock_behind"] > _BEHIND:
-        yield (
-            f"the clock is {status['clock_behind']} s behind what it was; if it is right now:"
-            " pki2factl clock accept"
-        )
     if status["throttling"]:
         yield "throttling of wrong codes: on"
     else:
         yield "throttling of wrong codes: OFF, by [throttle] enabled = false"
-    if status["unavailable_until"] is None:
-        yield f"verify: {'locked' if status['locked'] else 'available'}"
-    else:
-        until = ui.moment(status["unavailable_until"])
+    if status["unavailable_until"] is not None:
+        until = moment(status["unavailable_until"])
         yield f"verify answers from {until} on: before, codes may have been used that are not on record"
+    elif any(trouble["what"] == "state" for trouble in status["trouble"]):
+        yield "verify: unavailable"
+    else:
+        yield f"verify: {'locked' if status['locked'] else 'available'}"
+    if status["log_dropped"]:
+        yield f"log: {ui.count(status['log_dropped'], 'line')} dropped since the start, as there was no room"
+
+
+def _troubles(status: "dict[str, Any]") -> "Iterator[str]":
+    """What an administrator has to mend."""
+    for trouble in status["trouble"]:
+        what = _TROUBLES.get(trouble["what"], trouble["what"])
+        why = trouble["reason"] or "an administrator is told why"
+        yield f"TROUBLE since {moment(trouble['since'])}: {what}: {ui.one_line(why)}"
+    if status["clock_behind"] > _BEHIND:
+        yield (
+            f"TROUBLE: the clock is {status['clock_behind']} s behind what it was; if it is right now:"
+            " pki2factl clock accept"
+        )
 
 
 def _duration(seconds: int) -> str:

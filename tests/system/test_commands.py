@@ -5,7 +5,7 @@ import re
 import subprocess
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -180,7 +180,7 @@ def test_an_account_shows_the_step_in_which_it_was_last_used(running: Daemon) ->
     running.ctl("verify", generated["code"])
     (account,) = json.loads(running.ctl("accounts", "--json").stdout)
     assert account["last_used"] == generated["step"] * 30
-    when = datetime.fromtimestamp(account["last_used"], UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    when = datetime.fromtimestamp(account["last_used"]).astimezone().isoformat()
     assert running.ctl("accounts").stdout.endswith(f"codes spent: up to that of {when}\n")
 
 
@@ -228,7 +228,7 @@ def test_a_name_that_is_none_is_refused(
 def test_status_says_who_answers(several: Daemon) -> None:
     lines = several.ctl("status").stdout.splitlines()
     assert re.fullmatch(
-        rf"pki2fad {pki2fad.__version__}, pid {several.pid}, up \d+ s, since \S+ \S+ UTC", lines[0]
+        rf"pki2fad {pki2fad.__version__}, pid {several.pid}, up \d+ s, since \S+T\S+[+-]\d\d:\d\d", lines[0]
     )
     assert lines[1:3] == ["accounts: 2", "keys: unlocked"]
     assert lines[4:] == ["throttling of wrong codes: on", "verify: available"]

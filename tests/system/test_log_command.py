@@ -17,25 +17,23 @@ from support.daemon import PATIENCE, PKI2FACTL, Daemon, as_user, code_of, ctl, e
 SEED = b"a seed of the log command tests."
 
 LINES = """\
-2026-01-31 23:59:58,123 ready version=0.1.0 socket=/run/pki2fad/socket accounts=2
-2026-01-31 23:59:59,001 verify uid=0 pid=12 account=deploy valid=True
-2026-02-01 00:00:00,500 verify uid=0 pid=13 account=default valid=False reason=wrong
-2026-02-01 00:00:01,000 remove uid=0 pid=14 account=default audit=removed
-2026-02-01 00:00:02,000 failed
+2026-01-31T23:59:58.123+01:00 ready version=0.1.0 socket=/run/pki2fad/socket accounts=2
+2026-01-31T23:59:59.001+01:00 verify uid=0 pid=12 account=deploy valid=True
+2026-02-01T00:00:00.500+01:00 verify uid=0 pid=13 account=default valid=False reason=wrong
+2026-02-01T00:00:01.000+01:00 remove uid=0 pid=14 account=default audit=removed
+2026-02-01T00:00:02.000+01:00 failed
 Traceback (most recent call last):
 LookupError: of no account
 """
 
 SHOWN = """\
--- 2026-01-31
-23:59:58  ready     version 0.1.0  socket /run/pki2fad/socket  accounts 2
-23:59:59  verify    root (uid 0)  account deploy  valid
--- 2026-02-01
-00:00:00  verify    root (uid 0)  account default  invalid  wrong
-00:00:01  remove    root (uid 0)  account default  audit removed
-00:00:02  failed
-          Traceback (most recent call last):
-          LookupError: of no account
+2026-01-31T23:59:58+01:00  ready     version 0.1.0  socket /run/pki2fad/socket  accounts 2
+2026-01-31T23:59:59+01:00  verify    root (uid 0)  account deploy  valid
+2026-02-01T00:00:00+01:00  verify    root (uid 0)  account default  invalid  wrong
+2026-02-01T00:00:01+01:00  remove    root (uid 0)  account default  audit removed
+2026-02-01T00:00:02+01:00  failed
+                           Traceback (most recent call last):
+                           LookupError: of no account
 """
 
 
@@ -58,27 +56,27 @@ def test_a_log_is_shown_in_readable_form(log: Path) -> None:
 
 
 def test_only_the_last_lines_are_shown(log: Path) -> None:
-    assert shown(log, "-n", "4") == "-- 2026-02-01\n" + "".join(SHOWN.splitlines(keepends=True)[-4:])
+    for count in (1, 4, 7, 8):
+        assert shown(log, "-n", f"{count}") == "".join(SHOWN.splitlines(keepends=True)[7 - min(count, 7) :])
 
 
 def test_one_account_can_be_picked(log: Path) -> None:
     assert shown(log, "--account", "default").splitlines() == [
-        "-- 2026-02-01",
-        "00:00:00  verify    root (uid 0)  account default  invalid  wrong",
-        "00:00:01  remove    root (uid 0)  account default  audit removed",
+        "2026-02-01T00:00:00+01:00  verify    root (uid 0)  account default  invalid  wrong",
+        "2026-02-01T00:00:01+01:00  remove    root (uid 0)  account default  audit removed",
     ]
 
 
 def test_changes_can_be_picked(log: Path) -> None:
-    assert shown(log, "--audit").splitlines()[1:] == [
-        "00:00:01  remove    root (uid 0)  account default  audit removed"
+    assert shown(log, "--audit").splitlines() == [
+        "2026-02-01T00:00:01+01:00  remove    root (uid 0)  account default  audit removed"
     ]
 
 
 def test_as_json_each_line_is_a_value(log: Path) -> None:
     values = [json.loads(line) for line in shown(log, "--json").splitlines()]
     assert values[1] == {
-        "time": "2026-01-31 23:59:59",
+        "time": "2026-01-31T23:59:59+01:00",
         "event": "verify",
         "uid": 0,
         "pid": 12,
@@ -89,10 +87,12 @@ def test_as_json_each_line_is_a_value(log: Path) -> None:
 
 
 def test_a_line_moves_no_cursor(log: Path) -> None:
-    log.write_text('2026-01-31 23:59:58,123 refused method="\\u001b[2J" reason="a\\nb"\n\x1b[2Jgarbage\n')
+    log.write_text(
+        '2026-01-31T23:59:58.123+01:00 refused method="\\u001b[2J" reason="a\\nb"\n\x1b[2Jgarbage\n'
+    )
     text = shown(log)
     assert "\x1b" not in text
-    assert len(text.splitlines()) == 3
+    assert len(text.splitlines()) == 2
 
 
 def test_a_log_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
@@ -136,11 +136,13 @@ class Follower:
 
 
 @contextmanager
-def following(log: Path, *arguments: str) -> Iterator[Follower]:
+def following(log: "Path | Daemon", *arguments: str) -> Iterator[Follower]:
+    """Of a file, or of what a daemon says."""
     # coverage has a lock while it looks at a function for the first time: an interrupt then stops all.
-    unmeasured = {name: of for name, of in environment(log.parent).items() if not name.startswith("COV")}
+    unmeasured = {name: value for name, value in environment(Path("/")).items() if not name.startswith("COV")}
+    of = ["log", "--file", str(log)] if isinstance(log, Path) else ["--socket", str(log.socket), "log"]
     with subprocess.Popen(
-        [PKI2FACTL, "log", "-f", "--file", str(log), *arguments],
+        [PKI2FACTL, *of, "-f", *arguments],
         env=unmeasured,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -163,35 +165,26 @@ def append(log: Path, text: str) -> None:
 
 def test_what_comes_is_followed_over_rotation(log: Path) -> None:
     with following(log, "-n", "1") as follower:
-        assert follower.line() == "          LookupError: of no account"
-        append(log, "2026-02-01 00:01:00,000 lock uid=0 pid=1 audit=locked\n")
-        assert follower.line() == "-- 2026-02-01"
-        assert follower.line() == "00:01:00  lock      root (uid 0)  audit locked"
+        assert follower.line() == " " * 27 + "LookupError: of no account"
+        append(log, "2026-02-01T00:01:00.000+01:00 lock uid=0")
+        append(log, " pid=1 audit=locked\n")
+        assert follower.line() == "2026-02-01T00:01:00+01:00  lock      root (uid 0)  audit locked"
         log.rename(log.with_suffix(".log.1"))
-        log.write_text("2026-02-01 00:02:00,000 unlock uid=0 pid=1 audit=unlocked\n")
-        assert follower.line() == "00:02:00  unlock    root (uid 0)  audit unlocked"
+        log.write_text("2026-02-01T00:02:00.000+01:00 unlock uid=0 pid=1 audit=unlocked\n")
+        assert follower.line() == "2026-02-01T00:02:00+01:00  unlock    root (uid 0)  audit unlocked"
+        log.write_text("2026-02-01T00:03:00.000+01:00 stopping\n")  # emptied, and written anew
+        assert follower.line() == "2026-02-01T00:03:00+01:00  stopping"
     assert follower.process.returncode == 130
 
 
 def test_the_last_ten_come_first_when_following(log: Path) -> None:
     log.write_text(
-        "".join(f"2026-02-01 00:00:{second:02},000 ready accounts={second}\n" for second in range(30))
+        "".join(f"2026-02-01T00:00:{second:02}.000+01:00 ready accounts={second}\n" for second in range(30))
     )
     with following(log) as follower:
-        assert follower.line() == "-- 2026-02-01"
         assert [follower.line() for _ in range(10)] == [
-            f"00:00:{second}  ready     accounts {second}" for second in range(20, 30)
+            f"2026-02-01T00:00:{second}+01:00  ready     accounts {second}" for second in range(20, 30)
         ]
-
-
-def test_the_child_is_gone_with_the_command(log: Path) -> None:
-    with following(log) as follower:
-        follower.line()
-        children = (
-            Path(f"/proc/{follower.process.pid}/task/{follower.process.pid}/children").read_text().split()
-        )
-        assert len(children) == 1
-    assert not Path("/proc", children[0]).exists()
 
 
 def test_with_its_reader_gone_it_ends_at_the_next_line(log: Path) -> None:
@@ -200,16 +193,34 @@ def test_with_its_reader_gone_it_ends_at_the_next_line(log: Path) -> None:
         assert follower.process.stdout is not None
         assert follower.process.stderr is not None
         follower.process.stdout.close()
-        append(log, "2026-02-01 00:01:00,000 lock uid=0 pid=1 audit=locked\n")
+        append(log, "2026-02-01T00:01:00.000+01:00 lock uid=0 pid=1 audit=locked\n")
         assert follower.process.wait(PATIENCE) == 7
         assert follower.process.stderr.read() == b""
 
 
+def test_lines_from_before_times_had_an_offset_get_that_of_here(log: Path) -> None:
+    log.write_text("2026-01-31 23:59:58,123 stopping\n2026-07-31 23:59:58,123 stopping\n")
+    done = ctl(log.parent, "log", "--file", str(log), env={"TZ": "CET-1CEST,M3.5.0,M10.5.0/3"})
+    assert done.stdout.splitlines() == [
+        "2026-01-31T23:59:58+01:00  stopping",
+        "2026-07-31T23:59:58+02:00  stopping",
+    ]
+
+
+def test_a_log_may_come_from_a_pipe(log: Path) -> None:
+    done = ctl(log.parent, "log", "--file", "/dev/stdin", "-n", "4", input=LINES)
+    assert done.stdout == "".join(SHOWN.splitlines(keepends=True)[-4:])
+
+
+USER = 4242
+
+
 @pytest.fixture
 def detached(daemon: Daemon, seal: Callable[[bytes], bytes]) -> Iterator[Daemon]:
-    """A daemon whose log is a file."""
+    """A daemon of another user than root, whose log is a file."""
     daemon.deliver("default", seal(SEED))
-    daemon.spawn("--detach")
+    daemon.give_to(USER)
+    daemon.spawn("--detach", command=as_user(USER))
     assert daemon.wait() == 0, daemon.log()
     yield daemon
     pid = int((daemon.state_dir / "lock").read_text())
@@ -217,24 +228,98 @@ def detached(daemon: Daemon, seal: Callable[[bytes], bytes]) -> Iterator[Daemon]
     wait_until(lambda: not Path("/proc", str(pid)).exists(), "it does not end")
 
 
-def test_a_detached_daemons_decisions_are_shown_and_no_code(detached: Daemon) -> None:
+@pytest.fixture
+def own_log(detached: Daemon) -> Path:
+    return detached.log_dir / "pki2fad.log"
+
+
+def test_a_detached_daemon_says_where_its_decisions_are_and_no_code_is_there(detached: Daemon) -> None:
     code = code_of(SEED, int(time.time()) // 30)
     for candidate in (code, "0000000"):
         detached.ctl("verify", candidate)
-    text = detached.ctl("log", "--file", str(detached.log_dir / "pki2fad.log")).stdout
-    uid = os.geteuid()
-    assert re.search(
-        rf"^\d\d:\d\d:\d\d  verify    \S+ \(uid {uid}\)  account default  valid$", text, re.MULTILINE
-    )
-    assert re.search(r"account default  invalid  wrong$", text, re.MULTILINE)
-    assert code not in text
+    for user in ([], as_user(USER)):
+        text = detached.ctl("log", command=user).stdout
+        time_of = r"^20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d\d:\d\d"
+        assert re.search(rf"{time_of}  verify    root \(uid 0\)  account default  valid$", text, re.MULTILINE)
+        assert re.search(r"account default  invalid  wrong$", text, re.MULTILINE)
+        assert code not in text
 
 
-def test_a_users_own_log_is_found(log: Path, short_path: Path) -> None:
-    user = as_user(4242)
-    own = short_path / ".local/state/pki2fad/log"
-    own.mkdir(parents=True)
-    (own / log.name).write_text(LINES)
-    for path in (short_path, *short_path.rglob("*")):
-        os.chown(path, 4242, 4242)
-    assert ctl(short_path, "log", command=user).stdout == SHOWN
+def test_others_are_not_told_where_it_logs(daemon: Daemon) -> None:
+    daemon.root.chmod(0o755)
+    daemon.start()
+    done = daemon.ctl("log", command=as_user(USER + 1))
+    assert (done.returncode, done.stdout) == (4, "")
+    assert "only root and the daemon's user" in done.stderr
+
+
+def test_it_is_the_log_of_the_daemon_that_answers(detached: Daemon, log: Path) -> None:
+    home = detached.root / ".local/state/pki2fad/log"  # where a daemon without options would log
+    home.mkdir(parents=True)
+    (home / "pki2fad.log").write_text(log.read_text())
+    assert "  ready  " in detached.ctl("log").stdout
+    assert "account deploy" not in detached.ctl("log").stdout
+
+
+def test_its_log_is_followed_over_rotation(detached: Daemon, own_log: Path) -> None:
+    with following(detached, "-n", "1") as follower:
+        follower.line()  # it has opened the file
+        detached.ctl("lock")
+        assert follower.line().endswith("  audit locked")
+        own_log.rename(own_log.with_suffix(".1"))
+        detached.ctl("unlock")
+        assert follower.line().endswith("  audit unlocked")
+
+
+@pytest.mark.parametrize("kind", ["link", "linked directory", "fifo", "another's", "another"])
+def test_what_is_not_the_daemons_file_is_not_opened(detached: Daemon, own_log: Path, kind: str) -> None:
+    secret = detached.root / "secret"
+    secret.mkdir()
+    (secret / own_log.name).write_text("2026-01-31T00:00:00.000+00:00 secret\n")
+    if kind == "linked directory":
+        own_log.parent.rename(detached.root / "moved")
+        own_log.parent.symlink_to(secret)
+    else:
+        own_log.rename(own_log.with_suffix(".1"))
+    if kind == "link":
+        own_log.symlink_to(secret / own_log.name)
+    elif kind == "fifo":
+        os.mkfifo(own_log)
+    elif kind != "linked directory":
+        own_log.write_bytes((secret / own_log.name).read_bytes())
+        os.chown(own_log, USER + (kind == "another's"), USER)
+        own_log.chmod(0o400)
+    done = detached.ctl("log")
+    assert (done.returncode, done.stdout) == (7, "")
+    assert own_log.name in done.stderr
+
+
+def test_where_lines_go_to_a_file_by_redirection_that_is_shown(daemon: Daemon) -> None:
+    daemon.start()
+    assert "  ready  " in daemon.ctl("log").stdout
+    daemon.stderr.rename(daemon.root / "renamed")
+    daemon.stderr.write_text(LINES)
+    assert "account deploy" not in daemon.ctl("log").stdout
+
+
+def test_of_a_daemon_in_a_terminal_it_is_said_that_the_lines_are_there(daemon: Daemon) -> None:
+    shell, terminal = os.openpty()
+    path = os.ttyname(terminal)
+    daemon.stderr.symlink_to(path)
+    try:
+        daemon.start()
+        done = daemon.ctl("log")
+    finally:
+        daemon.stderr.unlink()
+        daemon.close()
+        os.close(shell)
+        os.close(terminal)
+    assert (done.returncode, done.stdout) == (0, "")
+    assert f"the terminal {path}" in done.stderr
+
+
+def test_without_a_daemon_it_says_where_to_look(daemon: Daemon) -> None:
+    done = daemon.ctl("log")
+    assert (done.returncode, done.stdout) == (3, "")
+    assert "journalctl" in done.stderr
+    assert "--file" in done.stderr

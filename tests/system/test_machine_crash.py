@@ -11,6 +11,7 @@ import random
 import signal
 import time
 from collections.abc import Callable
+from datetime import datetime
 
 import pytest
 from support.daemon import Daemon, code_of
@@ -140,7 +141,7 @@ def test_status_says_until_when(machine: Machine) -> None:
     until = unavailable_until(machine.daemon)
     assert until is not None
     assert machine.clock.now() < until <= machine.clock.now() + 2 * max(PERIODS)
-    text = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(until))
+    text = datetime.fromtimestamp(until).astimezone().isoformat()
     assert text in machine.daemon.ctl("status").stdout
     assert machine.daemon.ctl("verify", "123456", "--account=period-120").returncode == 5
     machine.clock.set(until)

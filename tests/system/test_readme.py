@@ -162,8 +162,7 @@ def test_the_daemon_is_locked_and_unlocked_as_shown(shell: Path) -> None:
 
 def test_the_daemon_is_watched_as_shown(shell: Path) -> None:
     text = block("example: watch")
-    script = text.replace("log -n 20", f"log --file {shell}/stderr -n 20")  # it is in the foreground here
-    printed = run(script, shell, shell / "socket")
+    printed = run(text, shell, shell / "socket")
     assert "accounts: 1\n" in printed
     assert "pki2fad_accounts 1\n" in printed
     assert "  seed_loaded  " in printed

@@ -3,6 +3,7 @@
 import json
 import subprocess
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -178,12 +179,13 @@ def test_a_successor_is_loaded_and_listed_by_the_commands(daemon: Daemon, sealed
     assert daemon.ctl(*load).stdout == "loaded a successor of default\n"
     assert daemon.ctl(*load).stdout == "default has this successor already\n"
     listed = daemon.ctl("accounts").stdout
-    assert listed.endswith("; successor: SHA1, 8 digits, 30 s, until 2099-12-31 00:00:00 UTC\n")
+    deadline = datetime(2099, 12, 31, tzinfo=UTC).astimezone().isoformat()
+    assert listed.endswith(f"; successor: SHA1, 8 digits, 30 s, until {deadline}\n")
     refused = daemon.ctl(*load, "--cutover")
     assert refused.returncode == 6
     assert "account_exists" in refused.stderr
     assert json.loads(daemon.ctl(*load, "--cutover", "--replace", "--json").stdout)["changed"] is True
-    assert "takes over at 2099-12-31 00:00:00 UTC" in daemon.ctl("accounts").stdout
+    assert f"takes over at {deadline}" in daemon.ctl("accounts").stdout
     (row,) = json.loads(daemon.ctl("accounts", "--json").stdout)
     of = {"algorithm": "SHA1", "digits": 8, "period": 30}
     assert row["successor"] == {**of, "deadline": 4_102_358_400, "cutover": True}

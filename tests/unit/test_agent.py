@@ -251,6 +251,8 @@ def test_the_status_tells_numbers_and_no_names() -> None:
         "ready": True,
         "accounts": 2,
         "unavailable_until": None,
+        "log_dropped": 0,
+        "trouble": [],
     }
     assert agent.account_count == 2
 

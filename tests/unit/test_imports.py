@@ -30,6 +30,7 @@ CLIENTS_PATH = (
     "pki2fad.arguments",
     "pki2fad.errors",
     "pki2fad.logline",
+    "pki2fad.times",
     "pki2fad.wire",
     "pki2fad.calls",
     "pki2fad.client",
@@ -57,9 +58,12 @@ USERS = {
 
 # Each module imports only from lines above its own (design section 4).
 LAYERS = (
-    "errors logline",
-    "arguments clock memory confinement log metrics streams systemd",
-    "paths files trust wire otp envelope access throttle",
+    "errors logline times",
+    "arguments clock memory confinement files metrics streams systemd",
+    "health places",
+    "sinks",
+    "log",
+    "paths trust wire otp envelope access throttle",
     "account calls locks plain process",
     "entry keyring",
     "backup batch changes statefile",
@@ -76,7 +80,7 @@ LAYERS = (
 LAYER_OF = {name: place for place, names in enumerate(LAYERS) for name in names.split()}
 
 # What pki2factl takes from pki2fad: anywhere, and inside a command that does such work itself.
-ANYWHERE = {"__version__", "client", "errors", "logline", "paths", "streams", "trust"}
+ANYWHERE = {"__version__", "client", "errors", "logline", "paths", "streams", "times", "trust"}
 INSIDE_COMMANDS = {"account", "backup", "batch", "envelope", "files", "locks", "memory", "otp"}
 
 

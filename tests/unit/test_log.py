@@ -9,16 +9,15 @@ import sys
 import tempfile
 import unicodedata
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from pki2fad import log
+from pki2fad import log, sinks
 
-TIME = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} "
+TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}[+-]\d\d:\d\d "
 
 ONE_OF_EACH = """
 log.info("ready", accounts=2, socket="/run/pki2fad/socket")
@@ -247,7 +246,7 @@ def test_a_log_file_is_appended_to() -> None:
 
 @contextlib.contextmanager
 def log_to(descriptor: int, *, prefixed: bool) -> Iterator[None]:
-    before, log._sink = log._sink, log._Descriptor(descriptor, prefixed=prefixed)
+    before, log._sink = log._sink, sinks.Descriptor(descriptor, prefixed=prefixed)
     try:
         yield
     finally:
@@ -283,29 +282,3 @@ def test_each_line_that_may_wait_has_its_priority_in_the_journal() -> None:
     assert os.read(reading, 100) == b"<6>one\n<6>two\n"
     os.close(reading)
     os.close(writing)
-
-
-def test_many_lines_are_written_whole_whatever_one_write_takes() -> None:
-    reading, writing = os.pipe()  # takes 64 KiB at once
-    lines = [f"event number={number} {'x' * 100}" for number in range(2000)]
-    with ThreadPoolExecutor() as threads, open(reading, "rb") as file:
-        read = threads.submit(file.read)
-        with log_to(writing, prefixed=True):
-            for line in lines:
-                log.later(line)
-            log.flush()
-        os.close(writing)
-        assert read.result() == b"".join(f"<6>{line}\n".encode() for line in lines)
-
-
-def test_a_line_that_was_cut_ends_before_the_next() -> None:
-    reading, writing = os.pipe()
-    os.set_blocking(writing, False)
-    with open(reading, "rb") as file, log_to(writing, prefixed=True):
-        log.later("x" * 200_000)
-        log.flush()
-        cut = file.read(65536)
-        assert set(cut) == {*b"<6>x"}
-        log.warning("next")
-        os.close(writing)
-        assert file.read() == b"\n<4>next\n"

@@ -20,6 +20,8 @@ ANSWER: dict[str, Any] = {
     "clock": "synchronised",
     "clock_behind": 3,
     "unavailable_until": None,
+    "log_dropped": 17,
+    "trouble": [{"what": "reload", "since": 1_700_000_000, "reason": None}],
     "connections": 4,
     "last_code": 1_700_000_040,
     "requests": {"verify": {"ok": 5, "invalid": 2, "throttled": 0}, "load": {"bad_seal": 1}},
@@ -50,6 +52,7 @@ def test_every_number_is_where_it_belongs() -> None:
         "uptime_seconds": 60,
         "accounts": 12,
         "locked": 0,
+        "troubles": 1,
         "throttling": 1,
         "connections": 4,
         "clock_synchronised": 1,
@@ -58,6 +61,8 @@ def test_every_number_is_where_it_belongs() -> None:
         "minute_log_last_code_timestamp_seconds": 1_700_000_040,
     }
     assert found["build_info"].samples[0].labels == {"version": "0.1.0"}
+    assert found["log_dropped_lines"].type == "counter"
+    assert only(found["log_dropped_lines"]) == 17
     assert found["requests"].type == "counter"
     assert {tuple(one.labels.values()): one.value for one in found["requests"].samples} == {
         ("verify", "ok"): 5,

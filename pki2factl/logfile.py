@@ -1,0 +1,132 @@
+"""The lines of a log file: the last ones, and with a reader who waits those that come, over rotations."""
+
+import os
+import stat
+import time
+from collections import deque
+
+from pki2fad.errors import UnusablePath
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Container, Iterator
+    from typing import BinaryIO
+
+_PERIOD = 0.25  # seconds between two looks for more
+_BLOCK = 64 * 1024
+
+
+def open_named(path: str) -> "BinaryIO":
+    """Whatever the user named. Raises `UnusablePath`."""
+    try:
+        return open(path, "rb")
+    except OSError as error:
+        raise UnusablePath(f"cannot read {path}: {error.strerror}") from None
+
+
+def open_owned(path: str, owners: "Container[int]") -> "BinaryIO":
+    """A regular file of one of these users, by no link of any name in the path, and without waiting.
+
+    Raises `UnusablePath`.
+    """
+    *directories, name = os.path.abspath(path).split("/")[1:]
+    try:
+        directory = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            for part in directories:
+                inner = os.open(
+                    part, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory
+                )
+                os.close(directory)
+                directory = inner
+            flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+            file = open(os.open(name, flags, dir_fd=directory), "rb")  # noqa: SIM115 - the caller closes it
+        finally:
+            os.close(directory)
+    except OSError as error:
+        raise UnusablePath(f"cannot read {path}: {error.strerror}") from None
+    status = os.fstat(file.fileno())
+    if not stat.S_ISREG(status.st_mode) or status.st_uid not in owners:
+        file.close()
+        raise UnusablePath(f"cannot read {path}: it is not a regular file of root or of the daemon's user")
+    return file
+
+
+def is_file(file: "BinaryIO", device: int, inode: int) -> bool:
+    """True if it is the file with these numbers."""
+    status = os.fstat(file.fileno())
+    return (status.st_dev, status.st_ino) == (device, inode)
+
+
+def lines(
+    file: "BinaryIO", count: "int | None", again: "Callable[[], BinaryIO] | None" = None
+) -> "Iterator[str]":
+    """The last lines of a file, all without `count`; with `again`, which opens it by its name, also new ones.
+
+    The file is closed at the end.
+    """
+    regular = stat.S_ISREG(os.fstat(file.fileno()).st_mode)
+    try:
+        if count is not None and not regular:
+            yield from map(_text, deque(file, maxlen=count))
+        elif count is not None:
+            file.seek(_start_of_last(file, count))
+        part = b""
+        while True:
+            # Looked for first: what was written to the old file before is read from it.
+            newer = None if again is None or not regular else _newer(file, again)
+            for piece in iter(file.readline, b""):
+                part += piece
+                if part.endswith(b"\n"):
+                    yield _text(part)
+                    part = b""
+            if newer is not None:
+                file.close()
+                file = newer
+            elif again is None or not regular:
+                break
+            else:
+                time.sleep(_PERIOD)
+        if part:
+            yield _text(part)
+    finally:
+        file.close()
+
+
+def _newer(file: "BinaryIO", again: "Callable[[], BinaryIO]") -> "BinaryIO | None":
+    """The file that has the name now, if that is another one or was emptied."""
+    try:
+        other = again()
+    except UnusablePath:  # in the middle of a rotation
+        return None
+    status = os.fstat(other.fileno())
+    if os.path.samestat(status, os.fstat(file.fileno())) and status.st_size >= file.tell():
+        other.close()
+        return None
+    return other
+
+
+def _start_of_last(file: "BinaryIO", count: int) -> int:
+    """Where the last so many lines begin."""
+    at = file.seek(0, os.SEEK_END)
+    if at and count:
+        file.seek(at - 1)
+        count += file.read(1) == b"\n"
+    while at and count:
+        size = min(at, _BLOCK)
+        at -= size
+        file.seek(at)
+        block = file.read(size)
+        end = size
+        while count:
+            end = block.rfind(b"\n", 0, end)
+            if end < 0:
+                break
+            count -= 1
+            if not count:
+                return at + end + 1
+    return at
+
+
+def _text(line: bytes) -> str:
+    return line.removesuffix(b"\n").decode("utf-8", "replace")
