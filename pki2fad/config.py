@@ -13,9 +13,6 @@ from pki2fad.errors import ConfigError
 
 PATH_SETTINGS = ("config_dir", "state_dir", "log_dir", "socket", "key")
 
-# sun_path holds 108 bytes with the NUL.
-_SOCKET_PATH_LIMIT = 107
-
 
 # What systemd takes as names.
 _UNIT = re.compile(r"[A-Za-z0-9:_.\\@-]+\.service", re.ASCII)
@@ -63,6 +60,7 @@ class Config(NamedTuple):
     state_dir: str
     log_dir: str
     socket: str
+    root_socket: str | None
     verify_socket: str | None
     key: str
     key_group: str | int | None  # who may read the key's file beside its owner
@@ -101,18 +99,25 @@ def load(file: str | None, given: Mapping[str, str | None]) -> Config:
     state_dir = settings.get("state_dir") or paths.state_dir()
     log_dir = settings.get("log_dir") or paths.log_dir(state_dir)
     socket = settings.get("socket") or paths.socket_path()
-    verify_socket = table.take("verify_socket", str, "an absolute path")
-    table.check(
-        verify_socket is None or (_is_path(verify_socket) and verify_socket != socket),
-        "verify_socket",
-        "an absolute path, and not that of the socket",
+    root_socket, verify_socket = (
+        table.take(name, str, "an absolute path") for name in ("root_socket", "verify_socket")
     )
-    for path, setting in ((socket, "--socket"), (verify_socket, "verify_socket")):
-        if path is not None and len(os.fsencode(path)) > _SOCKET_PATH_LIMIT:
-            raise ConfigError(
-                f"the socket path {path} is longer than {_SOCKET_PATH_LIMIT} bytes, which is all that"
-                f" the kernel takes; name a shorter one with {setting}"
-            )
+    for name, path, others in (
+        ("root_socket", root_socket, (socket,)),
+        ("verify_socket", verify_socket, (socket, root_socket)),
+    ):
+        table.check(
+            path is None or (_is_path(path) and path not in others),
+            name,
+            "an absolute path, and not that of another socket",
+        )
+    for path, setting in (
+        (socket, "--socket"),
+        (root_socket, "root_socket"),
+        (verify_socket, "verify_socket"),
+    ):
+        if path is not None:
+            paths.check_socket(path, setting)
     key = settings.get("key") or paths.credential(paths.PRIVATE_KEY)
     config = Config(
         file=file,
@@ -120,6 +125,7 @@ def load(file: str | None, given: Mapping[str, str | None]) -> Config:
         state_dir=state_dir,
         log_dir=log_dir,
         socket=socket,
+        root_socket=root_socket,
         verify_socket=verify_socket,
         key=key or os.path.join(config_dir, paths.PRIVATE_KEY),
         key_group=_key_group(table),

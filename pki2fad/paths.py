@@ -10,7 +10,10 @@ import stat
 from pki2fad.errors import UnusablePath
 
 SYSTEM_SOCKET = "/run/pki2fad/socket"
+SYSTEM_ROOT_SOCKET = "/run/pki2fad/root.sock"
 SYSTEM_CONFIG = "/etc/pki2fad"
+
+_SOCKET_PATH_LIMIT = 107  # bytes: sun_path holds 108 with the NUL
 
 CONFIG_FILE = "pki2fad.toml"
 PRIVATE_KEY = "host.pem"
@@ -23,6 +26,8 @@ LOCK_FILE = "lock"
 CODES_LOG = "codes.log"
 DAEMON_LOG = "pki2fad.log"
 SOCKET = "socket"
+ROOT_SOCKET = "root.sock"
+VERIFY_SOCKET = "verify.sock"
 
 CREDSTORE = "/etc/credstore.encrypted"  # where systemd looks for sealed credentials
 
@@ -69,17 +74,34 @@ def socket_path() -> str:
     return _user_sockets()[0]
 
 
+def system_sockets() -> list[str]:
+    """Where the system's daemon listens for this user, in the order in which they are tried.
+
+    Nobody else delays what root asks on the first. An older daemon, or older units, have only the other.
+    """
+    return [SYSTEM_ROOT_SOCKET, SYSTEM_SOCKET] if os.geteuid() == 0 else [SYSTEM_SOCKET]
+
+
+def check_socket(path: str, setting: str) -> None:
+    """Raise `UnusablePath` for a path that is too long for a socket; `setting` is what names it."""
+    if len(os.fsencode(path)) > _SOCKET_PATH_LIMIT:
+        raise UnusablePath(
+            f"the socket path {path} is longer than {_SOCKET_PATH_LIMIT} bytes, the kernel's limit;"
+            f" name a shorter one with {setting}"
+        )
+
+
 def client_sockets() -> list[str]:
     """Where a client looks for the daemon, in this order."""
     given = os.environ.get("PKI2FAD_SOCKET")
     if given:
         return [given]
     if os.geteuid() == 0:
-        return [SYSTEM_SOCKET]
+        return system_sockets()
     try:
-        return [*_user_sockets(), SYSTEM_SOCKET]
+        return [*_user_sockets(), *system_sockets()]
     except UnusablePath:  # no home: the system's daemon may still be there
-        return [SYSTEM_SOCKET]
+        return system_sockets()
 
 
 def _user_sockets() -> list[str]:

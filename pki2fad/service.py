@@ -23,6 +23,7 @@ from pki2fad import (
     trust,
 )
 from pki2fad.access import OVERFLOW_ID, Access, Peer, key_gid
+from pki2fad.admission import ROOT_RESERVE
 from pki2fad.agent import Agent
 from pki2fad.clock import Reading
 from pki2fad.config import Config
@@ -57,8 +58,12 @@ from pki2fad.vault import Vault, host_key
 # used under an old state file; younger ones were made just now, for this start.
 _SEED_FILE_IS_NEW = 120
 
-# Descriptors that are not counted connections: the state, logs, the loop, those being accepted or refused.
-_OTHER_DESCRIPTORS = 160
+# Descriptors that are not counted connections: the state, logs, the loop, those being accepted or refused,
+# and those that root may open beyond the caps.
+_OTHER_DESCRIPTORS = 160 + ROOT_RESERVE
+
+# With fewer connections than this a few clients that leave theirs open would keep all others out.
+_LEAST_CONNECTIONS = 128
 
 
 def check(config: Config) -> None:
@@ -89,7 +94,9 @@ def run(config: Config, reload_config: Callable[[], Config], started: Callable[[
             f"uses {config.state_dir}; stop it, or name another --state-dir",
         )
         resources.callback(os.close, lock)
-        sockets = resources.enter_context(listener.listening(config.socket, config.verify_socket))
+        sockets = resources.enter_context(
+            listener.listening(config.socket, config.root_socket, config.verify_socket)
+        )
         notifier = Notifier()
         resources.callback(notifier.close)
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
@@ -127,7 +134,7 @@ async def _serve(
         with notifier.starting(), memory.uncollected():
             service = _Service(config, reload_config, notifier, resources)
         await service.start(sockets)
-        started(sockets.main.getsockname())
+        started(sockets.main[0].getsockname())
         await stopped.wait()
         await service.stop()
 
@@ -196,15 +203,18 @@ class _Service:
 
     async def start(self, sockets: Sockets) -> None:
         """Serve, say so, and begin what goes on by itself."""
-        self._server.start(sockets.main)
-        if sockets.verify is not None:
-            self._server.start(sockets.verify, verify_only=True)
-        if sockets.credential is not None:
-            self._server.turns.listen(sockets.credential, self._credentials.accepted)
+        for listening in sockets.root:
+            self._server.start(listening)
+        for listening in sockets.verify:
+            self._server.start(listening, verify_only=True)
+        for listening in sockets.main:
+            self._server.start(listening)
+        for listening in sockets.credential:
+            self._server.turns.listen(listening, self._credentials.accepted)
         self._timekeeper.start()
         self._minute_log.start()
         self._housekeeping.start()
-        path = sockets.main.getsockname()  # systemd may have passed another than the configured one
+        path = sockets.main[0].getsockname()  # systemd may have passed another than the configured one
         log.info("ready", version=__version__, socket=path, accounts=self._agent.account_count)
 
     async def stop(self) -> None:
@@ -235,7 +245,7 @@ class _Service:
             self._housekeeping.ready()
 
     def _swap(self, config: Config, access: Access) -> None:
-        for name in ("socket", "verify_socket", "state_dir", "key", "key_group"):
+        for name in ("socket", "root_socket", "verify_socket", "state_dir", "key", "key_group"):
             if getattr(config, name) != getattr(self._config, name):
                 log.warning("restart_needed", setting=name)
         changed = [name for name in Config._fields if getattr(config, name) != getattr(self._config, name)]
@@ -339,16 +349,24 @@ def _make_log_directories(config: Config) -> None:
 
 
 def _caps(config: Config) -> tuple[int, int]:
-    """The caps of the server, lowered where there are not enough descriptors for them."""
+    """The caps of the server, lowered where there are not enough descriptors for them.
+
+    Raises `ConfigError` where so few are left that a handful of clients would keep all others out.
+    """
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    wanted = config.server.max_connections
-    possible = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard - _OTHER_DESCRIPTORS)
-    if possible < wanted:
-        log.warning("fewer_connections", wanted=wanted, possible=possible, reason="descriptor limit")
-        # No uid may take all that there are.
-        return possible, min(config.server.max_connections_per_uid, max(1, possible // 2))
-    return wanted, config.server.max_connections_per_uid
+    wanted, most_of_uid = config.server.max_connections, config.server.max_connections_per_uid
+    possible = wanted if hard == resource.RLIM_INFINITY else hard - _OTHER_DESCRIPTORS
+    if possible >= wanted:
+        return wanted, most_of_uid
+    if possible < _LEAST_CONNECTIONS:
+        needed = min(wanted, _LEAST_CONNECTIONS) + _OTHER_DESCRIPTORS
+        raise ConfigError(
+            f"the limit of descriptors is {hard}, and the daemon needs at least {needed}: raise it with"
+            f" LimitNOFILE= of the unit, or ulimit -n"
+        )
+    log.warning("fewer_connections", wanted=wanted, possible=possible, reason="descriptor limit")
+    return possible, min(most_of_uid, possible // 2)  # no uid may take all that there are
 
 
 def _own_peer() -> Peer:

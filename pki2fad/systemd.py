@@ -4,6 +4,7 @@ Outside systemd there is none of its variables, and everything here does nothing
 """
 
 import contextlib
+import itertools
 import os
 import threading
 import time
@@ -15,6 +16,7 @@ _FIRST_DESCRIPTOR = 3
 
 # FileDescriptorName= is the unit's name unless it is set.
 SOCKET = "pki2fad.socket"
+ROOT_SOCKET = "pki2fad-root.socket"
 VERIFY_SOCKET = "pki2fad-verify.socket"
 CREDENTIAL_SOCKET = "pki2fad-credential.socket"
 
@@ -24,8 +26,8 @@ _EXTENSION = 60.0
 _EXTENSIONS = 30
 
 
-def passed_sockets() -> dict[str, int]:
-    """The descriptors of the listening sockets that systemd passed, by name; one alone may have any.
+def passed_sockets() -> list[tuple[int, str]]:
+    """The descriptors that systemd passed, each with its name, which is "" if it has none.
 
     The variables are taken out of the environment, as they hold for this process only.
     """
@@ -33,13 +35,9 @@ def passed_sockets() -> dict[str, int]:
     count = os.environ.pop("LISTEN_FDS", "")
     names = os.environ.pop("LISTEN_FDNAMES", "").split(":")
     if pid != str(os.getpid()) or not count.isdecimal():
-        return {}
+        return []
     descriptors = range(_FIRST_DESCRIPTOR, _FIRST_DESCRIPTOR + int(count))
-    for descriptor in descriptors:
-        os.set_inheritable(descriptor, False)
-    named = dict(zip(names, descriptors, strict=False))
-    known = {name: named[name] for name in (SOCKET, VERIFY_SOCKET, CREDENTIAL_SOCKET) if name in named}
-    return known or ({SOCKET: descriptors[0]} if len(descriptors) == 1 else {})
+    return list(zip(descriptors, itertools.chain(names, itertools.repeat("")), strict=False))
 
 
 def watchdog_period() -> float | None:

@@ -166,14 +166,8 @@ def _decide(options: "Any") -> int:
         if not passwords.is_right(user, password):
             _log("refused", "the password is wrong")
             return ui.INVALID
-    path = options.socket or paths.SYSTEM_SOCKET
     try:
-        try:
-            servers = trust.owners(path)
-        except FileNotFoundError:
-            raise NobodyListens(f"no daemon answers; there is no {path}") from None
-        with Client(path, options.timeout, servers=servers) as client:
-            valid = client.verify(code, account, origin=origin)
+        valid = _verify(code, account, origin, options)
     except NobodyListens as error:
         if not options.fail_open:
             raise
@@ -182,6 +176,21 @@ def _decide(options: "Any") -> int:
     if not valid:
         _log("refused", "the code is not valid", account=account)
     return ui.DONE if valid else ui.INVALID
+
+
+def _verify(code: str, account: str, origin: str | None, options: "Any") -> bool:
+    """Ask the daemon, where it listens first. Raises `NobodyListens` only if nobody does anywhere."""
+    missing = []
+    for path in [options.socket] if options.socket else paths.system_sockets():
+        try:
+            servers = trust.owners(path)
+            with Client(path, options.timeout, servers=servers) as client:
+                return client.verify(code, account, origin=origin)
+        except FileNotFoundError:
+            missing.append(f"there is no {path}")
+        except NobodyListens:
+            missing.append(f"nobody listens on {path}")
+    raise NobodyListens(f"no daemon answers; {', and '.join(missing)}")
 
 
 def _item(name: str) -> str:

@@ -6,6 +6,7 @@ import select
 import signal
 import socket
 import stat
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -95,30 +96,88 @@ def test_it_serves_on_the_socket_that_it_inherits_and_leaves_its_path(daemon: Da
     assert path.is_socket()
 
 
-def test_it_takes_the_socket_of_its_name_among_several(daemon: Daemon) -> None:
-    path = daemon.root / "activated"
-    with listening(daemon.root / "another") as another, listening(path) as inherited:
+def test_it_serves_all_sockets_of_a_name(daemon: Daemon) -> None:
+    places = [daemon.root / name for name in ("one", "two")]
+    with listening(places[0]) as one, listening(places[1]) as two:
         daemon.start(
-            command=activated("another.socket:pki2fad.socket", another, inherited),
-            pass_fds=[another.fileno(), inherited.fileno()],
+            command=activated("pki2fad.socket:pki2fad.socket", one, two),
+            pass_fds=[one.fileno(), two.fileno()],
         )
-        assert ctl(daemon.root, "--socket", str(path), "status").returncode == 0
-        wait_until(lambda: f"socket={path}" in daemon.log(), "the log names another socket")
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
-            client.connect(str(daemon.root / "another"))
-            another.setblocking(False)
-            accepted, _ = another.accept()  # it waits for us: the daemon does not take it
-            accepted.close()
+        for place in places:
+            assert ctl(daemon.root, "--socket", str(place), "status").returncode == 0
 
 
-def test_a_passed_socket_of_another_kind_is_refused(daemon: Daemon) -> None:
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as inherited:
-        inherited.bind(("127.0.0.1", 0))
-        inherited.listen()
-        error = daemon.fail_to_start(
-            command=activated("pki2fad.socket", inherited), pass_fds=[inherited.fileno()]
-        )
-    assert "ListenStream=" in error
+def not_listening(path: Path) -> socket.socket:
+    bound = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    bound.bind(str(path))
+    return bound
+
+
+def of_the_network(_path: Path) -> socket.socket:
+    bound = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    bound.bind(("127.0.0.1", 0))
+    bound.listen()
+    return bound
+
+
+@pytest.mark.parametrize(
+    ("names", "make", "reason"),
+    [
+        ("pki2fad.socket:pki2fad.socket", not_listening, "descriptor 4 does not listen: the socket unit"),
+        (
+            "pki2fad.socket:pki2fad.socket",
+            of_the_network,
+            "descriptor 4 is no Unix stream socket",
+        ),
+        ("pki2fad.socket:other.socket", listening, "descriptor 4 has the name 'other.socket'"),
+        ("pki2fad.socket:", listening, "descriptor 4 has the name ''"),
+    ],
+)
+def test_a_passed_socket_that_cannot_be_served_stops_the_start(
+    daemon: Daemon, names: str, make: Callable[[Path], socket.socket], reason: str
+) -> None:
+    with listening(daemon.root / "one") as one, make(daemon.root / "two") as other:
+        command = activated(names, one, other)
+        error = daemon.fail_to_start(command=command, pass_fds=[one.fileno(), other.fileno()])
+    assert reason in error
+    assert "descriptor 3" not in error
+
+
+def test_a_connection_in_place_of_a_socket_stops_the_start_and_names_accept_once(daemon: Daemon) -> None:
+    one, other = socket.socketpair()
+    with one, other:
+        error = daemon.fail_to_start(command=activated("pki2fad.socket", one), pass_fds=[one.fileno()])
+    assert error.count("Accept=yes") == 1
+
+
+ONE_OF_TWO = """
+import os, sys
+os.dup2(int(sys.argv[1]), 3)
+os.closerange(4, 10)
+names = "pki2fad.socket:pki2fad.socket"
+os.environ |= {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "2", "LISTEN_FDNAMES": names}
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+
+
+def test_a_passed_socket_that_is_missing_stops_the_start(daemon: Daemon) -> None:
+    with listening(daemon.root / "one") as one:
+        command = [sys.executable, "-c", ONE_OF_TWO, str(one.fileno())]
+        error = daemon.fail_to_start(command=command, pass_fds=[one.fileno()])
+    assert "descriptor 4 is missing" in error
+
+
+@pytest.mark.parametrize(("descriptors", "starts"), [(303, False), (304, True)])
+def test_a_limit_of_descriptors_that_leaves_too_few_connections_stops_the_start(
+    daemon: Daemon, descriptors: int, starts: bool
+) -> None:
+    command = ["sh", "-c", f'ulimit -n {descriptors}; exec "$@"', "sh"]
+    if starts:
+        daemon.start(command=command)
+        wait_until(lambda: "fewer_connections wanted=16384 possible=128" in daemon.log(), "it says nothing")
+    else:
+        error = daemon.fail_to_start(command=command)
+        assert "the limit of descriptors is 303, and the daemon needs at least 304: raise it with" in error
 
 
 def test_sockets_that_were_passed_to_another_process_are_not_taken(daemon: Daemon) -> None:

@@ -13,13 +13,14 @@ from support.daemon import PKI2FAD, environment
 from pki2fad import config
 from pki2fad.access import DEFAULT_GROUPS, Rule
 from pki2fad.config import Config, CredentialRule, LockConfig, ServerConfig, ThrottleConfig
-from pki2fad.systemd import CREDENTIAL_SOCKET, VERIFY_SOCKET
+from pki2fad.listener import BACKLOG
+from pki2fad.systemd import CREDENTIAL_SOCKET, ROOT_SOCKET, VERIFY_SOCKET
 from pki2fad.systemd import SOCKET as SOCKET_NAME
 
 UNITS = Path(__file__).parents[2] / "systemd"
 SERVICE = UNITS / "pki2fad.service"
 SOCKET = UNITS / "pki2fad.socket"
-OTHER_SOCKETS = [UNITS / VERIFY_SOCKET, UNITS / CREDENTIAL_SOCKET]
+OTHER_SOCKETS = [UNITS / ROOT_SOCKET, UNITS / VERIFY_SOCKET, UNITS / CREDENTIAL_SOCKET]
 METRICS = UNITS / "pki2fad-metrics.service"
 TIMER = UNITS / "pki2fad-metrics.timer"
 INSTALLED = [SERVICE, SOCKET, *OTHER_SOCKETS, METRICS, TIMER]
@@ -127,6 +128,14 @@ def test_the_other_sockets_are_the_daemons_and_not_open_to_all(unit: Path) -> No
     assert "FileDescriptorName" not in socket  # the daemon knows it by the unit's name
 
 
+def test_all_sockets_that_clients_use_come_with_the_main_one() -> None:
+    main, service = assignments(SOCKET), assignments(SERVICE)
+    others = {ROOT_SOCKET, VERIFY_SOCKET}
+    assert set(main["Also"].split()) == set(main["Wants"].split()) == set(service["Wants"].split()) == others
+    assert set(service["After"].split()) == {SOCKET.name, *others}
+    assert int(main["Backlog"]) == BACKLOG
+
+
 def test_the_counts_go_where_node_exporter_looks_and_nowhere_else() -> None:
     unit = assignments(METRICS)
     directory = unit["ReadWritePaths"].removeprefix("-")
@@ -196,6 +205,13 @@ def test_the_commented_values_are_the_defaults(tmp_path: Path, monkeypatch: pyte
     defaults = config.load(str(file), {})
     file.write_text(uncommented())
     loaded = config.load(str(file), {})
+    assert loaded.root_socket == assignments(UNITS / ROOT_SOCKET)["ListenStream"]
     assert loaded.verify_socket == assignments(UNITS / VERIFY_SOCKET)["ListenStream"]
-    examples = {"access": (), "credential": (), "verify_socket": None, "key_group": None}
+    examples = {
+        "access": (),
+        "credential": (),
+        "root_socket": None,
+        "verify_socket": None,
+        "key_group": None,
+    }
     assert loaded._replace(**examples) == defaults

@@ -1,5 +1,6 @@
 """The second socket, on which nothing is answered but `verify`, whoever asks."""
 
+import os
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -111,3 +112,38 @@ def test_what_another_daemon_listens_on_is_refused(served: Daemon, path: Path) -
     with closing(second):
         assert str(path) in second.fail_to_start()
     assert served.ctl("status").returncode == 0
+
+
+@pytest.fixture
+def for_all(daemon: Daemon) -> Daemon:
+    """A daemon that root started, with a socket path that others reach."""
+    require_root()
+    daemon.root.chmod(0o755)
+    daemon.start()
+    return daemon
+
+
+def test_beside_the_socket_of_a_system_are_one_for_root_and_one_for_verify(for_all: Daemon) -> None:
+    sockets = [path for path in for_all.root.iterdir() if path.is_socket() and path.name != "notify"]
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in sockets}
+    assert modes == {"socket": 0o666, "root.sock": 0o600, "verify.sock": 0o660}
+    assert ctl(for_all.root, "--socket", str(for_all.root / "root.sock"), "status").returncode == 0
+    assert for_all.stop() == 0
+    assert not {"socket", "root.sock", "verify.sock"} & {path.name for path in for_all.root.iterdir()}
+
+
+def test_others_do_not_reach_the_socket_of_root(for_all: Daemon) -> None:
+    place = str(for_all.root / "root.sock")
+    done = ctl(for_all.root, "--socket", place, "status", command=as_user(4711))
+    assert done.returncode == 3
+    assert "Permission denied" in done.stderr
+
+
+def test_a_daemon_of_one_user_has_one_socket(daemon: Daemon) -> None:
+    require_root()
+    user = 4711
+    for path in (daemon.root, *daemon.root.rglob("*")):
+        os.chown(path, user, user)
+    daemon.root.chmod(0o755)
+    daemon.start(command=as_user(user))
+    assert {path.name for path in daemon.root.iterdir() if path.is_socket()} == {"socket", "notify"}

@@ -71,7 +71,7 @@ def test_the_other_sockets_are_switched_on_as_it_says(bare: Cloned) -> None:
     bare.install_and_start()
     bare.sh("\n".join(commands("sockets")))
     listening = bare.sh("ls /run/pki2fad").stdout.split()
-    assert listening == ["credential.sock", "socket", "verify.sock"]
+    assert listening == ["credential.sock", "root.sock", "socket", "verify.sock"]
     code = bare.ctl("generate")
     verified = bare.run("pki2factl", "--socket", "/run/pki2fad/verify.sock", "verify", code)
     assert verified.stdout == "valid\n"

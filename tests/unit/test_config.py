@@ -10,7 +10,7 @@ import pytest
 from pki2fad import config
 from pki2fad.access import Rule
 from pki2fad.config import Config
-from pki2fad.errors import ConfigError, UnusablePath
+from pki2fad.errors import UnusablePath
 
 Load = Callable[..., Config]
 
@@ -186,7 +186,7 @@ def test_the_longest_socket_path_that_is_taken_is_the_longest_that_the_kernel_ta
         listening.bind(load("", socket=path).socket)
     with socket.socket(socket.AF_UNIX) as listening, pytest.raises(OSError, match="too long"):
         listening.bind(path + "s")
-    with pytest.raises(ConfigError, match=f"{path}s is longer than 107 bytes") as caught:
+    with pytest.raises(UnusablePath, match=f"{path}s is longer than 107 bytes") as caught:
         load("", socket=path + "s")
     assert "--socket" in str(caught.value)
 
@@ -194,7 +194,7 @@ def test_the_longest_socket_path_that_is_taken_is_the_longest_that_the_kernel_ta
 def test_a_socket_path_is_measured_in_bytes(load: Load) -> None:
     path = "/" + "\u00e4" * 53
     assert load("", socket=path).socket == path
-    with pytest.raises(ConfigError, match="107 bytes"):
+    with pytest.raises(UnusablePath, match="107 bytes"):
         load("", socket=path + "s")
 
 

@@ -65,7 +65,7 @@ def test_root_has_the_directories_of_the_system(monkeypatch: pytest.MonkeyPatch,
     assert paths.state_dir() == "/var/lib/pki2fad"
     assert paths.log_dir("/var/lib/pki2fad") == "/var/log/pki2fad"
     assert paths.socket_path() == "/run/pki2fad/socket"
-    assert paths.client_sockets() == ["/run/pki2fad/socket"]
+    assert paths.client_sockets() == ["/run/pki2fad/root.sock", "/run/pki2fad/socket"]
 
 
 @pytest.mark.usefixtures("user")

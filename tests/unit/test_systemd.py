@@ -33,20 +33,13 @@ os.environ.update(setting.split("=", 1) for setting in settings)
 if os.environ.get("LISTEN_PID") == "ours":
     os.environ["LISTEN_PID"] = str(os.getpid())
 
-from pki2fad.systemd import SOCKET, passed_sockets
+from pki2fad.systemd import passed_sockets
 
 passed = passed_sockets()
-chosen = passed.get(SOCKET)
-name = None
-if chosen is not None:
-    with socket.socket(fileno=os.dup(chosen)) as listening:
-        name = os.path.basename(listening.getsockname())
 print(json.dumps({
-    "chosen": name,
-    "inheritable": [os.get_inheritable(3 + number) for number in range(count)],
+    "passed": [[descriptor - 3, name] for descriptor, name in passed],
     "left": sorted(name for name in os.environ if name.startswith("LISTEN_")),
-    "again": passed_sockets().get(SOCKET),
-    "names": sorted(passed),
+    "again": passed_sockets(),
 }))
 """
 
@@ -66,35 +59,18 @@ def passed(directory: Path, count: int, **settings: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("names", "chosen"),
+    ("names", "expected"),
     [
-        ("pki2fad.socket", "0"),
-        ("unknown", "0"),
-        ("", "0"),
-        ("other.socket:pki2fad.socket", "1"),
-        ("pki2fad.socket:other.socket", "0"),
-        ("a:b:pki2fad.socket", "2"),
-        ("a:b", None),
-        ("pki2fad.socketX:apki2fad.socket", None),
+        ("pki2fad.socket", ["pki2fad.socket", "", ""]),
+        ("a:pki2fad.socket:a", ["a", "pki2fad.socket", "a"]),
+        ("a:b:c:d", ["a", "b", "c"]),
+        ("", ["", "", ""]),
     ],
 )
-def test_the_socket_is_found_by_its_name_or_alone(short_path: Path, names: str, chosen: str | None) -> None:
-    count = len(names.split(":"))
-    answer = passed(short_path, count, LISTEN_PID="ours", LISTEN_FDS=str(count), LISTEN_FDNAMES=names)
-    assert answer["chosen"] == chosen
-
-
-@pytest.mark.parametrize(("count", "chosen"), [(1, "0"), (2, None)])
-def test_without_names_only_a_socket_that_is_alone_is_taken(
-    short_path: Path, count: int, chosen: str | None
-) -> None:
-    assert passed(short_path, count, LISTEN_PID="ours", LISTEN_FDS=str(count))["chosen"] == chosen
-
-
-def test_sockets_that_were_passed_are_not_passed_on(short_path: Path) -> None:
-    answer = passed(short_path, 3, LISTEN_PID="ours", LISTEN_FDS="3", LISTEN_FDNAMES="a:pki2fad.socket:b")
-    assert answer["inheritable"] == [False, False, False]
-    assert (answer["left"], answer["again"]) == ([], None)
+def test_every_socket_that_was_passed_has_its_name(short_path: Path, names: str, expected: list[str]) -> None:
+    answer = passed(short_path, 3, LISTEN_PID="ours", LISTEN_FDS="3", LISTEN_FDNAMES=names)
+    assert answer["passed"] == [[number, name] for number, name in enumerate(expected)]
+    assert (answer["left"], answer["again"]) == ([], [])
 
 
 @pytest.mark.parametrize(
@@ -115,14 +91,13 @@ def test_what_was_passed_to_another_process_or_not_at_all_is_not_taken(
     short_path: Path, settings: dict[str, str]
 ) -> None:
     answer = passed(short_path, 1, **settings)
-    assert (answer["chosen"], answer["left"]) == (None, [])
-    assert answer["inheritable"] == [True]  # nobody has touched it
+    assert (answer["passed"], answer["left"]) == ([], [])
 
 
 def test_outside_systemd_there_is_no_socket(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"):
         monkeypatch.delenv(name, raising=False)
-    assert passed_sockets() == {}
+    assert passed_sockets() == []
 
 
 # Notifications
