@@ -1,4 +1,4 @@
-"""The clients that PROTOCOL.md prints, as commands, and neovim's from npm."""
+"""The clients that PROTOCOL.md prints, as commands."""
 
 import contextlib
 import re
@@ -13,26 +13,8 @@ from support.raw import Listener, RawPeer
 
 PROTOCOL = (Path(__file__).parents[2] / "pki2fad" / "PROTOCOL.md").read_text()
 
-_NEOVIM = "neovim@5.5.0"
-
 # A program that was compiled with these ends with 1 where it would access what is outside of an object.
 _CHECKS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all")
-
-# Calls what it reads from stdin, one after the other, with neovim's client as it is.
-_CALLS = """
-const { attach } = require('neovim');
-const socket = require('net').connect(process.env.PKI2FAD_SOCKET);
-const client = attach({ reader: socket, writer: socket });
-(async () => {
-  const answers = [];
-  for (const [method, argument] of JSON.parse(require('fs').readFileSync(0))) {
-    if (argument.sealed) argument.sealed = Buffer.from(argument.sealed, 'base64');
-    answers.push(await client.request(method, [argument]).catch((error) => error.message));
-  }
-  process.stdout.write(JSON.stringify(answers));
-  client.close();
-})();
-"""
 
 
 def block(label: str) -> str:
@@ -88,32 +70,27 @@ class Programs:
         return str(path)
 
 
-def install_neovim(where: Path) -> Path:
-    """Neovim's client, as npm installs it, and programs beside it: printed.js and calls.js."""
+def install_npm(where: Path, package: str) -> None:
+    """A package as npm installs it."""
     require("node")
     options = ["--no-audit", "--no-fund", "--ignore-scripts", "--no-save", "--fetch-retries=1"]
-    command = [require("npm"), "install", *options, f"--prefix={where}", _NEOVIM]
+    command = [require("npm"), "install", *options, f"--prefix={where}", package]
     done = subprocess.run(command, cwd=where, capture_output=True, text=True, timeout=240, check=False)
     if done.returncode != 0:
-        missing(f"npm's {_NEOVIM}, from a registry that npm can reach\n{done.stderr}")
-    (where / "printed.js").write_text(block("neovim"))
-    (where / "calls.js").write_text(_CALLS)
-    return where
+        missing(f"npm's {package}, from a registry that npm can reach\n{done.stderr}")
 
 
 def run(
     command: list[str], path: object, *arguments: str, **options: Any
-) -> "subprocess.CompletedProcess[str]":
+) -> "subprocess.CompletedProcess[Any]":
     """Run it where this is the daemon's socket."""
     return subprocess.run(
         [*command, *arguments],
         env=environment(Path(str(path)).parent, PKI2FAD_SOCKET=str(path)),
         capture_output=True,
-        text=True,
-        errors="replace",
         timeout=PATIENCE,
         check=False,
-        **options,
+        **{"text": True, "errors": "replace", **options},
     )
 
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import msgpack
 import pytest
-from support import peers
+from support.clients import Clients
 from support.daemon import PATIENCE, Daemon, short_directory
-from support.languages import Programs, answering, block, install_neovim, run
+from support.languages import Programs, answering, block, run
 from support.raw import RESPONSE, Listener, RawPeer, Seed, connect
 
 from pki2fad import envelope
@@ -76,8 +76,8 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Programs:
 
 
 @pytest.fixture(scope="module")
-def neovim(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return install_neovim(tmp_path_factory.mktemp("neovim"))
+def clients(tmp_path_factory: pytest.TempPathFactory) -> Clients:
+    return Clients(tmp_path_factory.mktemp("clients"))
 
 
 def verify(label: str, code: str, account: str) -> list[str]:
@@ -97,55 +97,18 @@ def test_a_client_has_fewer_than_40_lines(label: str) -> None:
     assert len(block(label).splitlines()) < 40
 
 
-def test_node_calls_every_method(
-    programs: Programs, running: Daemon, host_key: PrivateKey, tmp_path: Path
-) -> None:
-    node, path, seed = programs["node"], running.socket, Seed("SHA256", 8, 60)
-    sealed = tmp_path / "deploy.sealed"
-    sealed.write_bytes(base64.encodebytes(seed.sealed(host_key)))
-    load = ("load", "account=deploy", f"sealed=@{sealed}", "algorithm=SHA256", "digits:=8", "period:=60")
-    assert result(node, path, *load) == {"account": "deploy", "changed": True}
-    assert result(node, path, *load, "replace:=true") == {"account": "deploy", "changed": False}
-    made = result(node, path, "generate", "account=deploy")
-    assert made["code"] == seed.code(made["step"])
-    for valid in (True, False):
-        assert result(node, path, *verify("node", made["code"], "deploy")) == {"valid": valid}
-    (listed,) = (entry for entry in result(node, path, "accounts") if entry["account"] == "deploy")
-    assert listed.pop("drift") in ([0], [-1])  # a new step may have begun in between
-    used = {"last_used": made["step"] * 60, "offset": 0, "successor": None}
-    assert listed == {"account": "deploy", **seed.parameters, **used}
-    status = result(node, path, "status")
-    assert (status["pid"], status["ready"], status["unavailable_until"]) == (running.pid, True, None)
-    assert result(node, path, "remove", "account=deploy") == {"account": "deploy"}
-    assert "deploy" not in [entry["account"] for entry in result(node, path, "accounts")]
-
-
-def test_node_reads_a_list_of_accounts_that_comes_in_several_parts(
-    programs: Programs, daemon: Daemon, host_key: PrivateKey
-) -> None:
-    sealed, names = Seed().sealed(host_key), [f"{number:064}" for number in range(600)]
-    daemon.start()
-    with connect(daemon.socket) as peer:
-        for name in names:
-            peer.call("load", account=name, sealed=sealed)
-        assert len(msgpack.packb(peer.call("accounts"))) > 65_536  # as much as Node.js reads at once
-    accounts = result(programs["node"], daemon.socket, "accounts")
-    assert accounts == [
-        {"account": name, **Seed().parameters, "last_used": None, "offset": 0, "drift": [], "successor": None}
-        for name in names
-    ]
-
-
 def test_node_reads_every_form_of_what_results_are_made_of(programs: Programs, short_path: Path) -> None:
-    numbers = [0, 127, 128, 2**8 - 1, 2**8, 2**16 - 1, 2**16, 2**32 - 1, 2**32, 2**53]
+    binary = [bytes(size) for size in (0, 2**8 - 1, 2**8, 2**16 - 1, 2**16)]
+    numbers = [-128, -33, -32, -1, 0, 127, 128, 2**8 - 1, 2**8, 2**16 - 1, 2**16, 2**32 - 1, 2**32, 2**53]
     texts = [size * "x" for size in (0, 31, 32, 255, 256, 2**16 - 1, 2**16)] + ["äöü€"]
     arrays = [[True] * size for size in (0, 15, 16, 2**16 - 1, 2**16)]
     maps = [{str(key): key for key in range(size)} for size in (0, 15, 16, 2**16 - 1, 2**16)]
-    expected = [None, False, True, numbers, texts, arrays, maps]
+    expected = [None, False, True, numbers, texts, arrays, maps, binary]
+    shown = [*expected[:-1], [base64.b64encode(each).decode() for each in binary]]
     longest = b"\xdd\0\0\0\4\xcf" + bytes(7) + b"\1\xce\0\0\0\1\xc0\xdf\0\0\0\1\xdb\0\0\0\1a\xda\0\1b"
     answers = [msgpack.packb([RESPONSE, 1, None, expected]), longest]
     with answering(short_path / "socket", answers, []) as server:
-        assert result(programs["node"], server.path, "status") == expected
+        assert result(programs["node"], server.path, "status") == shown
         assert result(programs["node"], server.path, "status") == {"a": "b"}
 
 
@@ -254,41 +217,8 @@ def test_no_other_result_is_taken_for_a_verdict(label: str, programs: Programs, 
         assert [run(programs[label], server.path, "123456").returncode for _ in answers] == [2] * len(others)
 
 
-def test_neovims_client_calls_every_method(neovim: Path, running: Daemon, host_key: PrivateKey) -> None:
-    seed, account = Seed(), {"account": "neovim"}
-    sealed, another = (base64.b64encode(each.sealed(host_key)).decode() for each in (seed, Seed()))
-    calls = [
-        ("status", {}),
-        ("load", {**account, "sealed": sealed}),
-        ("load", {**account, "sealed": another}),
-        ("generate", account),
-        ("verify", {**account, "code": seed.code()}),
-        ("verify", {**account, "code": "12345"}),
-        ("accounts", {}),
-        ("remove", account),
-        ("generate", account),
-    ]
-    command = [peers.require("node"), "calls.js"]
-    done = run(command, running.socket, cwd=neovim, input=json.dumps(calls))
-    status, load, exists, made, valid, bad, accounts, removed, gone = json.loads(done.stdout)
-    assert (status["pid"], status["ready"]) == (running.pid, True)
-    assert load == {**account, "changed": True}
-    assert exists.startswith("load: account_exists: ")
-    assert made["code"] == seed.code(made["step"])
-    assert valid == {"valid": True}
-    assert bad.startswith("verify: bad_request: ")
-    (listed,) = (entry for entry in accounts if entry["account"] == "neovim")
-    assert listed.pop("last_used") % 30 == 0
-    assert listed.pop("drift") in ([0], [-1])  # a new step may have begun in between
-    assert listed.pop("offset") == 0
-    assert listed.pop("successor") is None
-    assert listed == {**account, **seed.parameters}
-    assert removed == account
-    assert gone == "generate: no_such_account: there is no account 'neovim'"
-
-
 def test_what_neovims_client_asks_first_does_not_end_its_connection(
-    neovim: Path, running: Daemon, short_path: Path
+    clients: Clients, running: Daemon, short_path: Path
 ) -> None:
     passed: list[Any] = []
 
@@ -299,16 +229,16 @@ def test_what_neovims_client_asks_first_does_not_end_its_connection(
                 passed.append((request, daemon.receive()))
                 client.send(passed[-1][1])
 
-    with Listener(short_path / "socket", pass_on) as server:
-        command = [peers.require("node"), "calls.js"]
-        done = run(command, server.path, cwd=neovim, input=json.dumps([("status", {})]))
+    path = short_path / "socket"
+    with Listener(path, pass_on), clients.asking("neovim", path) as ask:
+        answer = ask("status")
     (first, refused), (second, answered) = passed
     assert (first[2:], refused[2][0], refused[3]) == (["nvim_get_api_info", []], "unknown_method", None)
     assert (second[2:], answered[2]) == (["status", [{}]], None)
-    assert json.loads(done.stdout) == [answered[3]]
+    assert answer == (None, answered[3])
 
 
 @pytest.mark.usefixtures("seed")
-def test_the_program_with_neovims_client_prints_what_it_says(neovim: Path, running: Daemon) -> None:
-    done = run([peers.require("node"), "printed.js"], running.socket, cwd=neovim)
+def test_the_program_with_neovims_client_prints_what_it_says(clients: Clients, running: Daemon) -> None:
+    done = run(clients.printed("neovim"), running.socket)
     assert (done.stdout, done.stderr) == ("true\nfalse\n", "")
