@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from support.daemon import PATIENCE, Daemon, Mounts, code_of, environment, short_directory, wait_until
-from support.peers import require
+from support.peers import require, require_root
 
 SHIPPED = Path(__file__).parents[2] / "systemd"
 PAM = ["/opt/pki2fad/bin/python", "-I", "-m", "pki2factl", "pam"]
@@ -48,6 +48,7 @@ class Host:
     """The host; `users` get an account and a seed each, a password, and a key for ssh."""
 
     def __init__(self, daemon: Daemon, work: Path, users: "list[str]") -> None:
+        require_root()
         for peer in ("openssl", "pamtester", "sshd", "sudo"):  # and what comes in their packages
             require(peer)
         self.daemon = daemon

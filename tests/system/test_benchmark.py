@@ -156,6 +156,7 @@ def test_a_soak_leaves_memory_and_descriptors_as_they_were(tmp_path: Path) -> No
     assert descriptors[0] is None or max(descriptors[1:]) <= descriptors[0] + 4
 
 
+@pytest.mark.slow
 def test_nothing_is_left_of_a_benchmark_that_is_ended(short_path: Path) -> None:
     require("gcc")
     env = {**os.environ, "TMPDIR": str(short_path)}
@@ -163,7 +164,7 @@ def test_nothing_is_left_of_a_benchmark_that_is_ended(short_path: Path) -> None:
     process = subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     try:
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
-        wait_until(lambda: list(short_path.glob("*/rates/naive/s")), "the servers are not started")
+        wait_until(lambda: list(short_path.glob("*/rates/naive/s")), "no server starts", patience=120)
         started = children.read_text().split()
     finally:
         process.terminate()

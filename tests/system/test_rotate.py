@@ -297,8 +297,8 @@ def test_what_a_killed_run_was_writing_is_destroyed(rotated: Rotated) -> None:
     assert rotated.files() == {"host.pem", "host.pub.pem"}
 
 
-def test_a_key_behind_a_symbolic_link_is_rotated_where_it_is(rotated: Rotated, tmp_path: Path) -> None:
-    safe = tmp_path / "safe"
+def test_a_key_behind_a_symbolic_link_is_rotated_where_it_is(rotated: Rotated) -> None:
+    safe = rotated.daemon.root / "safe"
     safe.mkdir()
     rotated.private.rename(safe / "host.pem")
     rotated.private.symlink_to(safe / "host.pem")

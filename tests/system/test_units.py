@@ -82,13 +82,13 @@ def test_systemd_would_notice_a_misspelt_setting(system: Path) -> None:
     assert "SocketMod" in done.stderr
 
 
-def test_systemd_finds_nothing_wrong_with_a_users_units(tmp_path: Path) -> None:
+def test_systemd_finds_nothing_wrong_with_a_users_units(short_path: Path) -> None:
     peers.require("systemd-analyze")
     for unit in (UNITS / "user").iterdir():
-        (tmp_path / unit.name).write_text(unit.read_text().replace("/opt/pki2fad/bin/pki2fad", "/bin/true"))
+        (short_path / unit.name).write_text(unit.read_text().replace("/opt/pki2fad/bin/pki2fad", "/bin/true"))
     done = subprocess.run(
-        ["systemd-analyze", "verify", "--user", "--recursive-errors=no", *tmp_path.iterdir()],
-        env={**os.environ, "XDG_RUNTIME_DIR": str(tmp_path)},
+        ["systemd-analyze", "verify", "--user", "--recursive-errors=no", *short_path.iterdir()],
+        env={**os.environ, "XDG_RUNTIME_DIR": str(short_path)},
         capture_output=True,
         text=True,
         timeout=30,
@@ -164,13 +164,13 @@ def test_sysusers_makes_the_daemons_user_and_the_groups_of_the_roles(tmp_path: P
 
 
 @pytest.mark.parametrize("text", [SETTINGS.read_text(), uncommented()], ids=["as shipped", "uncommented"])
-def test_the_daemon_takes_the_shipped_settings(text: str, tmp_path: Path) -> None:
-    file = tmp_path / "pki2fad.toml"
+def test_the_daemon_takes_the_shipped_settings(text: str, short_path: Path) -> None:
+    file = short_path / "pki2fad.toml"
     file.write_text(text)
     done = subprocess.run(
         [PKI2FAD, "--config", str(file), "--check-config"],
-        env=environment(tmp_path),
-        cwd=tmp_path,
+        env=environment(short_path),
+        cwd=short_path,
         capture_output=True,
         text=True,
         timeout=30,

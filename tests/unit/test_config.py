@@ -16,15 +16,15 @@ Load = Callable[..., Config]
 
 
 @pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """We are a user with an empty home, and systemd passes nothing."""
+def home(short_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """We are a user with an empty home, below which is room for a socket, and systemd passes nothing."""
     variables = ("CREDENTIALS_DIRECTORY", "LOGS_DIRECTORY", "RUNTIME_DIRECTORY", "STATE_DIRECTORY")
     for variable in (*variables, "XDG_CONFIG_HOME", "XDG_RUNTIME_DIR", "XDG_STATE_HOME"):
         monkeypatch.delenv(variable, raising=False)
-    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("HOME", str(short_path))
     uid = os.geteuid() or 61_234
     monkeypatch.setattr(os, "geteuid", lambda: uid)
-    return tmp_path
+    return short_path
 
 
 @pytest.fixture
