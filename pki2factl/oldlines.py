@@ -14,7 +14,7 @@ _OURS = re.compile(
     rb"\d{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12]\d|3[01]) (?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d - 2FA Code: \d{6}\r?"
 )
 _LIKE_A_CODE = re.compile(rb"(?<![\w.])\d{6}(?![\w.])")
-_SECRET = re.compile(r"\b\d{6,8}\b|[0-9A-Za-z+/]{16,}=*")  # codes, and seeds in hex digits, base32 or base64
+_SECRET = re.compile(r"[0-9A-Za-z+/]{16,}=*|\d{6,}")  # seeds in hex digits, base32 or base64, and codes
 _SHOWN = 80  # characters of a line
 
 

@@ -80,6 +80,10 @@ def test_a_line_that_seems_to_have_a_code_is_shown_without_it(line: bytes, shown
     assert [str(one) for one in found.doubtful] == [shown]
 
 
+def test_a_code_that_is_joined_to_a_word_is_not_shown() -> None:
+    assert str(oldlines.Line(3, b"12:34 OTP123456x")) == "line 3 is 12:34 OTP…x"
+
+
 @pytest.mark.parametrize(
     "text", [b"3132333435363738" * 4, b"seed: GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ", b"QUJD+/RE" * 50 + b"=="]
 )
