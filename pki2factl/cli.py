@@ -39,6 +39,8 @@ COMMANDS = (
     "rotate-key",
     "recipients",
     "resync",
+    "throttled",
+    "unthrottle",
     "clock",
     "backup",
     "restore",

@@ -10,13 +10,13 @@ if TYPE_CHECKING:
 
 _EVENT = re.compile(r"[a-z][a-z0-9_]*(?= |$)")
 _FIELD = re.compile(r' ([a-z_]+)=("(?:[^"\\]|\\.)*"|[^" ]+)')
-_NUMBER = re.compile(r"-?[0-9]{1,20}")
+_NUMBER = re.compile(r"[+-]?[0-9]{1,20}")
 _PLAIN = re.compile(r"[!-~]+")
 
 # What is no text; an account may have any name, `True` say.
-_NUMBERS = ("uid", "pid", "offset", "accounts")
+_NUMBERS = ("uid", "pid", "offset", "steps", "accounts")
 _MAY_BE_NONE = (*_NUMBERS, "deadline", "spent_from", "spent_until")
-_TRUTHS = ("valid", "cutover")
+_TRUTHS = ("valid", "cutover", "forced")
 _LISTS = ("added", "replaced", "dropped", "changed")  # of accounts, where several were changed at once
 
 _EVENT_WIDTH = 8  # as wide as `generate`, which is frequent
@@ -46,9 +46,9 @@ class Decision:
         fields.pop("pid", None)
         words = [self.event.ljust(_EVENT_WIDTH)]
         if "uid" in fields:
-            words.append(_user(fields.pop("uid")))
+            words.append(user(fields.pop("uid")))
         if "method" in fields:
-            words.append(_shown(fields.pop("method")))
+            words.append(shown(fields.pop("method")))
         reason = fields.pop("reason", None)
         words += [phrase for name, text in fields.items() if (phrase := _phrase(name, text))]
         return "  ".join([*words, *([] if reason is None else [_harmless(reason)])]).rstrip()
@@ -78,25 +78,26 @@ def _phrase(name: str, text: str) -> str:
     if name == "valid":
         return "valid" if text == "True" else "invalid"
     if name == "code":  # that of a refusal: those of accounts are in no log
-        return _shown(text)
+        return shown(text)
     value = _value(name, text)
     if value is None or value is False:
         return ""
     if value is True:
         return name
-    return f"{name} {_shown(text)}"
+    return f"{name} {shown(text)}"
 
 
-def _user(uid: str) -> str:
+def user(uid: str) -> str:
+    """The uid, with the name of its user if the system has one."""
     try:
         name = pwd.getpwuid(int(uid)).pw_name
     except (KeyError, ValueError, OverflowError):
-        return f"uid {_shown(uid)}"
+        return f"uid {shown(uid)}"
     return f"{name} (uid {int(uid)})"
 
 
-def _shown(text: str) -> str:
-    """In quotes unless it is one plain word: what a peer chose looks like no other field."""
+def shown(text: str) -> str:
+    """The text in quotes unless it is one plain word: what a peer chose looks like no other field."""
     return text if _PLAIN.fullmatch(text) else json.dumps(text)
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from pki2fad import otp
 from pki2fad.otp import Parameters
-from pki2fad.throttle import NO_TALLY, Tally
+from pki2fad.tally import NO_TALLY, Tally
 
 # Account names become file names, and PAM brings them from the network.
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._@-]{0,63}", re.ASCII)

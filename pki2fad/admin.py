@@ -1,4 +1,4 @@
-"""What administrators do: load and remove accounts, bring provers and the clock back into step.
+"""What administrators do: load and remove accounts, bring the clock back into step.
 
 Each method is one of the protocol. It changes no account itself: the `Edit` of its answer does, once it
 is kept and applied. What opens and locks is done by `Keys`, at once.
@@ -18,7 +18,6 @@ from pki2fad.memory import wipe
 from pki2fad.otp import Parameters
 from pki2fad.restore import Upload
 from pki2fad.times import moment
-from pki2fad.verifier import Verifier
 
 if TYPE_CHECKING:
     from pki2fad.envelope import MasterKey
@@ -80,12 +79,10 @@ class Admin:
     def __init__(
         self,
         keyring: Keyring,
-        verifier: Verifier,
         watch: Watch,
         keys: Keys,
     ) -> None:
         self._keyring = keyring
-        self._verifier = verifier
         self._watch = watch
         self._keys = keys
         self._upload = Upload()
@@ -195,18 +192,6 @@ class Admin:
         account = self._keyring.account(args["account"])
         edit = self._edit(account.name, None, account, reading)
         return Answer({"account": account.name}, change=edit, audit="removed")
-
-    def resync(self, args: Arguments, _peer: Peer, reading: Reading) -> Answer:
-        """Follow a prover whose clock is off (RFC 6238 section 6): two of its codes say by how much."""
-        current = self._keyring.account(args["account"])
-        account = current.settled(reading.wall)
-        if not (otp.is_code(args["first"]) and otp.is_code(args["second"])):
-            raise BadRequest("a code is 6 to 8 ASCII digits, as a string")
-        offset, last_step = self._verifier.resync(account, args["first"], args["second"], reading)
-        gone = None if account is current else current
-        edit = self._edit(account.name, account.moved(offset, last_step), gone, reading)
-        result = {"account": account.name, "offset": offset}
-        return Answer(result, change=edit, audit="resynchronised", details={"offset": offset})
 
     def clock_accept(self, _args: Arguments, _peer: Peer, reading: Reading) -> Answer:
         """The wall clock is right now: what was spent while it was ahead comes down to its window."""

@@ -22,6 +22,7 @@ from pki2fad.keyring import Keyring
 from pki2fad.metrics import Metrics
 from pki2fad.shortcut import Shortcut
 from pki2fad.throttle import Throttle
+from pki2fad.throttled import ThrottleAdmin
 from pki2fad.verifier import Verifier
 from pki2fad.wire import Request
 
@@ -41,6 +42,7 @@ class _Method:
     everywhere: bool = False  # the role for single accounts is not enough
     locked_too: bool = False  # also while the keys are locked
     own: bool = False  # for the account of the peer's own user name
+    about_all: bool = False  # without an account it is about all of them
 
 
 _LOAD_ARGUMENTS: dict[str, type] = {
@@ -83,15 +85,16 @@ class Agent:
         self._watch = watch
         self._verifier = Verifier(keyring, throttle, watch)
         self.shortcut = Shortcut(keyring, watch)
-        self._admin = admin = Admin(keyring, self._verifier, watch, keys)
+        self._admin = admin = Admin(keyring, watch, keys)
         enroller = Enrolment(keyring, self._verifier, keys)
+        throttling = ThrottleAdmin(keyring, throttle, self._verifier.refusals, watch, self._payer)
         self._started = started
         self._methods = {
             "generate": _Method(self._generate, access.GENERATE, {"account": str}),
             "verify": _Method(
                 self._verify,
                 access.VERIFY,
-                {"account": str, "code": str, "origin": str},
+                {"account": str, "code": str, "origin": str, "explain": bool},
                 frozenset({"code"}),
             ),
             # A sealed seed does not say whose it is: with the role for one account alone, everybody
@@ -109,10 +112,20 @@ class Agent:
             "remove": _Method(admin.remove, access.ADMIN, {"account": str}),
             "accounts": _Method(self._accounts, access.ADMIN, {}),
             "resync": _Method(
-                admin.resync,
+                self._resync,
                 access.ADMIN,
                 {"account": str, "first": str, "second": str},
                 frozenset({"first", "second"}),
+            ),
+            "throttled": _Method(
+                throttling.throttled,
+                access.ADMIN,
+                {"account": str, "uid": int, "origin": str},
+                everywhere=True,
+                about_all=True,
+            ),
+            "unthrottle": _Method(
+                throttling.unthrottle, access.ADMIN, {"account": str, "force": bool}, everywhere=True
             ),
             "clock_accept": _Method(admin.clock_accept, access.ADMIN, {}, everywhere=True),
             "rotate": _Method(
@@ -197,9 +210,9 @@ class Agent:
         """The edits that make permanent what the deadlines of successors did."""
         return self._admin.due(reading)
 
-    def is_stale(self, name: str, code: str, reading: Reading) -> bool:
-        """True if a code that was wrong is that of a step near the window: for the log."""
-        return self._verifier.is_stale(name, code, reading)
+    def steps_off(self, name: str, code: str, reading: Reading) -> int | None:
+        """By how many steps a code that was wrong is ahead, if it is of one near the window: for the log."""
+        return self._verifier.steps_off(name, code, reading)
 
     def look_ahead(self, count: int) -> bool:
         """Make codes of the next step, for at most so many accounts in use; True if more wait."""
@@ -301,9 +314,23 @@ class Agent:
             raise BadRequest(f"an origin is at most {_ORIGIN_LIMIT} characters long")
         if "origin" in args and not self.access.allows(peer, access.RELAY, name):
             raise Forbidden(f"an origin needs the role {access.RELAY!r}, which uid {peer.uid} does not have")
+        explain = args.get("explain", False)
+        if explain and not self.access.allows_everywhere(peer, access.ADMIN):
+            raise Forbidden(
+                f"'explain' needs the role {access.ADMIN!r} for all accounts, which uid {peer.uid} lacks"
+            )
         veiled = not any(self.access.allows(peer, role, name) for role in (access.GENERATE, access.ADMIN))
-        payer = self.access.payer(peer.uid)
-        return self._verifier.verify(name, code, payer, origin, reading, veiled=veiled)
+        answer = self._verifier.verify(name, code, self._payer(peer.uid), origin, reading, veiled=veiled)
+        return self._verifier.explained(answer, name, code, reading) if explain else answer
+
+    def _resync(self, args: Arguments, peer: Peer, reading: Reading) -> Answer:
+        first, second = args["first"], args["second"]
+        if not (otp.is_code(first) and otp.is_code(second)):
+            raise BadRequest("a code is 6 to 8 ASCII digits, as a string")
+        return self._verifier.resync(args["account"], first, second, self._payer(peer.uid), reading)
+
+    def _payer(self, uid: int) -> int:
+        return self.access.payer(uid)  # by the rules of now: a reload brings others
 
     def _accounts(self, _args: Arguments, peer: Peer, reading: Reading) -> Answer:
         return Answer(
@@ -349,7 +376,7 @@ def _checked(method: _Method, request: Request) -> Arguments:
     if request.args is None:
         raise BadRequest(request.fault)
     args = arguments.typed(request.args, method.arguments, method.required)
-    if "account" not in method.arguments:
+    if "account" not in method.arguments or (method.about_all and "account" not in args):
         return args
     if "account" not in args and batch.is_batch(args.get("sealed", b"")):
         return args

@@ -128,6 +128,31 @@ class AsyncClient:
         """Follow a prover whose clock is off, by two codes that it shows one after the other."""
         return await self._call(calls.resync(first, second, account))
 
+    async def verify_explained(
+        self, code: str, account: str = "default", *, origin: str | None = None
+    ) -> dict[str, Any]:
+        """What `verify` does, with a `reason` if the code is of a step gone by: `used`, `old`, or None.
+
+        For the role `admin` for all accounts.
+        """
+        return await self._call(calls.verify_explained(code, account, origin))
+
+    async def throttled(
+        self, account: str | None = None, *, uid: int | None = None, origin: str | None = None
+    ) -> dict[str, Any]:
+        """Who has to wait after wrong codes; PROTOCOL.md says what is in it.
+
+        Without `account` for all of them; `uid`, and perhaps `origin`, ask about one caller for `account`.
+        """
+        return await self._call(calls.throttled(account, uid, origin))
+
+    async def unthrottle(self, account: str = "default", *, force: bool = False) -> int:
+        """Let nobody wait any more for wrong codes that were given for an account.
+
+        Returns how often that is possible without `force` in the next days: three times in 30 days.
+        """
+        return await self._call(calls.unthrottle(account, force=force))
+
     async def enroll(self) -> Enrolment:
         """A new seed for the account of the caller's own user name, shown this once.
 

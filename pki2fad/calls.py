@@ -156,6 +156,24 @@ def resync(first: str, second: str, account: str) -> "Call[int]":
     return ("resync", arguments, lambda result: int(result["offset"]))
 
 
+def verify_explained(code: str, account: str, origin: str | None) -> "Call[dict[str, Any]]":
+    """Whether a code is good, and why not."""
+    method, args, _ = verify(code, account, origin)
+    return (method, {**args, "explain": True}, lambda result: {"reason": None, **result})
+
+
+def throttled(account: str | None, uid: int | None, origin: str | None) -> "Call[dict[str, Any]]":
+    """Who has to wait after wrong codes."""
+    arguments = {"account": account, "uid": uid, "origin": origin}
+    given = {name: value for name, value in arguments.items() if value is not None}
+    return ("throttled", given, lambda result: {**result})
+
+
+def unthrottle(account: str, *, force: bool) -> "Call[int]":
+    """Let nobody wait for wrong codes that were given for an account."""
+    return ("unthrottle", {"account": account, "force": force}, lambda result: int(result["left"]))
+
+
 def enroll() -> "Call[Enrolment]":
     """A seed for the caller's own account."""
     return ("enroll", {}, _enrolment)

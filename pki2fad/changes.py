@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 from pki2fad.account import UNKNOWN, Account, kept
 from pki2fad.clock import Interval
 from pki2fad.errors import AccountExists, Refusal
-from pki2fad.throttle import Slots, Tally
+from pki2fad.tally import Tally
+from pki2fad.throttle import Slots
 
 INVALID: dict[str, Any] = {"valid": False}
 

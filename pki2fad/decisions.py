@@ -46,16 +46,16 @@ _METHOD_LOGGED = 32  # characters of what a client calls a method; those that ex
 class DecisionLog:
     """Logs and counts decisions.
 
-    `is_stale` says of an account, a code and a time what `Agent` does; `payer_of` says who pays for a peer.
+    `steps_off` says of an account, a code and a time what `Agent` does; `payer_of` says who pays for a peer.
     """
 
     def __init__(
         self,
-        is_stale: Callable[[str, str, Reading], bool],
+        steps_off: Callable[[str, str, Reading], int | None],
         metrics: Metrics,
         payer_of: Callable[[Peer], PayerKey],
     ) -> None:
-        self._is_stale = is_stale
+        self._steps_off = steps_off
         self._payer_of = payer_of
         self._metrics = metrics
         self._noise = _Noise()
@@ -151,8 +151,9 @@ class DecisionLog:
     def _add_wrong(self, uid: int, fields: dict[str, Any], request: Request, reading: Reading) -> None:
         assert request.args is not None
         name, code = fields["account"], request.args["code"]
-        reason = STALE if self._is_stale(name, code, reading) else WRONG
-        self._later(_line(request.method, uid, *fields.items(), ("reason", reason)))
+        steps = self._steps_off(name, code, reading)
+        why = [("reason", WRONG)] if steps is None else [("reason", STALE), ("steps", f"{steps:+d}")]
+        self._later(_line(request.method, uid, *fields.items(), *why))
 
 
 @functools.lru_cache(maxsize=1024)

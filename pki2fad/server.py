@@ -26,7 +26,7 @@ from pki2fad.plain import Plain
 from pki2fad.turns import Turns
 
 # Answers of these can be long: one of them is outside the pool at a time, up to `wire.RESPONSE_LIMIT`.
-_LONG = ("accounts", "backup")
+_LONG = ("accounts", "backup", "throttled")
 _LONG_SIZE = 64 * 1024
 
 # Seconds between two looks for clients whose deadline is over.
@@ -58,7 +58,7 @@ class Server:
         self._pending: list[_Pending] = []
         self._long: Connection | None = None  # whose long answer is on its way
         self._closed = asyncio.Event()  # some connection ended
-        self._decisions = DecisionLog(agent.is_stale, agent.metrics, lambda peer: self._payer(peer).key)
+        self._decisions = DecisionLog(agent.steps_off, agent.metrics, lambda peer: self._payer(peer).key)
         agent.metrics.connections = lambda: len(self._connections)
         self._last_use = boot()  # a look at the daemon is none
         self._sweep()

@@ -65,6 +65,10 @@ MIGRATIONS = (
         deadline INTEGER, cutover INTEGER NOT NULL
     ) WITHOUT ROWID;
     """,
+    """
+    ALTER TABLE accounts ADD COLUMN resets INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE accounts ADD COLUMN reset_at BLOB NOT NULL DEFAULT x'';
+    """,
 )
 
 

@@ -21,7 +21,7 @@ from pki2fad.errors import UnusableState
 from pki2fad.keyring import Gone, is_forgotten
 from pki2fad.otp import Parameters
 from pki2fad.statefile import StateFile
-from pki2fad.throttle import EMPTY, NO_TALLY, Level, Tally
+from pki2fad.tally import EMPTY, NO_TALLY, Level, Tally
 
 # Steps beyond the current one that a lease covers: a prover one step ahead, and one more for the
 # step in which the lease is raised.
@@ -29,7 +29,7 @@ _LEASE_STEPS = 2
 
 # What the rows of accounts and of successors begin with.
 _SEED_TYPES = (str, str, int, int, bytes, bytes, int)
-_ACCOUNT_TYPES = (*_SEED_TYPES, float, float, bytes, int, bytes)
+_ACCOUNT_TYPES = (*_SEED_TYPES, int, bytes, float, float, bytes, int, bytes)
 _SUCCESSOR_TYPES = (*_SEED_TYPES, int)
 
 # If the clock is so many seconds from where it was when a lease was raised last, that is noted as a
@@ -107,14 +107,15 @@ class Store:
         successors = {successor.account.name: successor for successor in self._successors()}
         for row in self._file.rows(
             "SELECT name, algorithm, digits, period,"
-            " sealed, digest, last_step, failed_units, failed_at, marks, offset, drift FROM accounts"
+            " sealed, digest, last_step, offset, drift, failed_units, failed_at, marks, resets, reset_at"
+            " FROM accounts"
         ):
-            name, algorithm, digits, period, sealed, digest, last_step, units, at, marks, offset, drift = row
+            name, algorithm, digits, period, sealed, digest, last_step, offset, drift, *counted = row
             try:
                 if tuple(map(type, row)) != _ACCOUNT_TYPES:
                     raise ValueError("a value is of the wrong type")
                 parameters = _parameters(algorithm, digits, period)
-                tally = _tally(units, at, marks)
+                tally = _tally(*counted)
             except ValueError as error:
                 raise UnusableState(f"{self.path} is damaged: account {name!r}: {error}") from None
             yield Account(
@@ -335,10 +336,18 @@ class Store:
         if edit.put is None:
             self._database.execute("DELETE FROM accounts WHERE name = ?", (edit.account,))
         else:
-            put, level = edit.put, edit.put.tally.level
+            put, tally = edit.put, edit.put.tally
             self._database.execute(
-                "INSERT OR REPLACE INTO accounts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                (*_row(put), level.units, level.at, put.tally.marks, put.offset, put.drift),
+                "INSERT OR REPLACE INTO accounts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (
+                    *_row(put),
+                    *tally.level,
+                    tally.marks,
+                    put.offset,
+                    put.drift,
+                    tally.resets,
+                    tally.reset_at,
+                ),
             )
             if put.successor is not None:
                 self._database.execute(
@@ -416,7 +425,7 @@ def _parameters(algorithm: str, digits: int, period: int) -> Parameters:
     return Parameters(algorithm, digits, period)
 
 
-def _tally(units: float, at: float, marks: bytes) -> Tally:
-    if not units and not at:
-        return Tally(EMPTY, marks) if marks else NO_TALLY
-    return Tally(Level(units, at), marks)
+def _tally(units: float, at: float, marks: bytes, resets: int, reset_at: bytes) -> Tally:
+    if units or at:
+        return Tally(Level(units, at), marks, resets, reset_at)
+    return Tally(EMPTY, marks, resets, reset_at) if marks or resets else NO_TALLY

@@ -10,27 +10,19 @@ the account's bucket, but are not refused for it: who guesses cannot lock out wh
 share a table of fixed size by a keyed hash; names that are no account share another, for the bucket that
 an account has. What is in a table decays and is never evicted, so that nobody makes room by inventing
 origins, names or uids; those who share a slot are throttled together.
+
+An administrator can end it for one account. The number of its resets is a part of the hash that picks a slot:
+its callers get others, and nothing that is shared is cleared.
 """
 
 import hashlib
-import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from pki2fad.clock import Reading
+from pki2fad.tally import DAY, DIGEST_BYTES, EMPTY, NO_TALLY, Level, Mark, Tally
 
-_DAY = 86_400.0
-
-
-class Level(NamedTuple):
-    """How full a bucket was after the last failure."""
-
-    units: float = 0.0
-    at: float = 0.0  # when, as `Throttle` counts seconds
-
-
-EMPTY = Level()
 Slots = dict[int, Level]
 
 
@@ -43,14 +35,14 @@ class Limit:
 
     def wait(self, level: Level, cost: int, now: float) -> float:
         """Seconds until units of this cost fit; 0.0 if they do."""
-        return max(0.0, (self._units(level, now) + cost - self.capacity) * _DAY / self.drain)
+        return max(0.0, (self._units(level, now) + cost - self.capacity) * DAY / self.drain)
 
     def add(self, level: Level, cost: int, now: float) -> Level:
         """The level with one more failure; never above the capacity."""
         return Level(min(self._units(level, now) + cost, self.capacity), now)
 
     def _units(self, level: Level, now: float) -> float:
-        return max(0.0, level.units - max(0.0, now - level.at) * self.drain / _DAY)
+        return max(0.0, level.units - max(0.0, now - level.at) * self.drain / DAY)
 
 
 # With one comparison in a million right, a year of 162 + 365 * 27 units finds a code with a probability
@@ -61,50 +53,33 @@ ACCOUNT = Limit(capacity=162, drain=27)
 FREE_FAILURES = 3  # that wait nothing: people mistype
 FIRST_WAIT = 60.0  # seconds after the fourth; doubled for each that follows, until the bucket is full
 
-KNOWN_FOR = 30 * _DAY  # a mark lasts so long after the last success
-MARKS = 16  # keys with a mark for one account; the one that succeeded least recently makes room
-
 # About 10 MiB of memory at the most. A slot is shared by every key, or by every name, whose hash it is; never
 # by both: a name's bucket holds and drains more than a key's.
 KEY_SLOTS = 49_152
 NAME_SLOTS = 16_384
 SLOTS = KEY_SLOTS + NAME_SLOTS
 
-_DIGEST_BYTES = 16
-_MARK = struct.Struct(f"<{_DIGEST_BYTES}sddd")  # digest, time of the last success, level
 _RENEW_AFTER = 3_600.0  # a mark younger than this need not be written again
+
+_SALT_BYTES = hashlib.blake2b.SALT_SIZE
+_RESYNC = b"resync"  # what the hash of a key is for, where it is not for `verify`
 
 
 class Key(NamedTuple):
-    """Who tries what: a digest that nobody else can aim at."""
+    """Who tries what: a digest for its mark, and its slot in the table. Nobody else can aim at them."""
 
     digest: bytes
-
-    @property
-    def slot(self) -> int:
-        """Its place in the table."""
-        return _place(self.digest) % KEY_SLOTS
+    slot: int
 
 
-NOBODY = Key(b"")  # where none is told from another
+NOBODY = Key(bytes(DIGEST_BYTES), 0)  # where none is told from another
 
 
-@dataclass(frozen=True, slots=True)
-class Tally:
-    """What is remembered of one account: its bucket, and the marks of keys that know its codes.
+class Known(NamedTuple):
+    """A key that has a mark."""
 
-    Raises `ValueError` for marks that cannot be.
-    """
-
-    level: Level = EMPTY
-    marks: bytes = b""
-
-    def __post_init__(self) -> None:
-        if len(self.marks) % _MARK.size:
-            raise ValueError(f"{len(self.marks)} bytes are no whole marks")
-
-
-NO_TALLY = Tally()
+    succeeded: float  # the last time, as `Throttle` counts seconds
+    wait: float  # seconds until a failure may be risked
 
 
 class Throttle:
@@ -120,7 +95,8 @@ class Throttle:
         self._secret = secret
         self._started = started
         self._name, self._name_slot = "", -1  # the name that was asked for last, and its slot
-        self._slots = {slot: self._level_as_loaded(level) for slot, level in slots}
+        now = self.now(started)
+        self._slots = {slot: Level(level.units, min(level.at, now)) for slot, level in slots}
 
     def now(self, reading: Reading) -> float:
         """The time of a reading in seconds, which a step of the wall clock does not move."""
@@ -130,44 +106,58 @@ class Throttle:
         """A tally of an earlier run: what is of the future, by a clock that was ahead, is of now."""
         if tally is NO_TALLY:  # as nearly all are in a large state
             return tally
-        now = self.now(self._started)
-        times = [tally.level.at]
-        for _, succeeded, _, at in _MARK.iter_unpack(tally.marks):
-            times += succeeded, at
-        if max(times) <= now:
-            return tally
-        marks = [
-            _Mark(mark.digest, min(mark.succeeded, now), self._level_as_loaded(mark.level))
-            for mark in _unpack(tally.marks)
-        ]
-        return Tally(self._level_as_loaded(tally.level), _pack(marks))
+        return tally.not_after(self.now(self._started))
 
-    def key(self, uid: int, origin: str, account: str) -> Key:
-        """The key of a peer, where it relays for others of the origin that it names."""
+    def key(self, uid: int, origin: str, account: str, resets: int = 0) -> Key:
+        """The key of a peer, where it relays for others of the origin that it names.
+
+        `resets` are those of the account's tally.
+        """
         # No name has a NUL; an origin, which may, comes last.
-        return Key(self._digest(f"{uid}\0{account}\0{origin}"))
+        caller = f"{uid}\0{account}\0{origin}".encode("utf-8", "surrogateescape")
+        return Key(self._digest(caller), _place(self._digest(caller, resets)) % KEY_SLOTS)
+
+    def key_to_resync(self, uid: int, account: str, resets: int) -> Key:
+        """The key of a peer that resynchronises an account: another than that by which it verifies."""
+        digest = self._digest(f"{uid}\0{account}".encode(), resets, _RESYNC)
+        return Key(digest, _place(digest) % KEY_SLOTS)
 
     def tally_of_unknown(self, name: str) -> Tally:
         """The tally of a name that is no account: it has to look like one."""
         return Tally(self._slots.get(self._slot_of_name(name), EMPTY))
 
     def wait(self, key: Key, tally: Tally, cost: int, now: float) -> float:
-        """Seconds until a failure of this cost may be risked; 0.0 if it may be now."""
-        if not self.enabled:
-            return 0.0
-        mark = _find(tally.marks, key, now)
-        level = self._level(key) if mark is None else mark.level
-        wait = max(level.at + _pause(level.units / cost) - now, KEY.wait(level, cost, now))
-        return wait if mark is not None else max(wait, ACCOUNT.wait(tally.level, cost, now))
+        """Seconds until a failure of this cost may be risked; 0.0 if it may be now.
+
+        It is as much work with marks as without: how long a refusal takes tells nothing of an account.
+        """
+        level, mark, of_account = self._level(key), tally.mark(key.digest), self.wait_of_all(tally, cost, now)
+        if mark.is_known(now):
+            level, of_account = mark.level, 0.0
+        return max(self._wait(level, cost, now), of_account)
+
+    def wait_of_all(self, tally: Tally, cost: int, now: float) -> float:
+        """The same for every key without a mark, whatever else it did."""
+        return ACCOUNT.wait(tally.level, cost, now) if self.enabled else 0.0
+
+    def may_refuse(self, tally: Tally, cost: int, now: float) -> bool:
+        """False where the last failure is too long ago to hold up all keys, or one that has a mark."""
+        return now - tally.level.at < cost * DAY / KEY.drain
+
+    def known(self, tally: Tally, cost: int, now: float) -> list[Known]:
+        """The keys that have a mark, the one that succeeded last first."""
+        marks = sorted(tally.all_marks(), key=lambda mark: mark.succeeded, reverse=True)
+        return [
+            Known(mark.succeeded, self._wait(mark.level, cost, now)) for mark in marks if mark.is_known(now)
+        ]
 
     def fail(self, key: Key, tally: Tally, cost: int, now: float) -> tuple[Tally, Slots]:
         """Count a failure: the account's new tally, and slots of the table."""
-        level = ACCOUNT.add(tally.level, cost, now)
-        mark = _find(tally.marks, key, now)
-        if mark is None:
-            return Tally(level, tally.marks), self._put(key.slot, KEY.add(self._level(key), cost, now))
-        marked = _Mark(mark.digest, mark.succeeded, KEY.add(mark.level, cost, now))
-        return Tally(level, _with(tally.marks, marked)), {}
+        counted = tally.with_level(ACCOUNT.add(tally.level, cost, now))
+        mark = tally.mark(key.digest)
+        if mark.is_known(now):
+            return counted.with_mark(mark._replace(level=KEY.add(mark.level, cost, now))), {}
+        return counted, self._put(key.slot, KEY.add(self._level(key), cost, now))
 
     def fail_unknown(self, key: Key, name: str, cost: int, now: float) -> Slots:
         """Count a failure for a name that is no account."""
@@ -176,41 +166,37 @@ class Throttle:
 
     def succeed(self, key: Key, tally: Tally, now: float) -> Tally:
         """Clear the key's own bucket, and mark it; the same tally if there is nothing to change."""
-        mark = _find(tally.marks, key, now)
-        fresh = mark is not None and not mark.level.units and now - mark.succeeded < _RENEW_AFTER
-        if fresh or not self.enabled:
+        if not self.enabled:
             return tally
-        return Tally(tally.level, _with(tally.marks, _Mark(key.digest, now, Level())))
+        mark = tally.mark(key.digest)
+        if not mark.level.units and now - mark.succeeded < _RENEW_AFTER:
+            return tally
+        return tally.with_mark(Mark(key.digest, now, EMPTY))
 
-    def _digest(self, text: str) -> bytes:
-        hashed = hashlib.blake2b(
-            text.encode("utf-8", "surrogateescape"), digest_size=_DIGEST_BYTES, key=self._secret
-        )
-        return hashed.digest()
+    def _digest(self, data: bytes, resets: int = 0, purpose: bytes = b"") -> bytes:
+        """The keyed hash; 0 resets and no purpose leave it as it is without them."""
+        salt = resets.to_bytes(_SALT_BYTES)
+        return hashlib.blake2b(
+            data, digest_size=DIGEST_BYTES, key=self._secret, salt=salt, person=purpose
+        ).digest()
 
     def _slot_of_name(self, name: str) -> int:
         if name != self._name:
-            self._name, self._name_slot = name, KEY_SLOTS + _place(self._digest(name)) % NAME_SLOTS
+            self._name, self._name_slot = name, KEY_SLOTS + _place(self._digest(name.encode())) % NAME_SLOTS
         return self._name_slot
 
     def _level(self, key: Key) -> Level:
         return self._slots.get(key.slot, EMPTY)
 
+    def _wait(self, level: Level, cost: int, now: float) -> float:
+        """Seconds until a key whose bucket has this level may risk a failure, for what it did itself."""
+        if not self.enabled:
+            return 0.0
+        return max(level.at + _pause(level.units / cost) - now, KEY.wait(level, cost, now))
+
     def _put(self, slot: int, level: Level) -> Slots:
         self._slots[slot] = level
         return {slot: level}
-
-    def _level_as_loaded(self, level: Level) -> Level:
-        return Level(level.units, min(level.at, self.now(self._started)))
-
-
-class _Mark(NamedTuple):
-    digest: bytes
-    succeeded: float
-    level: Level
-
-    def pack(self) -> bytes:
-        return _MARK.pack(self.digest, self.succeeded, self.level.units, self.level.at)
 
 
 def _place(digest: bytes) -> int:
@@ -220,28 +206,3 @@ def _place(digest: bytes) -> int:
 def _pause(failures: float) -> float:
     """Seconds to wait after so many failures, beyond what the bucket asks for."""
     return 0.0 if failures <= FREE_FAILURES else FIRST_WAIT * 2 ** (failures - FREE_FAILURES - 1)
-
-
-def _unpack(marks: bytes) -> list[_Mark]:
-    return [
-        _Mark(digest, succeeded, Level(units, at))
-        for digest, succeeded, units, at in _MARK.iter_unpack(marks)
-    ]
-
-
-def _find(marks: bytes, key: Key, now: float) -> _Mark | None:
-    for digest, succeeded, units, at in _MARK.iter_unpack(marks):
-        if digest == key.digest:
-            return _Mark(digest, succeeded, Level(units, at)) if now - succeeded <= KNOWN_FOR else None
-    return None
-
-
-def _with(marks: bytes, mark: _Mark) -> bytes:
-    others = [other for other in _unpack(marks) if other.digest != mark.digest]
-    if len(others) >= MARKS:
-        others.remove(min(others, key=lambda other: other.succeeded))
-    return _pack([*others, mark])
-
-
-def _pack(marks: Iterable[_Mark]) -> bytes:
-    return b"".join(mark.pack() for mark in marks)

@@ -1,6 +1,7 @@
 """Is a code good? RFC 6238 section 5.2, and what RFC 4226 section 7 asks of who answers that."""
 
 import math
+from dataclasses import replace
 
 from pki2fad import otp
 from pki2fad.account import Account, reach
@@ -9,11 +10,20 @@ from pki2fad.clock import Reading, Watch
 from pki2fad.errors import BadRequest, Throttled, Unavailable
 from pki2fad.keyring import Keyring
 from pki2fad.otp import Parameters
-from pki2fad.throttle import NO_TALLY, NOBODY, Key, Tally, Throttle
+from pki2fad.refusals import Attempt, Refusals
+from pki2fad.tally import NO_TALLY, Tally
+from pki2fad.throttle import NOBODY, Key, Throttle
+from pki2fad.times import moment
 
 # Codes of so many steps outside the window are told from wrong ones in the log.
 _NEAR_STEPS = 10
+_NEAR = [sign * (otp.WINDOW + steps) for steps in range(1, _NEAR_STEPS + 1) for sign in (-1, 1)]
 
+# What an administrator who asks for it may know of a code that is not valid.
+_EXPLAINED = {REPLAYED: "used", WRONG: "old"}
+
+# Stands for an account where a name is none, and where that must not be told apart.
+_NO_ACCOUNT = Account("", Parameters(), b"", b"", -1)
 
 # Seconds for which codes may be spent ahead of the clock before `status` says so: some are in every window.
 _STATUS_SLACK = 2 * (otp.WINDOW + 1) * otp.LONGEST_PERIOD
@@ -28,6 +38,7 @@ class Verifier:
         self._keyring = keyring
         self._throttle = throttle
         self._watch = watch
+        self.refusals = Refusals()
 
     def verify(
         self, name: str, code: str, payer: int, origin: str, reading: Reading, *, veiled: bool
@@ -38,24 +49,23 @@ class Verifier:
         and costs, as one is. Raises `NoSuchAccount` without it, `Throttled` and `Unavailable`.
         """
         account = self._keyring.accounts.get(name) if veiled else self._keyring.account(name)
-        throttle = self._throttle
-        key, now, unknown = NOBODY, 0.0, NO_TALLY
+        # Up to a refusal a name that is no account is as much work as one: they must not be told apart.
+        standing = _NO_ACCOUNT if account is None else account
+        seeds, tally = standing.in_force(reading.wall), standing.tally
+        cost = otp.WINDOW_STEPS * len(seeds)
+        throttle, key, now = self._throttle, NOBODY, 0.0
         if throttle.enabled:
-            key, now = throttle.key(payer, origin, name), throttle.now(reading)
-            if veiled:  # for an account too: they must not be told apart
-                unknown = throttle.tally_of_unknown(name)
-        tally = unknown if account is None else account.tally
-        seeds = () if account is None else account.in_force(reading.wall)
-        cost = otp.WINDOW_STEPS * (len(seeds) or 1)
-        if throttle.enabled:
-            self._require_budget(key, tally, cost, now)
+            unknown = throttle.tally_of_unknown(name) if veiled else NO_TALLY
+            tally = unknown if account is None else tally
+            key, now = throttle.key(payer, origin, name, tally.resets), throttle.now(reading)
+            self._require_budget(key, tally, cost, reading, Attempt("verify", payer, origin, name))
         steps = {}
-        for seed in seeds or (self._keyring.veiled(name, None),):
+        for seed in seeds if account is not None else (self._keyring.veiled(name, None),):
             middle = _middle(seed, reading)
             self._require_clock(seed, reading)
             if not veiled:
                 self._require_past(seed, middle, reading)
-            kept = self._keyring.veiled(name, seed) if veiled and seeds else seed
+            kept = self._keyring.veiled(name, seed) if veiled and account is not None else seed
             step = self._match(seed, kept, code, middle)
             if step is not None:
                 steps[seed] = step
@@ -75,7 +85,8 @@ class Verifier:
         not refused for what others did to the budget of the name. Raises `Throttled` and `Unavailable`.
         """
         key, now = self._throttle.key(payer, "", new.name), self._throttle.now(reading)
-        self._require_budget(key, NO_TALLY, otp.WINDOW_STEPS, now)
+        attempt = Attempt("enroll_confirm", payer, "", new.name)
+        self._require_budget(key, NO_TALLY, otp.WINDOW_STEPS, reading, attempt)
         self._require_clock(new, reading)
         step = self._match(new, new, code, _middle(new, reading))
         if step is None:
@@ -89,13 +100,54 @@ class Verifier:
         edit = Edit(put.name, self._watch.believed(reading.wall), put, gone=None)
         return Answer({"valid": True}, change=edit, audit="added")
 
-    def resync(self, account: Account, first: str, second: str, reading: Reading) -> tuple[int, int]:
-        """The offset of a prover that showed these two codes, the second just now, and the last step.
+    def explained(self, answer: Answer, name: str, code: str, reading: Reading) -> Answer:
+        """The answer to this code with why it is not valid; nothing of codes whose step is still to come."""
+        if answer.reason not in _EXPLAINED:
+            return answer
+        for seed in self._keyring.account(name).in_force(reading.wall):
+            middle, now = _middle(seed, reading), otp.step_at(reading.wall, seed.parameters.period)
+            for step in range(middle - otp.WINDOW - _NEAR_STEPS, min(middle + otp.WINDOW, now) + 1):
+                if otp.equal(code, self._keyring.code(seed, step)):
+                    return replace(answer, result={**INVALID, "reason": _EXPLAINED[answer.reason]})
+        return answer
 
-        RFC 6238 section 6. Raises `BadRequest` unless they are codes of two steps that follow each other,
-        both not spent, and the second at most `otp.MAX_OFFSET` steps away, and `Unavailable`.
+    def resync(self, name: str, first: str, second: str, payer: int, reading: Reading) -> Answer:
+        """Follow a prover that showed these two codes, the second just now (RFC 6238 section 6).
+
+        Who can show them has nothing to guess: what was counted for the account goes. Others are counted for
+        what they try here, and for that alone. Raises `NoSuchAccount`, `Throttled` and `Unavailable`.
         """
+        current = self._keyring.account(name)
+        account = current.settled(reading.wall)
+        key = self._throttle.key_to_resync(payer, name, account.tally.resets)
+        cost = otp.WINDOW_STEPS * len(account.seeds)
+        self._require_budget(key, NO_TALLY, cost, reading, Attempt("resync", payer, "", name))
         self._require_clock(account, reading)
+        found = self._offset(account, first, second, reading)
+        if found is None:
+            refusal = BadRequest(
+                "these are not two codes that follow each other, within"
+                f" {otp.MAX_OFFSET} steps of now and neither used before"
+            )
+            change = None
+            if self._throttle.enabled:
+                _, slots = self._throttle.fail(key, NO_TALLY, cost, self._throttle.now(reading))
+                change = Failure(name, None, slots)
+            return Answer(refusal=refusal, change=change, audit="refused")
+        offset, last_step = found
+        put = account.moved(offset, last_step)
+        put.tally = account.tally.reset()
+        gone = None if account is current else self._keyring.leaving(current)
+        edit = Edit(name, self._watch.believed(reading.wall), put, gone)
+        details = {"offset": offset}
+        return Answer({"account": name, **details}, change=edit, audit="resynchronised", details=details)
+
+    def _offset(self, account: Account, first: str, second: str, reading: Reading) -> tuple[int, int] | None:
+        """The offset of a prover that shows these codes, and the last of their steps.
+
+        None unless they are of two steps that follow each other, both not spent, and the second at most
+        `otp.MAX_OFFSET` steps away.
+        """
         current = otp.step_at(reading.wall, account.parameters.period)
         steps = range(current - otp.MAX_OFFSET - 1, current + otp.MAX_OFFSET + 1)
         codes = [self._keyring.code(account, step) for step in steps]
@@ -105,10 +157,7 @@ class Verifier:
             if otp.equal(first, one) & otp.equal(second, other) and step > self._keyring.watermark(account)
         ]
         if not matching:
-            raise BadRequest(
-                "these are not two codes that follow each other, within"
-                f" {otp.MAX_OFFSET} steps of now and neither used before"
-            )
+            return None
         last = min((step + 1 for step in matching), key=lambda step: abs(step - current))
         return last - current, last
 
@@ -121,11 +170,13 @@ class Verifier:
             waits.append((latest, _SET_BACK))
         return math.ceil(max(waits)[0]) if waits else None
 
-    def _require_budget(self, key: Key, tally: Tally, cost: int, now: float) -> None:
+    def _require_budget(self, key: Key, tally: Tally, cost: int, reading: Reading, attempt: Attempt) -> None:
         """Raise `Throttled` where a failure of this cost may not be risked."""
-        wait = self._throttle.wait(key, tally, cost, now)
+        wait = self._throttle.wait(key, tally, cost, self._throttle.now(reading))
         if wait > 0:
-            raise Throttled("there were too many wrong codes", max(1, math.ceil(wait)))
+            until = math.ceil(reading.wall + wait)
+            self.refusals.add(attempt, int(reading.wall), until)
+            raise Throttled(f"there were too many wrong codes; try again at {moment(until)}", math.ceil(wait))
 
     def _require_clock(self, account: Account, reading: Reading) -> None:
         """Raise `Unavailable` where codes may have been accepted of which nothing is known."""
@@ -162,22 +213,22 @@ class Verifier:
             waits.append((spent_until, "codes of this time may have been used, while the clock was ahead"))
         return waits
 
-    def is_stale(self, name: str, code: str, reading: Reading) -> bool:
-        """True if the code is of a step near the window, on either side.
+    def steps_off(self, name: str, code: str, reading: Reading) -> int | None:
+        """By how many steps a code is ahead of now, if it is of one near the window, on either side.
 
         For a name that is no account it is as much work. While the keys are locked nothing is looked up.
         """
         if self._keyring.locked:
-            return False
+            return None
         account = self._keyring.accounts.get(name)
         seeds = (account or self._keyring.veiled(name, None)).in_force(reading.wall)
         near = [  # all of them, whichever matches: whoever asked may measure what comes after the answer
-            otp.equal(code, self._keyring.code(seed, _middle(seed, reading) + sign * (otp.WINDOW + distance)))
+            (otp.equal(code, self._keyring.code(seed, _middle(seed, reading) + steps)), seed.offset + steps)
             for seed in seeds
-            for distance in range(1, _NEAR_STEPS + 1)
-            for sign in (-1, 1)
+            for steps in _NEAR
         ]
-        return True in near and account is not None
+        found = [steps for is_equal, steps in near if is_equal]
+        return found[0] if found and account is not None else None
 
     def _spend(self, account: Account, step: int, tally: Tally, reading: Reading) -> Answer:
         """The answer to a code of the account's own seed."""

@@ -6,7 +6,7 @@ import sys
 from pki2fad.client import Client, Enrolment
 from pki2fad.errors import BadRequest
 
-from .. import ui
+from .. import typed, ui
 
 HELP = "make an account for yourself: a new seed for your authenticator, and a first code of it"
 
@@ -69,8 +69,7 @@ def _hand_over(enrolment: Enrolment, uri_out: str | None) -> None:
 def _confirm(client: Client, *, stdin: bool) -> bool:
     """True if a right code came."""
     if stdin:
-        code = ui.read_stdin().decode("ascii", "replace").removesuffix("\n").removesuffix("\r")
-        return client.enroll_confirm(code)
+        return client.enroll_confirm(typed.code(ui.read_stdin().decode("utf-8", "replace")))
     import getpass
 
     for _ in range(_ATTEMPTS):
@@ -79,7 +78,7 @@ def _confirm(client: Client, *, stdin: bool) -> bool:
         except EOFError:
             break
         try:
-            if client.enroll_confirm(given):
+            if client.enroll_confirm(typed.code(given)):
                 return True
         except BadRequest as error:
             ui.hint(str(error))

@@ -15,7 +15,7 @@ from pki2fad.client import Client
 from pki2fad.errors import BadRequest, NobodyListens, NoSuchAccount, Pki2fadError, Refusal, TimedOut
 from pki2fad.logline import line
 
-from .. import ui
+from .. import typed, ui
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -207,12 +207,15 @@ def _typed() -> bytes:
     return bytes(typed).removesuffix(b"\0").removesuffix(b"\n")
 
 
-def _split(typed: bytes, suffix: int) -> "tuple[bytes, str]":
+def _split(given: bytes, suffix: int) -> "tuple[bytes, str]":
     """The password, empty if none is asked for, and the code."""
-    password, code = (typed[:-suffix], typed[-suffix:]) if suffix else (b"", typed)
-    if not code.isdigit() or len(code) not in ((suffix,) if suffix else _SUFFIXES):
+    if suffix:
+        password, code = typed.behind_password(given, suffix)
+    else:
+        password, code = b"", typed.code(given.decode("utf-8", "replace"))
+    if not typed.is_digits(code) or len(code) not in ((suffix,) if suffix else _SUFFIXES):
         raise BadRequest("what was typed is not a code" if not suffix else "what was typed ends with no code")
-    return password, code.decode("ascii")
+    return password, code
 
 
 def _account(user: str, options: "Any") -> str:

@@ -5,7 +5,7 @@ import sys
 
 from pki2fad.client import Client
 
-from .. import ui
+from .. import typed, ui
 
 HELP = "follow an authenticator whose clock is off, by two codes that it shows one after the other"
 
@@ -29,10 +29,10 @@ def run(options: argparse.Namespace) -> int:
 
 def _read(options: argparse.Namespace) -> list[str]:
     if options.stdin:
-        codes = ui.read_stdin().decode("ascii", "replace").split()
+        codes = typed.two_codes(ui.read_stdin().decode("utf-8", "replace"))
     elif sys.stdin.isatty():
-        typed = [ui.ask("Code: "), ui.ask("The next code: ")]
-        codes = [code for code in typed if code]
+        asked = [ui.ask("Code: "), ui.ask("The next code: ")]
+        codes = [typed.code(code) for code in asked if code]
     else:
         options.usage_error("--stdin is needed where there is no terminal")
     if len(codes) != 2:

@@ -6,38 +6,60 @@ import sys
 from pki2fad.client import Client
 from pki2fad.errors import BadRequest
 
-from .. import ui
+from .. import typed, ui
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 HELP = "check a code, which is spent then; the exit code is 0 for a valid and 1 for an invalid one"
+
+_REASONS = {"used": "used before", "old": "shown some steps ago, and is too old"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The code, from the command line, standard input or a prompt."""
-    parser.add_argument("code", nargs="?", metavar="CODE", help="without it, a terminal is asked for it")
+    parser.add_argument(
+        "code", nargs="*", metavar="CODE", help="blanks in it do not matter; without it, a terminal is asked"
+    )
     parser.add_argument("--stdin", action="store_true", help="read the code from standard input")
     parser.add_argument("--account", default="default", metavar="NAME")
-    parser.add_argument("--origin", help="for whom you ask, an address say (needs the role relay)")
+    parser.add_argument("--origin", help="for whom you ask, an address for example (needs the role relay)")
+    parser.add_argument(
+        "--explain", action="store_true", help="say whether it was used or is old (for admin of all accounts)"
+    )
     parser.set_defaults(usage_error=parser.error)
 
 
 def run(options: argparse.Namespace) -> int:
     """Ask the daemon."""
-    if (options.code is not None) and options.stdin:
+    if options.code and options.stdin:
         options.usage_error("give CODE or --stdin, not both")
-    code: str | None = options.code if options.code is not None else _read(options)
-    if code is None:
+    given: str | None = " ".join(options.code) if options.code else _read(options)
+    if given is None:
         options.usage_error("a CODE or --stdin is needed")
         raise AssertionError  # a usage error ends the command
+    code = typed.code(given)
     with Client(options.socket) as client:
-        valid = client.verify(code, options.account, origin=options.origin)
-    ui.result("valid" if valid else "invalid", {"valid": valid}, as_json=options.json)
-    return ui.DONE if valid else ui.INVALID
+        if options.explain:
+            data = client.verify_explained(code, options.account, origin=options.origin)
+        else:
+            data = {"valid": client.verify(code, options.account, origin=options.origin)}
+    ui.result(_text(data), data, as_json=options.json)
+    return ui.DONE if data["valid"] else ui.INVALID
+
+
+def _text(data: "dict[str, Any]") -> str:
+    if data["valid"]:
+        return "valid"
+    reason = data.get("reason")
+    return f"invalid: it was {_REASONS.get(reason, reason)}" if reason else "invalid"
 
 
 def _read(options: argparse.Namespace) -> str | None:
     if options.stdin:
         try:
-            return ui.read_stdin().decode("ascii").removesuffix("\n").removesuffix("\r")
+            return ui.read_stdin().decode()
         except UnicodeDecodeError:
             raise BadRequest("a code is 6 to 8 ASCII digits") from None
     if not sys.stdin.isatty():

@@ -158,13 +158,13 @@ def call(
     Raises the `Refusal`, and `UnusableState` if nothing could be kept.
     """
     answer = agent.handle(Request(1, method, args), peer, reading)
+    kept = True
+    if answer.change is not None:
+        (kept,) = (True,) if store is None else store.keep([answer.change])
+        if isinstance(answer.change, Edit):
+            agent.apply(answer.change)
     if answer.refusal is not None:
         raise answer.refusal
-    if answer.change is None:
-        return answer.result
-    (kept,) = (True,) if store is None else store.keep([answer.change])
-    if isinstance(answer.change, Edit):
-        agent.apply(answer.change)
     return answer.result if kept else INVALID
 
 

@@ -97,9 +97,10 @@ class Host:
     def call(self, method: str, peer: Peer = ROOT, **args: Any) -> Any:
         """The result that a client gets. Raises the `Refusal`, and `UnusableState`."""
         answer = self.agent.handle(Request(1, method, args), peer, self.reading)
+        kept = self.keep(answer.change)
         if answer.refusal is not None:
             raise answer.refusal
-        return answer.result if self.keep(answer.change) else INVALID
+        return answer.result if kept else INVALID
 
     def keep(self, *changes: Change | None) -> bool:
         """Keep the changes of one turn as the server does; false if one was refused."""

@@ -1,6 +1,7 @@
 """`pki2factl pam` as pam_exec calls it: whom it lets in, what it believes, what it says and to whom."""
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -59,7 +60,8 @@ def test_a_good_code_lets_in_once_and_nothing_is_printed(started: Host, end: str
         "12345",
         "123456789",
         "\u0661\u0662\u0663\u0664\u0665\u0666",
-        "123 456",
+        "123_456",
+        "12-34-56",
         "12345x",
         "123456\0\0",
         "9" * 5000,
@@ -68,6 +70,18 @@ def test_a_good_code_lets_in_once_and_nothing_is_printed(started: Host, end: str
 def test_what_cannot_be_a_code_is_refused_and_not_counted(started: Host, typed: str) -> None:
     assert started.pam("alice", typed).returncode == REFUSED
     assert verdicts(started) == 0
+
+
+@pytest.mark.parametrize("form", ["{} {}", "{}-{}", " {}{} ", "{}{}\r\n"])
+def test_a_code_is_taken_as_people_type_it(started: Host, form: str) -> None:
+    code = started.code("alice")
+    assert started.pam("alice", form.format(code[:3], code[3:])).returncode == IN
+
+
+def test_who_is_throttled_finds_until_when_in_the_log_of_logins(started: Host) -> None:
+    for _ in range(5):
+        started.pam("alice", NEVER)
+    assert re.search(r"try again at \d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d\d:\d\d", started.log("throttled: "))
 
 
 def test_wrong_codes_are_throttled_by_address(started: Host) -> None:

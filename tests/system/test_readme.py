@@ -16,6 +16,7 @@ from support.issuer import Issuer, json_of
 from support.raw import Seed
 
 from pki2fad import envelope
+from pki2fad.errors import Throttled
 
 CHECKOUT = Path(__file__).parents[2]
 README = (CHECKOUT / "README.md").read_text()
@@ -158,6 +159,23 @@ def test_a_backup_is_made_and_restored_as_shown(shell: Path) -> None:
 
 def test_the_daemon_is_locked_and_unlocked_as_shown(shell: Path) -> None:
     assert run(block("example: lock"), shell, shell / "socket").splitlines() == ["locked", "unlocked"]
+
+
+def test_who_is_locked_out_gets_in_again_as_shown(shell: Path, daemon: Daemon) -> None:
+    with daemon.client() as client:
+        key = envelope.load_private((shell / "config" / "host.pem").read_bytes(), "host.pem")
+        client.load(Seed().sealed(key), "deploy")
+        for _ in range(4):
+            client.verify("0000000", "deploy")
+        with pytest.raises(Throttled):
+            client.verify("0000000", "deploy")
+    text = block("example: unthrottle")
+    script = text.replace("pki2factl log", f"pki2factl log --file {shell}/stderr")
+    refused, account, *printed = run(script, shell, shell / "socket").splitlines()
+    assert "account deploy  refused until " in refused
+    assert account == "account deploy: callers that are not known may try now"
+    assert printed[-1] == "unthrottled deploy"
+    assert "too many wrong codes; try again at " in "\n".join(printed)
 
 
 def test_the_daemon_is_watched_as_shown(shell: Path) -> None:

@@ -15,7 +15,7 @@ from pki2fad.entry import Entry
 from pki2fad.envelope import MasterKey, PrivateKey
 from pki2fad.errors import AccountExists, BadSeal, Locked, UnusableState
 from pki2fad.otp import Parameters
-from pki2fad.throttle import Level, Tally
+from pki2fad.tally import Level, Tally
 
 LONG = Parameters("SHA256", 8, 60)
 

@@ -58,7 +58,7 @@ USERS = {
 
 # Each module imports only from lines above its own (design section 4).
 LAYERS = (
-    "errors logline times users",
+    "errors logline refusals tally times users",
     "arguments clock memory confinement files metrics streams systemd",
     "health places",
     "sinks",
@@ -69,7 +69,7 @@ LAYERS = (
     "backup batch changes statefile",
     "verifier restore shortcut",
     "admin",
-    "enrolment",
+    "enrolment throttled",
     "asyncclient agent timekeeper",
     "client config seedfiles minutelog store connection decisions acceptor",
     "turns",
@@ -221,7 +221,10 @@ def test_the_agent_knows_neither_the_store_nor_keys() -> None:
         "otp",
         "restore",
         "account",
+        "refusals",
+        "tally",
         "throttle",
+        "throttled",
         "verifier",
         "wire",
     ],

@@ -16,13 +16,13 @@ class Looking(Agent):
     arrived: list[bool]
     looked: asyncio.Event
 
-    def is_stale(self, name: str, code: str, reading: Reading) -> bool:
+    def steps_off(self, name: str, code: str, reading: Reading) -> int | None:
         try:
             self.arrived.append(bool(self.peer.stream.recv(65536)))
         except BlockingIOError:
             self.arrived.append(False)
         self.looked.set()
-        return super().is_stale(name, code, reading)
+        return super().steps_off(name, code, reading)
 
 
 @in_loop

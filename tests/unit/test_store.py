@@ -27,7 +27,7 @@ from pki2fad.envelope import MasterKey
 from pki2fad.errors import UnusableState
 from pki2fad.otp import Parameters
 from pki2fad.store import Store
-from pki2fad.throttle import NO_TALLY
+from pki2fad.tally import NO_TALLY
 
 STEP = 50_000_000
 NOW = at_step(STEP)

@@ -26,11 +26,12 @@ from pki2fad.agent import Agent
 from pki2fad.changes import Edit, Failure, Spend
 from pki2fad.clock import Reading
 from pki2fad.envelope import MasterKey
-from pki2fad.errors import Throttled, UnusableState
+from pki2fad.errors import BadRequest, Throttled, UnusableState
 from pki2fad.keyring import Keyring
 from pki2fad.statefile import APPLICATION_ID, MIGRATIONS
 from pki2fad.store import Store
-from pki2fad.throttle import Level, Tally, Throttle
+from pki2fad.tally import Level, Tally
+from pki2fad.throttle import Throttle
 
 STEP = int(STARTED.wall) // 30 + 2
 NOW = at(STEP * 30 + 15)
@@ -38,6 +39,7 @@ ROOT = Peer(1, 0, frozenset({0}))
 RELAY = Peer(1, 5001, frozenset())
 RULES = (Rule("verify", (5001,)), Rule("relay", (5001,)))
 DAY = 86_400
+VECTORS = Path(__file__).parents[1] / "vectors"
 
 
 @pytest.fixture
@@ -249,7 +251,104 @@ def test_a_file_of_the_first_version_is_upgraded_with_its_accounts(path: Path, m
         assert told_wait(second) == 60
 
 
+# Files of the version before accounts could be unthrottled
+
+
+@pytest.fixture
+def fourth_version(path: Path) -> Path:
+    """A state file that the version before made: `throttled-state.sql` says what happened."""
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        database.executescript((VECTORS / "throttled-state.sql").read_text())
+    return path
+
+
+def test_a_file_of_the_fourth_version_keeps_who_waits_and_who_is_known(fourth_version: Path) -> None:
+    with contextlib.closing(MasterKey(bytes(range(32)))) as master:
+        for _ in range(2):
+            with run(fourth_version, master) as first:
+                assert told_wait(first, origin="tired") == 60  # as that version said
+                assert told_wait(first, account="missing") == 60
+                assert not verify(first, reference_code(SEED, STEP), origin="known")  # it was used
+        with run(fourth_version, master) as second:
+            for host in range(48):
+                assert not verify(second, origin=f"host-{host}")
+            assert told_wait(second, origin="another") is not None
+            assert [verify(second, origin="known") for _ in range(2)] == [False, False]
+            assert told_wait(second, origin="known") == 60  # with the two failures of before
+
+
+def test_an_account_of_the_fourth_version_can_be_unthrottled_and_stays_so(fourth_version: Path) -> None:
+    with contextlib.closing(MasterKey(bytes(range(32)))) as master:
+        with run(fourth_version, master) as first:
+            result = call(first[0], "unthrottle", ROOT, NOW, store=first[1])
+            assert result == {"account": "default", "left": 2}
+        with run(fourth_version, master) as second:
+            assert verify(second, reference_code(SEED, STEP + 1), origin="tired")
+            assert told_wait(second, account="missing") == 60
+
+
+# What administrators end
+
+
+def test_an_unthrottled_account_is_so_after_a_restart_with_how_often_it_was(
+    path: Path, master: MasterKey
+) -> None:
+    with run(path, master) as first:
+        agent, store = first
+        assert verify(first, reference_code(SEED, STEP), origin="known")
+        for host in range(54):
+            assert not verify(first, origin=f"host-{host % 40}")
+        assert told_wait(first, origin="another") is not None
+        assert call(agent, "unthrottle", ROOT, NOW, store=store)["left"] == 2
+    with run(path, master) as second:
+        agent, store = second
+        for host in range(54):
+            assert not verify(second, origin=f"host-{host}")
+        assert not verify(second, origin="known")
+        assert call(agent, "unthrottle", ROOT, NOW, store=store)["left"] == 1
+        assert call(agent, "unthrottle", ROOT, NOW, store=store)["left"] == 0
+    with run(path, master) as third, pytest.raises(BadRequest, match="force"):
+        call(third[0], "unthrottle", ROOT, NOW)
+
+
+def test_an_unthrottling_is_synced(path: Path, master: MasterKey) -> None:
+    with run(path, master) as (agent, store):
+        syncs = Syncs(store)
+        call(agent, "unthrottle", ROOT, NOW, store=store)
+        assert syncs.count() == 1
+
+
+def test_wrong_codes_to_resync_are_counted_over_a_restart(path: Path, master: MasterKey) -> None:
+    for _ in range(4):
+        with run(path, master) as (agent, store), pytest.raises(BadRequest):
+            call(agent, "resync", ROOT, NOW, store=store, first="000000", second="000000")
+    with run(path, master) as (agent, store), pytest.raises(Throttled):
+        call(agent, "resync", ROOT, NOW, store=store, first="000000", second="000000")
+
+
+def test_unthrottlings_of_the_future_at_a_start_are_of_now(path: Path, master: MasterKey) -> None:
+    with run(path, master) as (agent, store):
+        for _ in range(3):
+            call(agent, "unthrottle", ROOT, at(NOW.wall + 3_650 * DAY), store=store)
+    with run(path, master) as (agent, store):
+        with pytest.raises(BadRequest, match="force"):
+            call(agent, "unthrottle", ROOT, NOW)
+        assert call(agent, "unthrottle", ROOT, at(NOW.wall + 31 * DAY), store=store)["left"] == 2
+
+
 # Damage
+
+
+@pytest.mark.parametrize("times", [b"\1", bytes(7), bytes(23)], ids=len)
+def test_times_of_unthrottlings_that_cannot_be_are_damage(
+    path: Path, master: MasterKey, times: bytes
+) -> None:
+    with run(path, master):
+        pass
+    with contextlib.closing(sqlite3.connect(path)) as database, database:
+        database.execute("UPDATE accounts SET reset_at = ?, resets = 1", (times,))
+    with pytest.raises(UnusableState, match="default"), run(path, master):
+        pass
 
 
 @pytest.mark.parametrize("marks", [b"\1", bytes(39), bytes(41)], ids=len)

@@ -273,6 +273,8 @@ def test_the_state_of_before_there_were_successors_is_taken_over(host: Host, tmp
     shutil.copy(host.path, before)
     with contextlib.closing(sqlite3.connect(before)) as database:
         database.executescript("DROP TABLE successors; PRAGMA user_version = 3")
+        for column in ("resets", "reset_at"):
+            database.execute(f"ALTER TABLE accounts DROP COLUMN {column}")
     host.path = before
     host.start()
     assert not old_is_good(host)

@@ -6,7 +6,8 @@ import pytest
 from support.throttles import DAY, HOUR, NOW, WINDOW, Account, is_known, make_throttle
 
 from pki2fad.clock import Reading
-from pki2fad.throttle import EMPTY, SLOTS, Level, Tally, Throttle
+from pki2fad.tally import EMPTY, Level, Tally
+from pki2fad.throttle import SLOTS, Throttle
 
 
 @pytest.fixture

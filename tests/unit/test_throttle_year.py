@@ -12,7 +12,8 @@ from pki2fad.access import Peer, Rule
 from pki2fad.agent import Agent
 from pki2fad.clock import Reading
 from pki2fad.errors import Throttled
-from pki2fad.throttle import NO_TALLY, Slots, Throttle
+from pki2fad.tally import NO_TALLY
+from pki2fad.throttle import Slots, Throttle
 
 DAY = 86_400.0
 END = STARTED.wall + 365 * DAY

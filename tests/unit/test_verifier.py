@@ -2,7 +2,9 @@
 
 import contextlib
 import itertools
+import sys
 from collections.abc import Callable, Iterator
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -141,7 +143,7 @@ def test_after_any_number_of_other_names_an_account_is_as_much_work_as_a_name_th
 def test_to_look_for_a_stale_code_is_as_much_work_whichever_step_it_is_of(agent: Agent, work: Work) -> None:
     done = {
         distance: work.during(
-            lambda d=distance: agent.is_stale("default", reference_code(SEED, STEP + d), NOW)
+            lambda d=distance: agent.steps_off("default", reference_code(SEED, STEP + d), NOW)
         )  # type: ignore[misc]
         for distance in (-11, -5, -2, 2, 5, 11, 12)
     }
@@ -151,8 +153,8 @@ def test_to_look_for_a_stale_code_is_as_much_work_whichever_step_it_is_of(agent:
 def test_to_look_for_a_stale_code_is_as_much_work_for_an_account_that_there_is_not(
     agent: Agent, work: Work
 ) -> None:
-    known = work.during(lambda: agent.is_stale("default", "000000", NOW))
-    assert work.during(lambda: agent.is_stale("missing", "000000", NOW)) == known
+    known = work.during(lambda: agent.steps_off("default", "000000", NOW))
+    assert work.during(lambda: agent.steps_off("missing", "000000", NOW)) == known
     assert known[0] == 20
 
 
@@ -163,6 +165,45 @@ def test_a_throttled_request_makes_no_code(agent: Agent, work: Work, account: st
     for code in (*WRONG_CODES, CODE):
         assert work.during(lambda code=code: ask(agent, account, code, reading=later)) == (0, 0)  # type: ignore[misc]
         assert is_throttled(ask(agent, account, code, reading=later))
+
+
+def steps_of(action: Callable[[], object]) -> list[tuple[str, int]]:
+    """The lines of our own code that are run, in order."""
+    lines: list[tuple[str, int]] = []
+
+    def trace(frame: FrameType, event: str, _: object) -> Any:
+        if "pki2fad" not in frame.f_code.co_filename:
+            return None
+        if event == "line":
+            lines.append((frame.f_code.co_name, frame.f_lineno))
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        action()
+    finally:
+        sys.settrace(before)
+    return lines
+
+
+@pytest.mark.parametrize("known", [0, 1, 16])
+@pytest.mark.parametrize("resets", [0, 1])
+def test_a_refusal_is_as_much_work_whether_there_is_an_account_and_it_has_known_callers(
+    agent: Agent, known: int, resets: int
+) -> None:
+    account, throttle = agent._keyring.accounts["default"], agent._throttle
+    for _ in range(resets):
+        account.tally = account.tally.reset()
+    for number in range(known):
+        key = throttle.key(number, "", "default")
+        account.tally = throttle.succeed(key, account.tally, throttle.now(NOW))
+    done = []
+    for name in ("default", "missing"):
+        tire(agent, name)
+        done.append(steps_of(lambda name=name: ask(agent, name, CODE)))  # type: ignore[misc]
+    assert done[0] == done[1]
+    assert "mark" in {function for function, _ in done[0]}
 
 
 @pytest.mark.parametrize("later", [0.0, 0.25, 10.5, 59.5])
@@ -201,10 +242,10 @@ def test_who_may_generate_or_administer_another_account_is_not_told(role: str) -
 
 
 @pytest.mark.parametrize("distance", range(-12, 13))
-def test_a_code_is_stale_up_to_ten_steps_outside_the_window(agent: Agent, distance: int) -> None:
+def test_a_code_steps_off_up_to_ten_steps_outside_the_window(agent: Agent, distance: int) -> None:
     code = reference_code(SEED, STEP + distance)
     assert (ask(agent, "default", code).result == {"valid": True}) is (abs(distance) <= 1)
     if abs(distance) > 1:
-        assert agent.is_stale("default", code, NOW) is (abs(distance) <= 11)
-    assert not agent.is_stale("missing", code, NOW)
-    assert not agent.is_stale("other", code, NOW)
+        assert agent.steps_off("default", code, NOW) == (distance if abs(distance) <= 11 else None)
+    assert agent.steps_off("missing", code, NOW) is None
+    assert agent.steps_off("other", code, NOW) is None

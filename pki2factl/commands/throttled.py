@@ -1,0 +1,76 @@
+"""`pki2factl throttled`: who has to wait after wrong codes, and until when."""
+
+import argparse
+
+from pki2fad.client import Client
+from pki2fad.times import moment
+
+from .. import decision, ui
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+HELP = "list who has to wait after wrong codes, and until when"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """All accounts or one, and one caller of that."""
+    parser.add_argument("account", nargs="?", metavar="ACCOUNT", help="without it: all that are throttled")
+    parser.add_argument("--uid", type=int, metavar="U", help="say whether this uid has to wait, for ACCOUNT")
+    parser.add_argument("--origin", metavar="O", help="for whom that uid asks, an address for example")
+    parser.set_defaults(usage_error=parser.error)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Ask the daemon."""
+    if options.origin is not None and options.uid is None:
+        options.usage_error("--origin needs --uid")
+    if options.uid is not None and options.account is None:
+        options.usage_error("--uid needs ACCOUNT")
+    with Client(options.socket) as client:
+        throttled = client.throttled(options.account, uid=options.uid, origin=options.origin)
+    ui.result("\n".join(_lines(throttled)), throttled, as_json=options.json)
+    if throttled["accounts"] or throttled["refusals"]:
+        ui.hint("pki2factl unthrottle ACCOUNT lets them try again at once")
+    else:
+        ui.hint("nobody has to wait, and nobody was refused since the daemon started")
+    return ui.DONE
+
+
+def _lines(throttled: "dict[str, Any]") -> "list[str]":
+    lines = []
+    for account in throttled["accounts"]:
+        lines.append(f"account {account['account']}: callers that are not known {_wait(account['until'])}")
+        lines += [
+            f"  known caller, last right code {moment(known['last_success'])}: {_wait(known['until'])}"
+            for known in account["known"]
+        ]
+    caller = throttled["caller"]
+    if caller is not None:
+        known = "known" if caller["known"] else "not known"
+        lines.append(f"{_who(caller)}: {known}, {_wait(caller['until'])}")
+    lines += map(_refusal, throttled["refusals"])
+    return lines
+
+
+def _refusal(refusal: "dict[str, Any]") -> str:
+    words = [
+        moment(refusal["time"]),
+        refusal["method"].ljust(8),
+        _who(refusal),
+        f"account {decision.shown(refusal['account'])}",
+        f"refused until {moment(refusal['until'])}",
+    ]
+    if refusal["times"] > 1:
+        words.append(f"{refusal['times']} times")
+    return "  ".join(words)
+
+
+def _who(caller: "dict[str, Any]") -> str:
+    user = decision.user(str(caller["uid"]))
+    return f"{user}  origin {decision.shown(caller['origin'])}" if caller["origin"] else user
+
+
+def _wait(until: int | None) -> str:
+    return "may try now" if until is None else f"wait until {moment(until)}"

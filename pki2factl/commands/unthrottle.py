@@ -1,0 +1,26 @@
+"""`pki2factl unthrottle`: let nobody wait any more for wrong codes that were given for an account."""
+
+import argparse
+
+from pki2fad.client import Client
+
+from .. import ui
+
+HELP = "let those who gave wrong codes for an account try again at once"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The account: it has to be named."""
+    parser.add_argument("account", metavar="ACCOUNT")
+    parser.add_argument("--force", action="store_true", help="also for the fourth time in 30 days")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Ask the daemon."""
+    with Client(options.socket) as client:
+        left = client.unthrottle(options.account, force=options.force)
+    data = {"account": options.account, "left": left}
+    ui.result(f"unthrottled {options.account}", data, as_json=options.json)
+    if not left:
+        ui.hint("that was the third time in 30 days, or more; the next needs --force")
+    return ui.DONE

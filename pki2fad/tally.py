@@ -1,0 +1,131 @@
+"""What is remembered of the failures for one account, and of the callers that know its codes.
+
+Times are in seconds as `Throttle` counts them. A mark is kept packed: a million accounts have one each.
+"""
+
+import struct
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+DAY = 86_400.0
+
+KNOWN_FOR = 30 * DAY  # a mark lasts so long after the last success
+MARKS = 16  # keys with a mark for one account; the one that succeeded least recently makes room
+
+# Resets within a time that an administrator may ask for without insisting: SECURITY.md says what each gives
+# to those who guess.
+RESETS = 3
+RESETS_WITHIN = 30 * DAY
+
+DIGEST_BYTES = 16  # of a key
+_MARK = struct.Struct(f"<{DIGEST_BYTES}sddd")  # digest, time of the last success, level
+_NO_MARK = struct.pack("<ddd", float("-inf"), 0.0, 0.0)  # behind the digest of a key that has none
+_TIME = struct.Struct("<d")
+
+
+class Level(NamedTuple):
+    """How full a bucket was after the last failure."""
+
+    units: float = 0.0
+    at: float = 0.0
+
+
+EMPTY = Level()
+
+
+class Mark(NamedTuple):
+    """A key that gave a right code, with a bucket of its own."""
+
+    digest: bytes
+    succeeded: float  # the last time
+    level: Level
+
+    def is_known(self, now: float) -> bool:
+        """True while the key is not refused for what others did."""
+        return now - self.succeeded <= KNOWN_FOR
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """The bucket of one account, its marks, and how often what was counted was reset.
+
+    `reset_at` are the last times at which an administrator asked for that, `RESETS` at most. Raises
+    `ValueError` for marks and times that cannot be.
+    """
+
+    level: Level = EMPTY
+    marks: bytes = b""
+    resets: int = 0
+    reset_at: bytes = b""
+
+    def __post_init__(self) -> None:
+        if len(self.marks) % _MARK.size:
+            raise ValueError(f"{len(self.marks)} bytes are no whole marks")
+        if len(self.reset_at) % _TIME.size:
+            raise ValueError(f"{len(self.reset_at)} bytes are no whole times")
+
+    def all_marks(self) -> list[Mark]:
+        """Those that have expired too."""
+        return [
+            Mark(digest, succeeded, Level(units, at))
+            for digest, succeeded, units, at in _MARK.iter_unpack(self.marks)
+        ]
+
+    def mark(self, digest: bytes) -> Mark:
+        """The mark of a key, or one that has expired. However many marks there are, it is as much work."""
+        marks = self.marks.ljust(MARKS * _MARK.size, b"\0") + digest + _NO_MARK
+        _, succeeded, units, at = _MARK.unpack_from(marks, marks.index(digest))
+        return Mark(digest, succeeded, Level(units, at))
+
+    def with_level(self, level: Level) -> "Tally":
+        """The same with another level of the account's bucket."""
+        return Tally(level, self.marks, self.resets, self.reset_at)
+
+    def with_mark(self, mark: Mark) -> "Tally":
+        """The same with this mark, in the place of the key's own or of the oldest."""
+        others = [other for other in self.all_marks() if other.digest != mark.digest]
+        if len(others) >= MARKS:
+            others.remove(min(others, key=lambda other: other.succeeded))
+        return Tally(self.level, _packed([*others, mark]), self.resets, self.reset_at)
+
+    def reset(self, at: float | None = None) -> "Tally":
+        """The same without what was counted; keys with a mark keep it.
+
+        `at` is when an administrator asked for it, where that is to be remembered.
+        """
+        marks = _packed(mark._replace(level=EMPTY) for mark in self.all_marks())
+        times = self.reset_at if at is None else (self.reset_at + _TIME.pack(at))[-RESETS * _TIME.size :]
+        return Tally(EMPTY, marks, self.resets + 1, times)
+
+    def recent_resets(self, now: float) -> int:
+        """How many an administrator asked for within `RESETS_WITHIN`; `RESETS` at most."""
+        return sum(now - at <= RESETS_WITHIN for (at,) in _TIME.iter_unpack(self.reset_at))
+
+    def not_after(self, now: float) -> "Tally":
+        """The same, itself mostly, with nothing that is of later than now."""
+        marks, reset_at = self.all_marks(), [at for (at,) in _TIME.iter_unpack(self.reset_at)]
+        times = [self.level.at, *reset_at]
+        for mark in marks:
+            times += mark.succeeded, mark.level.at
+        if max(times) <= now:
+            return self
+        return Tally(
+            _not_after(self.level, now),
+            _packed(
+                Mark(mark.digest, min(mark.succeeded, now), _not_after(mark.level, now)) for mark in marks
+            ),
+            self.resets,
+            b"".join(_TIME.pack(min(at, now)) for at in reset_at),
+        )
+
+
+NO_TALLY = Tally()
+
+
+def _not_after(level: Level, now: float) -> Level:
+    return Level(level.units, min(level.at, now))
+
+
+def _packed(marks: Iterable[Mark]) -> bytes:
+    return b"".join(_MARK.pack(mark.digest, mark.succeeded, *mark.level) for mark in marks)

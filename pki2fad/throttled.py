@@ -1,0 +1,128 @@
+"""What administrators see of who is throttled, and how they end it for an account."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from pki2fad import otp
+from pki2fad.access import Peer
+from pki2fad.account import Account
+from pki2fad.admin import Arguments
+from pki2fad.changes import Answer, Edit
+from pki2fad.clock import Reading, Watch
+from pki2fad.errors import BadRequest
+from pki2fad.keyring import Keyring
+from pki2fad.refusals import Refusals
+from pki2fad.tally import DAY, RESETS, RESETS_WITHIN
+from pki2fad.throttle import ACCOUNT, Throttle
+
+LISTED = 1024  # throttled accounts in one answer: 64 KiB, and a MiB where all callers that they know are too
+
+_LAST_UID = 2**32 - 1
+
+
+class ThrottleAdmin:
+    """The methods `throttled` and `unthrottle`. `payer` is as in `Access`."""
+
+    def __init__(
+        self,
+        keyring: Keyring,
+        throttle: Throttle,
+        refusals: Refusals,
+        watch: Watch,
+        payer: Callable[[int], int],
+    ) -> None:
+        self._keyring = keyring
+        self._throttle = throttle
+        self._refusals = refusals
+        self._watch = watch
+        self._payer = payer
+
+    def throttled(self, args: Arguments, _peer: Peer, reading: Reading) -> Answer:
+        """Accounts for which callers are refused now, and who was refused last; one account in any case."""
+        name, uid, origin = args.get("account"), args.get("uid"), args.get("origin")
+        if uid is None and origin is not None:
+            raise BadRequest("an origin is asked about together with a uid")
+        if uid is not None and name is None:
+            raise BadRequest("a caller is asked about together with an account")
+        if uid is not None and not 0 <= uid <= _LAST_UID:
+            raise BadRequest(f"a uid is 0 to {_LAST_UID}")
+        refusals = [
+            {**attempt._asdict(), **refusal._asdict()} for attempt, refusal in self._refusals.of(name)
+        ]
+        if name is None:
+            return Answer({"accounts": self._throttled(reading), "refusals": refusals, "caller": None})
+        account = self._keyring.account(name)
+        caller = None if uid is None else self._caller(account, uid, origin or "", reading)
+        rows = [self._row(account, reading)]
+        return Answer({"accounts": rows, "refusals": refusals, "caller": caller})
+
+    def unthrottle(self, args: Arguments, _peer: Peer, reading: Reading) -> Answer:
+        """Let nothing that was counted for an account hold anybody up any more."""
+        current = self._keyring.account(args["account"])
+        account = current.settled(reading.wall)
+        now = self._throttle.now(reading)
+        forced = account.tally.recent_resets(now) >= RESETS
+        if forced and not args.get("force", False):
+            raise BadRequest(
+                f"account {account.name!r} was unthrottled {RESETS} times in {RESETS_WITHIN / DAY:.0f} days,"
+                f" and each time lets strangers try {ACCOUNT.capacity} more candidates;"
+                " --force (force: true) does it all the same"
+            )
+        put = account.moved(account.offset, account.last_step)
+        put.tally = account.tally.reset(now)
+        gone = None if account is current else self._keyring.leaving(current)
+        left = RESETS - put.tally.recent_resets(now)
+        return Answer(
+            {"account": put.name, "left": left},
+            change=Edit(put.name, self._watch.believed(reading.wall), put, gone),
+            audit="unthrottled",
+            details={"forced": forced},
+        )
+
+    def _throttled(self, reading: Reading) -> list[dict[str, Any]]:
+        """The first of those accounts by name."""
+        now = self._throttle.now(reading)
+        failing = [
+            account
+            for account in self._keyring.accounts.values()
+            if self._throttle.may_refuse(account.tally, _cost(account, reading), now)
+        ]
+        failing.sort(key=lambda account: account.name)
+        rows = (self._row(account, reading) for account in failing)
+        return [row for row in rows if row["until"] or any(known["until"] for known in row["known"])][:LISTED]
+
+    def _row(self, account: Account, reading: Reading) -> dict[str, Any]:
+        throttle, tally, cost = self._throttle, account.tally, _cost(account, reading)
+        now = throttle.now(reading)
+        return {
+            "account": account.name,
+            "until": _until(throttle.wait_of_all(tally, cost, now), reading),
+            "known": [
+                {
+                    "last_success": int(reading.wall - (now - known.succeeded)),
+                    "until": _until(known.wait, reading),
+                }
+                for known in throttle.known(tally, cost, now)
+            ],
+        }
+
+    def _caller(self, account: Account, uid: int, origin: str, reading: Reading) -> dict[str, Any]:
+        throttle, tally = self._throttle, account.tally
+        key, now = throttle.key(self._payer(uid), origin, account.name, tally.resets), throttle.now(reading)
+        return {
+            "uid": uid,
+            "origin": origin,
+            "known": tally.mark(key.digest).is_known(now),
+            "until": _until(throttle.wait(key, tally, _cost(account, reading), now), reading),
+        }
+
+
+def _cost(account: Account, reading: Reading) -> int:
+    """What a wrong code for it costs."""
+    return otp.WINDOW_STEPS * len(account.in_force(reading.wall))
+
+
+def _until(wait: float, reading: Reading) -> int | None:
+    """The Unix time after so many seconds, None after none."""
+    return math.ceil(reading.wall + wait) if wait > 0 else None
