@@ -172,7 +172,7 @@ class Agent:
             method = self._methods.get(request.method)
             if method is None:
                 raise UnknownMethod(f"there is no method {request.method[:64]!a}")
-            args = _checked(method, request)
+            args = request.args = _checked(method, request)
             if method.own and self.access.has_role(peer, access.ENROLL):
                 args = {**args, "account": enrolment.own_name(peer)}
             request.account = args.get("account")

@@ -103,6 +103,17 @@ def test_a_client_calls_every_method(
         assert error is None or error[0] in ERRORS - {"unknown_method", "internal"}
 
 
+def test_text_that_comes_as_bin_is_logged_like_any_other(daemon: Daemon, host_key: PrivateKey) -> None:
+    seed = Seed()
+    with connect(daemon.start().socket) as peer:
+        peer.call("load", sealed=seed.sealed(host_key))
+        arguments = {b"account": b"default", b"code": b"00000000", b"origin": b"2001:db8::1"}
+        assert peer.exchange([b"verify", [arguments]]) == (None, {"valid": False})
+    assert daemon.stop() == 0
+    (line,) = [line for line in daemon.log().splitlines() if "verify" in line]
+    assert "account=default origin=2001:db8::1 valid=False reason=wrong" in line
+
+
 @pytest.mark.parametrize("name", sorted(set(NAMES) - {"msgpack-rpc-node"}))  # it takes one read at a time
 def test_a_client_reads_a_list_that_comes_in_several_parts(
     name: str, clients: Clients, crowded: Daemon

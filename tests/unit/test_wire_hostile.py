@@ -218,8 +218,8 @@ def test_half_a_message_takes_little_more_memory_than_it_has_bytes_and_that_is_t
     finally:
         tracemalloc.stop()
     assert taken - 1024 < decoder.held < 2 * size + 64 * 1024
-    if size < 8 * 1024:
-        assert decoder.held < 1.5 * size + 64
+    if size < 8 * 1024 or data is HALVES["a long bin"]:  # no scanner waits for the rest
+        assert decoder.held < 1.25 * size + 64
 
 
 def test_what_is_not_handled_yet_is_counted_as_held() -> None:
