@@ -131,10 +131,14 @@ def ruler(path: str) -> os.stat_result | None:
 
 def require_roots(path: str) -> None:
     """Raise `UnusablePath` unless root alone can write to what leads to a path, as far as it is there."""
-    with contextlib.suppress(FileNotFoundError):
+    try:
         for place, status in _from_root(path):
             if others_may_write(status, (0,)):
                 raise UnusablePath(f"{place} is not safe for programs: others than root can write there")
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise UnusablePath(f"cannot look at {path}: {error.strerror}") from None
 
 
 def _is_open(status: os.stat_result) -> bool:
