@@ -1,5 +1,6 @@
 """Who may do what: from the peer, as the kernel attests it, to its roles."""
 
+import contextlib
 import grp
 import pwd
 from collections.abc import Iterable
@@ -81,10 +82,13 @@ class Access:
             gid = _gid(group)
             if gid is not None:
                 self._everywhere[role].gids.add(gid)
+                self._named |= _members(group)
         for rule in rules:
             for grant in self._grants(rule):
                 for who in rule.who:
                     _add(grant, who)
+                    if isinstance(who, str) and who.startswith("@"):
+                        self._named |= _members(who[1:])
                 self._named |= grant.uids
         for grant in (*self._everywhere.values(), *self._accounts.values()):
             grant.uids.discard(OVERFLOW_ID)
@@ -175,6 +179,15 @@ def key_gid(group: str | int | None) -> int | None:
     if group is not None and gid is None:
         raise ConfigError(f"key_group: there is no group {group!r} on this system")
     return None if gid == OVERFLOW_ID else gid
+
+
+def _members(group: str) -> set[int]:
+    """The uids that a group lists as its members. Those whose primary group it is are not listed."""
+    uids = set()
+    for name in grp.getgrnam(group).gr_mem:
+        with contextlib.suppress(KeyError):  # a name that is left of a user who is gone
+            uids.add(pwd.getpwnam(name).pw_uid)
+    return uids
 
 
 def _gid(group: str) -> int | None:

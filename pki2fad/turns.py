@@ -36,11 +36,12 @@ _CONNECTION_EVENTS = select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP | sele
 class Turns:
     """Takes what is ready, and has connections served until their payers have had their time.
 
-    `flush` keeps what was changed and lets the answers go.
+    `flush` keeps what was changed and lets the answers go; `now` says how late it is, in seconds.
     """
 
-    def __init__(self, flush: Callable[[], None]) -> None:
+    def __init__(self, flush: Callable[[], None], now: Callable[[], float] = boot) -> None:
         self._flush = flush
+        self._now = now
         self._poll = select.epoll()
         self._acceptors: list[Acceptor] = []  # in the order in which they are served
         self._connections: dict[int, Connection] = {}  # by descriptor
@@ -104,17 +105,17 @@ class Turns:
         """Accept some, and serve the payers that are ready, one after the other, for so long."""
         self._scheduled, self._running = False, True
         try:
-            flushed = now = boot()
+            flushed = now = self._now()
             end = now + TURN
             before: Payer | None = None
             self._look(accept=True)
             while now < end and (payer := self._next()):
                 if before is not None and _is_urgent(before, payer, now - flushed):
                     self._flush()
-                    flushed = boot()
+                    flushed = self._now()
                 self._serve(payer)
                 self._look(accept=False)
-                before, now = payer, boot()
+                before, now = payer, self._now()
             self._flush()
         finally:
             self._running = False
@@ -156,7 +157,7 @@ class Turns:
 
     def _serve(self, payer: Payer) -> None:
         """Serve its connections until its time is over."""
-        begun = now = boot()
+        begun = now = self._now()
         payer.credit = min(payer.credit + QUANTUM, QUANTUM)
         if payer.credit > 0:
             reading, end = clock.read(), begun + payer.credit
@@ -165,7 +166,7 @@ class Turns:
                 connection.queued = False
                 if connection.serve(reading, end):
                     self.queue(connection)
-                now = boot()
+                now = self._now()
             payer.credit -= now - begun
         payer.ready = bool(payer.waiting)
         if not payer.ready:

@@ -14,7 +14,20 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from benchmarks import crowds, goals, growth, loading, plot, profiled, rates, report, soak, starts, turning
+from benchmarks import (
+    crowds,
+    goals,
+    growth,
+    loading,
+    plot,
+    profiled,
+    rates,
+    report,
+    siege,
+    soak,
+    starts,
+    turning,
+)
 from benchmarks.accounts import States
 from benchmarks.generator import Failed, Missing, Programs
 from benchmarks.report import Cell, Table
@@ -32,6 +45,7 @@ PARTS: dict[str, Part] = {
     "starts": starts.measure,
     "loading": loading.measure,
     "crowds": crowds.measure,
+    "siege": siege.measure,
     "soak": soak.measure,
 }
 _BY_NAME_ALONE = ("soak",)  # long, and of no use beside others

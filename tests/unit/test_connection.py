@@ -1,19 +1,22 @@
 """Who is at the other end, how much is taken from it, and that others have their turn."""
 
+import asyncio
 import os
 import socket
 from typing import ClassVar
 
 import pytest
+from msgpack import packb
 from support.agents import logged
 from support.bench import Keeper, agent, bench, in_loop, receive, send_until_blocked
 from support.peers import require_root
-from support.raw import NOTIFICATION, REQUEST, pair_of
+from support.raw import NOTIFICATION, REQUEST, RawPeer, pair_of
 
 from pki2fad.access import Peer
 from pki2fad.agent import Agent
 from pki2fad.changes import Answer
 from pki2fad.clock import Reading
+from pki2fad.payer import SHARE, Payer, PayerKey
 from pki2fad.peer import peer_of
 from pki2fad.wire import Request
 
@@ -88,3 +91,40 @@ async def test_from_a_client_that_does_not_read_little_is_taken_until_it_does() 
         assert count < 100_000
         answers = await receive(peer, count)
         assert [(msgid, error) for _, msgid, error, _ in answers] == [(0, None)] * count
+
+
+HALF = packb([REQUEST, 1, "load", [{"sealed": bytes(60_000)}]])[:-1]
+
+
+async def settle(count: int = 20) -> None:
+    """Let the server take its turns."""
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+@in_loop
+async def test_a_payer_with_too_many_half_messages_loses_the_oldest_and_no_other_payer_does() -> None:
+    async with bench(agent(), Keeper()) as at:
+        other = await at.connect()
+        at.connection.move(Payer(PayerKey(4001, verify_only=False)))
+        other.send_bytes(HALF)
+        at.server.admission.most = at.server.admission.most_of_payer = 200
+        peers = [await at.connect() for _ in range(150)]
+        with logged() as lines:
+            for peer in peers:
+                peer.send_bytes(HALF)
+                await settle()
+                assert all(connection.payer.held <= SHARE for connection in at.server._connections)
+        ended = [peer for peer in peers if is_ended(peer)]
+        assert ended
+        assert ended == peers[: len(ended)]
+        assert not is_ended(other)
+        assert any("its memory is needed for others" in line for line in lines)
+
+
+def is_ended(peer: RawPeer) -> bool:
+    peer.stream.setblocking(False)
+    try:
+        return peer.stream.recv(1) == b""
+    except BlockingIOError:
+        return False

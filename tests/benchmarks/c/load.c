@@ -43,7 +43,8 @@ struct connection {
 static const struct header *plan;
 static const struct entry *entries;
 static const unsigned char *bytes;
-static int connections = 1, depth = 1, core = -1, cycle, warm = 1, datagrams;
+static int connections = 1, depth = 1, core = -1, cycle, warm = 1, datagrams, anew;
+static const char *address;
 static uint64_t limit = UINT64_MAX, early_ns, late_ns, period_ns; // requests; where in a step which phase is
 static double seconds = 1e9;
 static uint64_t next_entry;      // goes on where the last run ended
@@ -104,12 +105,18 @@ static void count(const struct sent *sent, uint64_t now) {
         record(&late, now - sent->at);
 }
 
+static int connect_to(const char *address);
+
 static void send_some(struct connection *c, int how_many) {
     static unsigned char out[BUFFER * 16];
     size_t size = 0;
     uint64_t now = now_ns();
     if (now >= deadline)
         return;
+    if (anew && !exhausted()) { // the latency is that of the connect too
+        close(c->fd);
+        c->fd = connect_to(address);
+    }
     for (; how_many > 0 && !exhausted(); how_many--) {
         uint32_t index = next_entry++ % plan->count;
         const struct entry *entry = entries + index;
@@ -224,11 +231,12 @@ static void map(const char *path) {
 }
 
 static void parse(int argc, char **argv) {
-    enum { CONNECTIONS, DEPTH, SECONDS, REQUESTS, FROM, CYCLE, COLD, CORE, PERIOD, EARLY, LATE };
+    enum { CONNECTIONS, DEPTH, SECONDS, REQUESTS, FROM, CYCLE, COLD, CORE, PERIOD, EARLY, LATE, ANEW };
     static const struct option options[] = {
         {"connections", 1, 0, CONNECTIONS}, {"depth", 1, 0, DEPTH}, {"seconds", 1, 0, SECONDS},
         {"requests", 1, 0, REQUESTS}, {"from", 1, 0, FROM}, {"cycle", 0, 0, CYCLE}, {"cold", 0, 0, COLD},
-        {"core", 1, 0, CORE}, {"period", 1, 0, PERIOD}, {"early", 1, 0, EARLY}, {"late", 1, 0, LATE}, {0},
+        {"core", 1, 0, CORE}, {"period", 1, 0, PERIOD}, {"early", 1, 0, EARLY}, {"late", 1, 0, LATE}, {"anew", 0, 0, ANEW},
+        {0},
     };
     for (int option; (option = getopt_long(argc, argv, "", options, NULL)) != -1;) {
         switch (option) {
@@ -243,10 +251,12 @@ static void parse(int argc, char **argv) {
         case PERIOD: period_ns = atof(optarg) * 1e9; break;
         case EARLY: early_ns = atof(optarg) * 1e9; break;
         case LATE: late_ns = atof(optarg) * 1e9; break;
+        case ANEW: anew = 1; break; // a connection for each request
         default: exit(2);
         }
     }
-    if (argc - optind != 2 || connections < 1 || depth < 1 || depth > MAX_DEPTH) {
+    if (argc - optind != 2 || connections < 1 || depth < 1 || depth > MAX_DEPTH ||
+        (anew && (connections != 1 || depth != 1))) {
         fprintf(stderr, "usage: load [OPTION]... SOCKET|udp:PORT PLAN\n");
         exit(2);
     }
@@ -254,7 +264,7 @@ static void parse(int argc, char **argv) {
 
 int main(int argc, char **argv) {
     parse(argc, argv);
-    const char *address = argv[optind];
+    address = argv[optind];
     datagrams = strncmp(address, "udp:", 4) == 0;
     map(argv[optind + 1]);
     pin(core);
