@@ -106,8 +106,9 @@ async def settle(count: int = 20) -> None:
 async def test_a_payer_with_too_many_half_messages_loses_the_oldest_and_no_other_payer_does() -> None:
     async with bench(agent(), Keeper()) as at:
         other = await at.connect()
-        at.connection.move(Payer(PayerKey(4001, verify_only=False)))
         other.send_bytes(HALF)
+        await settle()
+        at.connection.move(Payer(PayerKey(4001, verify_only=False)))
         at.server.admission.most = at.server.admission.most_of_payer = 200
         peers = [await at.connect() for _ in range(150)]
         with logged() as lines:
