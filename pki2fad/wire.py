@@ -37,8 +37,8 @@ RESPONSE_LIMIT = 128 * 1024 * 1024
 # Bytes that the scanner is fed at a time: its buffer has room for twice what it holds then.
 _FEED = 4 * 1024
 
-# Bytes of a half message that are scanned anew when more of it comes, which takes less time than to receive
-# it. So few half messages need a scanner, which takes more memory than they do.
+# Bytes that are scanned anew when more of a half message comes: that takes less time than to receive it. What
+# comes behind is one long string. So few half requests need a scanner, which takes more memory than they do.
 _SCANNED_AGAIN = 8 * 1024
 
 # Most messages are shorter (bytes), and so little is built at once, whatever it is.
@@ -189,7 +189,7 @@ class Decoder:
             return True
         if not _may_begin(bytes(self._raw[:_HEADER_END])):
             raise self._violation("neither request, response nor notification")
-        if passed <= _SCANNED_AGAIN:
+        if passed <= _SCANNED_AGAIN and self._scanned <= REQUEST_LIMIT:
             self._scanner = None
         return False
 

@@ -136,6 +136,8 @@ def ask_for_codes(caller: Caller, key: PrivateKey) -> None:
         assert caller.call("verify", account="one", code=made["code"]) == {"valid": valid}
     assert caller.refusal("verify", account="one", code="12345") == "bad_request"
     assert caller.refusal("generate", account="nobody") == "no_such_account"
+    assert caller.call("throttled", account="one")["refusals"] == []
+    assert caller.call("unthrottle", account="one")["account"] == "one"
     (listed,) = caller.call("accounts")
     assert listed["drift"] in ([0], [-1])  # a new step may have begun in between
     expected = {"account": "one", **seed.parameters, "last_used": made["step"] * 60, "offset": 0}

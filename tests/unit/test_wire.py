@@ -3,6 +3,7 @@
 The independent encoder is `msgpack.packb`, or bytes written out by hand.
 """
 
+import time
 from collections.abc import Iterable, Iterator
 from itertools import pairwise
 from typing import Any
@@ -157,6 +158,19 @@ def test_a_pipeline_far_longer_than_the_limit_of_a_message_comes_in_order() -> N
 def test_large_messages_in_one_piece_are_all_read() -> None:
     large = msgpack.packb([0, 1, "load", [{"sealed": bytes(60_000)}]])
     assert [len(args["sealed"]) for _, _, args in fields([large * 10]) if args] == [60_000] * 10
+
+
+def test_a_long_response_in_many_pieces_is_not_read_again_with_each() -> None:
+    def seconds(size: int) -> float:
+        data = wire.encode_response(1, None, {"backup": bytes(size)})
+        decoder = Decoder(wire.RESPONSE, wire.RESPONSE_LIMIT)
+        began = time.process_time()
+        (response,) = read((data[start : start + 65536] for start in range(0, len(data), 65536)), decoder)
+        assert len(response.result["backup"]) == size
+        return time.process_time() - began
+
+    short, long = (min(seconds(size * 2**20) for _ in range(3)) for size in (4, 16))
+    assert long < 8 * short  # 16 times, if each piece were a new beginning
 
 
 @pytest.mark.parametrize("message", PASSED_OVER.values(), ids=PASSED_OVER)
