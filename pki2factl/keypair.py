@@ -9,17 +9,19 @@ from pki2fad.errors import BadRequest, ProtectedKey, UnusableKey, UnusablePath
 
 from . import ui
 
+_SHORTEST = 12  # characters of a passphrase: four words, or what a password manager makes
+
 
 def load(path: str, passphrase: str = "", *, from_stdin: bool = False) -> PrivateKey:
     """The private key in a file. If its passphrase is not known, a terminal or standard input is asked."""
     pem = files.read(path)
     try:
-        return envelope.load_private(pem, path, passphrase.encode() or None)
+        return envelope.load_private(pem, path, _bytes(passphrase) or None)
     except ProtectedKey:
         if not (from_stdin or sys.stdin.isatty()):
             raise
         passphrase = ui.passphrase(f"Passphrase of {path}: ", from_stdin=from_stdin)
-        return envelope.load_private(pem, path, passphrase.encode())
+        return envelope.load_private(pem, path, _bytes(passphrase))
 
 
 def require_not_sealed(path: str) -> None:
@@ -42,8 +44,11 @@ def is_protected(path: str) -> bool:
     return False
 
 
-def new_passphrase(*, from_stdin: bool) -> str:
-    """A passphrase for a key that is made, asked for twice at a terminal. Raises `BadRequest`."""
+def new_passphrase(*, from_stdin: bool, weak: bool) -> str:
+    """A passphrase for a new key, asked for twice at a terminal. Raises `BadRequest`.
+
+    One that is short is refused unless `weak` is true.
+    """
     if from_stdin:
         passphrase = ui.passphrase(from_stdin=True)
     else:
@@ -52,13 +57,18 @@ def new_passphrase(*, from_stdin: bool) -> str:
             raise BadRequest("these are two different passphrases")
     if not passphrase:
         raise BadRequest("an empty passphrase protects nothing")
+    if len(passphrase) < _SHORTEST and not weak:
+        raise BadRequest(
+            f"the passphrase has {len(passphrase)} characters, and whoever finds the key's file can guess it;"
+            f" take at least {_SHORTEST}, or add --weak"
+        )
     return passphrase
 
 
 def make_private(path: str, bits: int, passphrase: str, *, like: str) -> None:
     """Make a private key's file, which must not be there yet, with the owner of the file `like`."""
     key = ui.with_spinner(f"making an RSA-{bits} key", lambda: envelope.generate_key(bits))
-    files.create(path, envelope.private_pem(key, passphrase.encode()), files.PRIVATE, like=os.stat(like))
+    files.create(path, envelope.private_pem(key, _bytes(passphrase)), files.PRIVATE, like=os.stat(like))
 
 
 def make(private: str, public: str, bits: int, *, force: bool, passphrase: str = "") -> str:
@@ -74,6 +84,11 @@ def make(private: str, public: str, bits: int, *, force: bool, passphrase: str =
     write = files.replace if force else files.create
     for path in (private, public):
         files.make_directory(os.path.dirname(os.path.abspath(path)))
-    write(private, envelope.private_pem(key, passphrase.encode()), files.PRIVATE)
+    write(private, envelope.private_pem(key, _bytes(passphrase)), files.PRIVATE)
     write(public, envelope.public_pem(key.public_key()), files.PUBLIC)
     return envelope.fingerprint(key.public_key())
+
+
+def _bytes(passphrase: str) -> bytes:
+    """What was typed, also where it is not UTF-8."""
+    return passphrase.encode("utf-8", "surrogateescape")

@@ -51,6 +51,9 @@ class Keys(Protocol):
     def close(self) -> None:
         """Let no key stay in memory."""
 
+    def is_cheap(self) -> bool:
+        """True if the host's key has a passphrase of which a guess costs little."""
+
     def rotate(self, pem: bytes) -> str:
         """Take up another host key; returns its fingerprint."""
 

@@ -85,6 +85,7 @@ class Agent:
         self._watch = watch
         self._verifier = Verifier(keyring, throttle, watch)
         self.shortcut = Shortcut(keyring, watch)
+        self._key_is_cheap = keys.is_cheap
         self._admin = admin = Admin(keyring, watch, keys)
         enroller = Enrolment(keyring, self._verifier, keys)
         throttling = ThrottleAdmin(keyring, throttle, self._verifier.refusals, watch, self._payer)
@@ -345,6 +346,7 @@ class Agent:
         status = self.status(reading)
         if self.access.allows_everywhere(peer, access.ADMIN):
             status["trouble"] = self.health.troubles(reasons=True)
+            status["cheap_passphrase"] = self._key_is_cheap()
         if peer.uid in (0, os.geteuid()):
             status["log"] = self.health.log()
         return Answer(status)

@@ -1,4 +1,4 @@
-"""RSA key pairs, sealing and opening, and AES-GCM. The only module that uses cryptography.
+"""RSA key pairs, sealing and opening, and AES-GCM. With `pkcs8` all that uses cryptography.
 
 A sealed seed is RSA-OAEP (SHA-256, MGF1-SHA-256, no label; RFC 8017 section 7.1) around the seed as
 lowercase hex digits. The master key, under which the state is sealed, is wrapped for the host's key
@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from pki2fad import keyforms, pkcs8
 from pki2fad.errors import BadSeal, ProtectedKey, UnusableKey, WrongPassphrase
 from pki2fad.memory import LockedPage, Wiping, wipe
 
@@ -51,10 +52,11 @@ def generate_key(bits: int = DEFAULT_BITS) -> PrivateKey:
 
 def private_pem(key: PrivateKey, passphrase: bytes | None = None) -> bytes:
     """PKCS#8 PEM; without a passphrase the file's mode alone protects it."""
-    return key.private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.PKCS8,
-        serialization.BestAvailableEncryption(passphrase) if passphrase else serialization.NoEncryption(),
+    form, plain = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    if not passphrase:
+        return key.private_bytes(serialization.Encoding.PEM, form, plain)
+    return keyforms.protected_pem(
+        pkcs8.protect(key.private_bytes(serialization.Encoding.DER, form, plain), passphrase)
     )
 
 
@@ -72,19 +74,21 @@ def load_private(pem: bytes, path: str, passphrase: bytes | None = None) -> Priv
     The key's own consistency is not checked: that takes a quarter of a second, and only its owner
     can write the file.
     """
-    _check_pem(pem, path)
-    if b"PRIVATE KEY-----" not in pem:
-        what = "a public key" if b"PUBLIC KEY-----" in pem else "no private key"
-        raise UnusableKey(f"{path} is {what}; the private key is needed here")
-    protected = is_protected(pem)
-    if protected and passphrase is None:
+    block = keyforms.private_key(pem, path)
+    protection = _protection(block, path)
+    if block.is_protected and passphrase is None:
         raise ProtectedKey(f"{path} is protected by a passphrase")
     try:
-        key = serialization.load_pem_private_key(
-            pem, passphrase if protected else None, unsafe_skip_rsa_key_validation=True
-        )
+        if protection is not None and protection.scrypt is not None and passphrase is not None:
+            key = serialization.load_der_private_key(
+                pkcs8.unprotect(protection, passphrase), None, unsafe_skip_rsa_key_validation=True
+            )
+        else:
+            key = serialization.load_pem_private_key(
+                block.text, passphrase if block.is_protected else None, unsafe_skip_rsa_key_validation=True
+            )
     except Exception:  # OpenSSL's reasons help nobody, and may differ by content
-        if protected:
+        if block.is_protected:
             raise WrongPassphrase(f"the passphrase does not open {path}, or it is damaged") from None
         raise UnusableKey(f"{path} is damaged: no private key can be read from it") from None
     if not isinstance(key, rsa.RSAPrivateKey):
@@ -93,40 +97,44 @@ def load_private(pem: bytes, path: str, passphrase: bytes | None = None) -> Priv
     return key
 
 
-def is_protected(pem: bytes) -> bool:
-    """True if a private key's PEM is protected by a passphrase: PKCS#8, or what OpenSSL wrote before it."""
-    return b"-----BEGIN ENCRYPTED PRIVATE KEY-----" in pem or b"Proc-Type: 4,ENCRYPTED" in pem
+def is_cheap(pem: bytes, path: str) -> bool:
+    """True if a passphrase protects the private key, and a guess of it costs little. Raises `UnusableKey`."""
+    block = keyforms.private_key(pem, path)
+    protection = _protection(block, path)
+    return block.is_protected and (protection is None or protection.cost < 1)
+
+
+def _protection(block: keyforms.Block, path: str) -> pkcs8.Form | None:
+    """How PKCS#8 protects a key, None if it does not. Raises `UnusableKey`."""
+    protected = block.protected_pkcs8
+    try:
+        return None if protected is None else pkcs8.parse(protected)
+    except ValueError:
+        raise UnusableKey(f"{path} is damaged: no private key can be read from it") from None
 
 
 def load_public(pem: bytes, path: str) -> PublicKey:
-    """The RSA public key in a PEM file; `path` is for the message of `UnusableKey`."""
-    _check_pem(pem, path)
-    if b"PRIVATE KEY-----" in pem:
-        raise UnusableKey(f"{path} is a private key; the public key is needed here")
+    """The one RSA public key in a PEM file; `path` is for the message of `UnusableKey`."""
+    keys = load_publics(pem, path)
+    if len(keys) > 1:
+        raise UnusableKey(f"{path} has {len(keys)} public keys; one is needed here")
+    return keys[0]
+
+
+def load_publics(pem: bytes, path: str) -> list[PublicKey]:
+    """The RSA public keys, at least one, in a PEM file; `path` is for the message of `UnusableKey`."""
+    return [_load_public(block.text, path) for block in keyforms.public_keys(pem, path)]
+
+
+def _load_public(text: bytes, path: str) -> PublicKey:
     try:
-        key = serialization.load_pem_public_key(pem)
+        key = serialization.load_pem_public_key(text)
     except Exception:
         raise UnusableKey(f"{path} is damaged: no public key can be read from it") from None
     if not isinstance(key, rsa.RSAPublicKey):
         raise UnusableKey(f"{path} is not an RSA key")
     _check_size(key.key_size, path)
     return key
-
-
-def load_publics(pem: bytes, path: str) -> list[PublicKey]:
-    """The RSA public keys, at least one, that stand one after the other in a PEM text."""
-    texts = re.findall(rb".+?(?:-----END [A-Z ]+-----\s*|\Z)", pem, re.DOTALL)
-    return [load_public(text, path) for text in texts or [pem]]
-
-
-def _check_pem(pem: bytes, path: str) -> None:
-    if b"-----BEGIN " not in pem:
-        raise UnusableKey(f"{path} is not a PEM file: it has no line that begins with '-----BEGIN'")
-    if b"\\n" in pem:
-        raise UnusableKey(
-            f"{path} has the two characters \\n where line ends belong; mend it with:"
-            f" sed -i 's/\\\\n/\\n/g' {path}"
-        )
 
 
 def _check_size(bits: int, path: str) -> None:

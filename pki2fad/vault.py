@@ -15,6 +15,7 @@ from pki2fad.errors import (
     ProtectedKey,
     Unavailable,
     UnusableKey,
+    UnusablePath,
     UnusableState,
     WrongPassphrase,
 )
@@ -82,6 +83,13 @@ class Vault:
         except Pki2fadError as error:
             raise Unavailable(f"the daemon stays locked: {error}") from None
         self._unlocked()
+
+    def is_cheap(self) -> bool:
+        """True if the host's key, as its file is now, has a passphrase of which a guess costs little."""
+        try:
+            return envelope.is_cheap(files.read(self._path), self._path)
+        except (UnusablePath, UnusableKey):
+            return False
 
     def new_seed(self) -> bytearray:
         """A random seed."""

@@ -16,7 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         required=True,
         metavar="PUBLIC.pem",
-        help="a public key whose owner can open it; may be given again",
+        help="a file of public keys whose owners can open it; may be given again",
     )
     parser.add_argument("file", metavar="FILE", help="the backup; it must not exist yet")
 
@@ -26,7 +26,7 @@ def run(options: argparse.Namespace) -> int:
     from pki2fad import envelope, files
 
     files.require_absent(options.file)
-    keys = [envelope.load_public(files.read(path), path) for path in options.to]
+    keys = [key for path in options.to for key in envelope.load_publics(files.read(path), path)]
     with Client(options.socket, ui.PATIENCE) as client:
         data = client.backup(b"".join(envelope.public_pem(key) for key in keys))
         succeeded = [account.account for account in client.accounts() if account.successor]

@@ -19,6 +19,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--protect", action="store_true", help="protect the private key by a passphrase, which is asked for"
     )
     parser.add_argument("--stdin", action="store_true", help="with --protect: read it from standard input")
+    parser.add_argument(
+        "--weak", action="store_true", help="with --protect: take a passphrase under 12 characters too"
+    )
     parser.set_defaults(usage_error=parser.error)
     parser.add_argument(
         "--force", action="store_true", help="overwrite; what is sealed to the old key is lost"
@@ -34,6 +37,8 @@ def run(options: argparse.Namespace) -> int:
 
     if options.stdin and not options.protect:
         options.usage_error("--stdin reads the passphrase of --protect")
+    if options.weak and not options.protect:
+        options.usage_error("--weak is about the passphrase of --protect")
     private = options.private or os.path.join(paths.config_dir(), paths.PRIVATE_KEY)
     root, extension = os.path.splitext(private)
     public = options.public or f"{root}.pub{extension}"
@@ -43,7 +48,9 @@ def run(options: argparse.Namespace) -> int:
                 f"{path} exists already; a host's key in use is exchanged by 'pki2factl rotate-key', and with"
                 " --force what is sealed to it is lost"
             )
-    passphrase = keypair.new_passphrase(from_stdin=options.stdin) if options.protect else ""
+    passphrase = ""
+    if options.protect:
+        passphrase = keypair.new_passphrase(from_stdin=options.stdin, weak=options.weak)
     fingerprint = keypair.make(private, public, options.bits, force=options.force, passphrase=passphrase)
     text = f"private key: {private}\npublic key:  {public}\nfingerprint: {fingerprint}"
     data = {"private": private, "public": public, "fingerprint": fingerprint}

@@ -32,6 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action=argparse.BooleanOptionalAction,
         help="protect the new key by a passphrase, which is asked for (default: as the old key is)",
     )
+    parser.add_argument("--weak", action="store_true", help="take a passphrase under 12 characters too")
     parser.add_argument("--stdin", action="store_true", help="read the passphrase from standard input")
 
 
@@ -68,7 +69,8 @@ def _rotate(client: Client, private: str, options: argparse.Namespace) -> None:
             _require_protection(coming, options)
         else:
             protect = keypair.is_protected(private) if options.protect is None else options.protect
-            passphrase = keypair.new_passphrase(from_stdin=options.stdin) if protect else ""
+            if protect:
+                passphrase = keypair.new_passphrase(from_stdin=options.stdin, weak=options.weak)
             keypair.make_private(coming, options.bits, passphrase, like=private)
         key = keypair.load(coming, passphrase, from_stdin=options.stdin)
         client.rotate(envelope.private_pem(key))

@@ -45,6 +45,8 @@ def _lines(status: "dict[str, Any]") -> "Iterator[str]":
     yield f"pki2fad {status['version']}, pid {status['pid']}, up {_duration(status['uptime'])}, since {since}"
     yield f"accounts: {status['accounts']}"
     yield f"keys: {'locked; unlock with: pki2factl unlock' if status['locked'] else 'unlocked'}"
+    if status.get("cheap_passphrase"):
+        yield "the passphrase of the host's key is cheap to guess; renew the key with: pki2factl rotate-key"
     if status["clock"] == "synchronised":
         yield "clock: synchronised"
     else:

@@ -137,6 +137,9 @@ class OpenKeys:
     def close(self) -> None:
         self._keyring.lock()
 
+    def is_cheap(self) -> bool:
+        return False
+
 
 def no_watch() -> Watch:
     """A watch that believes no time yet: for tests that go to and fro in time."""

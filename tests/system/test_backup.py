@@ -54,6 +54,19 @@ def test_a_backup_opens_with_each_named_key_by_its_description(
         assert not any(seed.hex in json.dumps(content) for seed in seeds.values())
 
 
+def test_a_file_with_two_keys_names_both(
+    daemon: Daemon, keys: Path, host_key: PrivateKey, other_key: PrivateKey
+) -> None:
+    both = (keys / "host.pub.pem").read_bytes() + (keys / "offline.pub.pem").read_bytes()
+    (keys / "both.pem").write_bytes(both)
+    daemon.start()
+    done = daemon.ctl("backup", "--to=both.pem", "all.backup")
+    assert done.returncode == 0, done.stderr
+    fingerprints = [opener.fingerprint(host_key), opener.fingerprint(other_key)]
+    assert set(opener.header_of((keys / "all.backup").read_bytes())[0]) == set(fingerprints)
+    assert done.stdout.splitlines()[1:] == [f"can be opened by {one}" for one in fingerprints]
+
+
 def test_a_backup_is_private_and_shows_neither_names_nor_seeds(
     daemon: Daemon, keys: Path, host_key: PrivateKey
 ) -> None:

@@ -185,9 +185,25 @@ def test_after_a_lock_the_master_key_is_nowhere_in_memory(daemon: Daemon, host_k
 
 
 def test_a_protected_key_is_made_and_used_by_the_commands(tmp_path: Path) -> None:
-    made = ctl(tmp_path, "keygen", "--private=host.pem", "--bits=3072", "--protect", "--stdin", input="a b\n")
+    made = ctl(
+        tmp_path,
+        "keygen",
+        "--private=host.pem",
+        "--bits=3072",
+        "--protect",
+        "--stdin",
+        input="a b c d e f \n",
+    )
     assert made.returncode == 0, made.stderr
     pem = (tmp_path / "host.pem").read_bytes()
-    assert envelope.load_private(pem, "", b"a b").key_size == 3072
-    assert ctl(tmp_path, "keygen", "--private=other.pem", "--protect", "--stdin", input="\n").returncode == 6
-    assert not (tmp_path / "other.pem").exists()
+    assert envelope.load_private(pem, "", b"a b c d e f ").key_size == 3072
+
+
+@pytest.mark.parametrize("passphrase", ["", "a b c d e f", "äöüäöüäöüäö"])
+def test_a_passphrase_under_12_characters_needs_to_be_called_weak(tmp_path: Path, passphrase: str) -> None:
+    keygen = ("keygen", "--private=host.pem", "--bits=3072", "--protect", "--stdin")
+    done = ctl(tmp_path, *keygen, input=f"{passphrase}\n")
+    assert (done.returncode, list(tmp_path.iterdir())) == (6, [])
+    assert not passphrase or ("at least 12" in done.stderr and passphrase not in done.stderr)
+    done = ctl(tmp_path, *keygen, "--weak", input=f"{passphrase}\n")
+    assert done.returncode == (0 if passphrase else 6), done.stderr

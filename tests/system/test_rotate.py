@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat
 from support import memory
 from support.daemon import Daemon, as_user, ctl
 from support.peers import require_root
@@ -112,20 +113,44 @@ def test_it_can_be_done_again_and_again(rotated: Rotated) -> None:
 
 
 def test_the_new_key_can_be_protected(rotated: Rotated) -> None:
-    done = rotated.rotate("--protect", "--stdin", input="horse\n")
+    done = rotated.rotate("--protect", "--stdin", input="correct horse\n")
     assert done.returncode == 0, done.stderr
-    assert envelope.load_private(rotated.private.read_bytes(), "", b"horse").key_size == 3072
+    assert envelope.load_private(rotated.private.read_bytes(), "", b"correct horse").key_size == 3072
     with rotated.daemon.client() as client:
         client.lock()
         with pytest.raises(Locked):
             client.unlock()
-        client.unlock("horse")
+        client.unlock("correct horse")
         assert client.generate().code
     assert "horse" not in rotated.daemon.log()
 
 
+def test_a_short_passphrase_is_refused_before_a_key_is_made(rotated: Rotated) -> None:
+    done = rotated.rotate("--protect", "--stdin", input="horse\n")
+    assert (done.returncode, "--weak" in done.stderr) == (6, True)
+    assert rotated.files() == {"host.pem", "host.pub.pem"}
+    rotated.check()
+    assert rotated.rotate("--protect", "--weak", "--stdin", input="horse\n").returncode == 0
+    assert envelope.load_private(rotated.private.read_bytes(), "", b"horse").key_size == 3072
+
+
+def test_status_tells_administrators_to_renew_a_key_that_is_cheap_to_guess(rotated: Rotated) -> None:
+    before = BestAvailableEncryption(b"correct horse")  # as pki2fad 0.1.0 protected keys
+    key = rotated.key()
+    rotated.private.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, before))
+    advice = "renew the key with: pki2factl rotate-key"
+    assert advice in rotated.daemon.ctl("status").stdout
+    rotated.daemon.root.chmod(0o755)
+    rotated.daemon.socket.chmod(0o666)
+    told = rotated.daemon.ctl("status", "--json", command=as_user(4711)).stdout
+    assert "cheap_passphrase" not in json.loads(told)
+    assert rotated.rotate("--stdin", input="correct horse\n").returncode == 0
+    assert advice not in rotated.daemon.ctl("status").stdout
+    assert json.loads(rotated.daemon.ctl("status", "--json").stdout)["cheap_passphrase"] is False
+
+
 def protected(rotated: Rotated) -> Rotated:
-    assert rotated.rotate("--protect", "--stdin", input="horse\n").returncode == 0
+    assert rotated.rotate("--protect", "--stdin", input="correct horse\n").returncode == 0
     return rotated
 
 
@@ -136,8 +161,8 @@ def test_a_protected_key_is_followed_by_a_protected_one(rotated: Rotated) -> Non
     assert (asked.returncode, rotated.private.read_bytes()) == (6, before)  # there is no terminal to ask at
     assert "passphrase" in asked.stderr
     assert rotated.files() == {"host.pem", "host.pub.pem"}
-    assert rotated.rotate("--stdin", input="battery\n").returncode == 0
-    assert envelope.load_private(rotated.private.read_bytes(), "", b"battery").key_size == 3072
+    assert rotated.rotate("--stdin", input="correct battery\n").returncode == 0
+    assert envelope.load_private(rotated.private.read_bytes(), "", b"correct battery").key_size == 3072
 
 
 def test_a_protected_key_is_followed_by_an_unprotected_one_only_by_word(rotated: Rotated) -> None:
@@ -150,10 +175,10 @@ def test_a_protected_key_is_followed_by_an_unprotected_one_only_by_word(rotated:
 def test_a_protected_key_that_was_interrupted_is_finished_without_a_terminal(
     rotated: Rotated, stage: str
 ) -> None:
-    interrupt(rotated, stage, passphrase=b"horse")
-    done = rotated.rotate("--protect", "--stdin", input="horse\n")
+    interrupt(rotated, stage, passphrase=b"correct horse")
+    done = rotated.rotate("--protect", "--stdin", input="correct horse\n")
     assert done.returncode == 0, done.stderr
-    assert envelope.load_private(rotated.private.read_bytes(), "", b"horse").key_size == 3072
+    assert envelope.load_private(rotated.private.read_bytes(), "", b"correct horse").key_size == 3072
     assert len(json.loads(rotated.daemon.ctl("recipients", "list", "--json").stdout)) == 1
 
 
@@ -285,7 +310,7 @@ def test_after_a_restart_with_the_old_key_its_slot_is_not_the_one_that_stays(rot
 def test_what_an_interrupted_run_left_is_not_taken_for_a_protected_key(rotated: Rotated) -> None:
     interrupt(rotated, "made")
     before = rotated.private.read_bytes()
-    done = rotated.rotate("--protect", "--stdin", input="horse\n")
+    done = rotated.rotate("--protect", "--stdin", input="correct horse\n")
     assert (done.returncode, rotated.private.read_bytes()) == (6, before)
     assert "without a passphrase" in done.stderr
     assert rotated.rotate().returncode == 0
