@@ -29,7 +29,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--from", required=True, dest="signer", metavar="PUBLIC", help="the host's public key"
     )
     verify.add_argument("--commit", default="HEAD", metavar="HASH", help="default: HEAD")
-    verify.add_argument("file", nargs="?", default="-", metavar="FILE", help="- or none: standard input")
+    verify.add_argument(
+        "file",
+        nargs="?",
+        default="-",
+        metavar="FILE",
+        help="the proof: base64, JSON, or labelled lines; - or none: standard input",
+    )
     verify.set_defaults(act=_verify)
     for action in (create, verify):
         action.add_argument(
@@ -83,24 +89,26 @@ def _create(options: argparse.Namespace) -> int:
 
 def _verify(options: argparse.Namespace) -> int:
     from pki2fad import envelope, files
-    from pki2fad.errors import BadSeal
 
-    from .. import git, keypair
+    from .. import git, keypair, proofs
 
     text = ui.read_input(options.file)
     if options.stdin and options.file == "-":
         options.usage_error("--stdin is for the passphrase, so the proof has to be in a FILE")
+    proof = proofs.read(text)
     key = keypair.load(options.key, from_stdin=options.stdin)
     signer = envelope.load_public(files.read(options.signer), options.signer)
     commit = options.commit
     if _FULL_HASH.fullmatch(commit) is None:  # the issuer need not have the repository
         commit = git.full_hash(options.repo, commit)
-    try:
-        signature = envelope.decrypt(key, envelope.sealed_from_text(text))
-    except BadSeal:
-        signature = None
-    valid = signature is not None and envelope.is_signed(signer, commit.encode(), signature)
-    if signature is None:
+    signature = envelope.decrypt(key, proof.sealed)
+    is_named = proof.commit in (None, commit)
+    valid = is_named and signature is not None and envelope.is_signed(signer, commit.encode(), signature)
+    if not is_named:
+        ui.hint(
+            f"it says that it is of the commit {proof.commit}, and not of {commit}; --commit names another"
+        )
+    elif signature is None:
         ui.hint("the proof does not open with this key")
     elif not valid:
         ui.hint(f"it was compared with the commit {commit}; --commit names another")

@@ -16,6 +16,8 @@ ISSUER, ISSUER_PUBLIC = VECTORS / "issuer-8192.pem", VECTORS / "issuer-8192.pub.
 OAEP = ["rsa_padding_mode:oaep", "rsa_oaep_md:sha256", "rsa_mgf1_md:sha256"]
 PSS = ["rsa_padding_mode:pss", "rsa_pss_saltlen:478", "rsa_mgf1_md:sha256"]  # 512 - 32 - 2: the largest
 
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
 Proof = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
@@ -113,10 +115,109 @@ def test_what_is_no_proof_of_this_commit_by_this_host_is_invalid(
     assert verify(proof, "--commit", "HEAD~1").returncode == 1
     assert verify(proof, "--commit", "0" * 40).returncode == 1
     assert verify(proof, signer=ISSUER_PUBLIC).returncode == 1
-    for damaged in ("", "hello", proof[:-9], base64.b64encode(bytes(1024)).decode(), proof.swapcase()):
+    for damaged in (
+        "AAAA",
+        proof[8:],
+        base64.b64encode(bytes(1024)).decode(),
+        proof[:9].swapcase() + proof[9:],
+    ):
         done = verify(damaged)
         assert (done.stdout, done.returncode) == ("invalid\n", 1)
         assert "does not open" in done.stderr
+
+
+FORMS = {
+    "bare": "{proof}",
+    "line breaks": "{wrapped}",
+    "CR LF": "{wrapped_crlf}",
+    "a byte order mark": "\ufeff{proof}\r\n",
+    "labelled": "Commit Hash: {commit}\nEncrypted Signature: {proof}\n",
+    "labelled, on the next line": "Commit Hash: {commit}\nEncrypted Signature:\n{proof}\n",
+    "labelled, blank lines": "Commit Hash:\n{commit}\n\nEncrypted Signature (single):\n\n{proof}\nDone.\n",
+    "labelled, with line breaks": "Commit Hash: {commit}\nEncrypted Signature: {wrapped}\n=====\n",
+    "labelled, CR LF": "Commit Hash: {commit}\r\nEncrypted Signature:\r\n{wrapped_crlf}",
+    "labelled, the other way round": "Encrypted Signature: {proof}\nCommit Hash: {commit}\n",
+    "labelled, without a hash": "Encrypted Signature (single line): {proof}",
+    "Markdown": "# Proof\n\n- **Commit Hash:** `{commit}`\n- **Encrypted Signature:** `{proof}`\n",
+    "upper case": "COMMIT HASH: {upper}\nENCRYPTED SIGNATURE: {proof}\n",
+}
+
+
+def in_form(form: str, proof: str, commit: str) -> str:
+    wrapped = "".join(f"{proof[start : start + 76]}\n" for start in range(0, len(proof), 76))
+    crlf = wrapped.replace("\n", "\r\n")
+    values = {
+        "proof": proof,
+        "wrapped": wrapped,
+        "wrapped_crlf": crlf,
+        "commit": commit,
+        "upper": commit.upper(),
+    }
+    return FORMS[form].format(**values)
+
+
+@pytest.fixture(scope="module")
+def made(keys: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A proof of the commit 0123…, from openssl alone."""
+    directory = tmp_path_factory.mktemp("made")
+    message, signature, sealed = (directory / name for name in ("message", "signature", "sealed"))
+    message.write_text(COMMIT)
+    sign = ["-sign", keys / "host.pem", "-out", signature, *options("-sigopt", PSS)]
+    openssl("dgst", "-sha256", *sign, message)
+    files = ["-pubin", "-inkey", ISSUER_PUBLIC, "-in", signature, "-out", sealed]
+    openssl("pkeyutl", "-encrypt", *files, *options("-pkeyopt", OAEP))
+    return base64.b64encode(sealed.read_bytes()).decode()
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_proof_is_verified_in_every_form(verify: Proof, made: str, form: str) -> None:
+    done = verify(in_form(form, made, COMMIT), "--commit", COMMIT)
+    assert (done.stdout, done.stderr, done.returncode) == ("valid\n", "", 0)
+
+
+@pytest.mark.parametrize("form", [form for form in FORMS if "{commit}" in FORMS[form]])
+def test_a_hash_beside_the_proof_has_to_be_the_commits(verify: Proof, made: str, form: str) -> None:
+    other = COMMIT[::-1]
+    done = verify(in_form(form, made, other), "--commit", COMMIT)
+    assert (done.stdout, done.returncode) == ("invalid\n", 1)
+    assert f"of the commit {other}, and not of {COMMIT}" in done.stderr
+
+
+def test_what_create_prints_as_json_is_verified(create: Proof, verify: Proof, repo: Path) -> None:
+    printed = create("--json").stdout
+    assert verify(printed).stdout == "valid\n"
+    assert verify(json.dumps(json.loads(printed), indent=2)).stdout == "valid\n"
+    done = verify(printed, "--commit", "HEAD~1")
+    assert (done.stdout, done.returncode) == ("invalid\n", 1)
+    assert f"of the commit {git(repo, 'rev-parse', 'HEAD')}" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        " \n",
+        "hello",
+        "AAAA!",
+        "no proof: here",
+        "{",
+        "{}",
+        '{"proof": 5}',
+        '{"proof": ""}',
+        '{"proof": "AAAA", "commit": "HEAD"}',
+        '{"proof": "AAAA", "commit": 5}',
+        "Commit Hash: 0123456789abcdef0123456789abcdef01234567\n",
+        "Encrypted Signature:\n",
+        "Encrypted Signature: !\n",
+        "Encrypted Signature: AAAA\nEncrypted Signature: AAAA\n",
+        "Commit Hash: none\nEncrypted Signature: AAAA\n",
+    ],
+)
+def test_what_holds_no_proof_is_an_error_and_never_invalid(verify: Proof, text: str) -> None:
+    done = verify(text, "--commit", COMMIT)
+    assert (done.stdout, done.returncode) == ("", 6)
+    assert done.stderr.startswith("pki2factl: error: ")
+    assert "Traceback" not in done.stderr
 
 
 def test_a_key_that_is_too_small_for_a_signature_is_refused_with_the_size_it_needs(
