@@ -16,12 +16,12 @@ def load(path: str, passphrase: str = "", *, from_stdin: bool = False) -> Privat
     """The private key in a file. If its passphrase is not known, a terminal or standard input is asked."""
     pem = files.read(path)
     try:
-        return envelope.load_private(pem, path, _bytes(passphrase) or None)
+        return envelope.load_private(pem, path, to_bytes(passphrase) or None)
     except ProtectedKey:
         if not (from_stdin or sys.stdin.isatty()):
             raise
         passphrase = ui.passphrase(f"Passphrase of {path}: ", from_stdin=from_stdin)
-        return envelope.load_private(pem, path, _bytes(passphrase))
+        return envelope.load_private(pem, path, to_bytes(passphrase))
 
 
 def require_not_sealed(path: str) -> None:
@@ -68,7 +68,7 @@ def new_passphrase(*, from_stdin: bool, weak: bool) -> str:
 def make_private(path: str, bits: int, passphrase: str, *, like: str) -> None:
     """Make a private key's file, which must not be there yet, with the owner of the file `like`."""
     key = ui.with_spinner(f"making an RSA-{bits} key", lambda: envelope.generate_key(bits))
-    files.create(path, envelope.private_pem(key, _bytes(passphrase)), files.PRIVATE, like=os.stat(like))
+    files.create(path, envelope.private_pem(key, to_bytes(passphrase)), files.PRIVATE, like=os.stat(like))
 
 
 def make(private: str, public: str, bits: int, *, force: bool, passphrase: str = "") -> str:
@@ -84,11 +84,11 @@ def make(private: str, public: str, bits: int, *, force: bool, passphrase: str =
     write = files.replace if force else files.create
     for path in (private, public):
         files.make_directory(os.path.dirname(os.path.abspath(path)))
-    write(private, envelope.private_pem(key, _bytes(passphrase)), files.PRIVATE)
+    write(private, envelope.private_pem(key, to_bytes(passphrase)), files.PRIVATE)
     write(public, envelope.public_pem(key.public_key()), files.PUBLIC)
     return envelope.fingerprint(key.public_key())
 
 
-def _bytes(passphrase: str) -> bytes:
-    """What was typed, also where it is not UTF-8."""
+def to_bytes(passphrase: str) -> bytes:
+    """The bytes that were typed, also if they are not UTF-8."""
     return passphrase.encode("utf-8", "surrogateescape")

@@ -101,7 +101,7 @@ def is_cheap(pem: bytes, path: str) -> bool:
     """True if a passphrase protects the private key, and a guess of it costs little. Raises `UnusableKey`."""
     block = keyforms.private_key(pem, path)
     protection = _protection(block, path)
-    return block.is_protected and (protection is None or protection.cost < 1)
+    return block.is_protected and (protection is None or protection.is_cheap)
 
 
 def _protection(block: keyforms.Block, path: str) -> pkcs8.Form | None:

@@ -36,7 +36,7 @@ _KEY_BYTES = 32
 class Form(NamedTuple):
     """How a key is protected."""
 
-    cost: float  # of a guess of the passphrase: 1 is 200 ms of a core
+    is_cheap: bool  # a guess of the passphrase takes less than 200 ms of a core
     scrypt: tuple[bytes, int, int, int] | None  # salt, N, r and p, if `unprotect` can open it
     iv: bytes
     data: bytes
@@ -70,16 +70,16 @@ def parse(protected: bytes) -> Form:
     algorithm, data = der.contents(whole)
     scheme, parameters = der.contents(algorithm)
     if scheme != _PBES2:
-        return Form(0, None, b"", data)
+        return Form(True, None, b"", data)
     (kdf, kdf_parameters), (cipher, *iv) = map(der.contents, der.contents(parameters))
     salt, first, *more = der.contents(kdf_parameters)
     if kdf == _PBKDF2:
-        return Form(_number(first) / _ENOUGH_PBKDF2, None, b"", data)
+        return Form(_number(first) < _ENOUGH_PBKDF2, None, b"", data)
     if kdf != _SCRYPT:
-        return Form(0, None, b"", data)
+        return Form(True, None, b"", data)
     n, r, p = map(_number, (first, *more[:2]))
     is_ours = cipher == _AES_256_CBC and 128 * r * (n + 2 + p) <= _MEMORY_LIMIT  # as OpenSSL counts it
-    return Form(n * r * p / _ENOUGH_SCRYPT, (salt, n, r, p) if is_ours else None, b"".join(iv), data)
+    return Form(n * r * p < _ENOUGH_SCRYPT, (salt, n, r, p) if is_ours else None, b"".join(iv), data)
 
 
 def unprotect(form: Form, passphrase: bytes) -> bytes:

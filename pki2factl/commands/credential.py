@@ -66,7 +66,7 @@ def run(options: argparse.Namespace) -> int:
             ui.passphrase(f"Passphrase of {private}: ", from_stdin=options.stdin) if protected else ""
         )
         keypair.load(private, passphrase)  # a wrong passphrase is noticed here, and not at the next start
-        for name, secret in zip(names, (files.read(private), passphrase.encode()), strict=False):
+        for name, secret in zip(names, (files.read(private), keypair.to_bytes(passphrase)), strict=False):
             made.append(_seal(name, secret, options.sealed_with))
         files.make_directory(os.path.dirname(_DROP_IN))
         files.replace(_DROP_IN, _drop_in(names).encode(), files.PUBLIC)

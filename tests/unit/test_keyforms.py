@@ -1,12 +1,14 @@
 """Key files in other forms, made by openssl and ssh-keygen: each is named, and the command converts it."""
 
+import contextlib
 import subprocess
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings, strategies
 from support import peers
 
-from pki2fad import envelope
+from pki2fad import envelope, keyforms
 from pki2fad.envelope import PrivateKey
 from pki2fad.errors import UnusableKey
 
@@ -153,6 +155,20 @@ def test_two_keys_where_one_is_needed_are_refused(host_key: PrivateKey, other_ke
     public = envelope.public_pem(host_key.public_key()) + envelope.public_pem(other_key.public_key())
     assert refusal(private, "FILE", private=True) == "FILE has 2 private keys; one is needed here"
     assert refusal(public, "FILE", private=False) == "FILE has 2 public keys; one is needed here"
+
+
+@given(data=strategies.data())
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_whatever_is_in_a_file_it_is_a_key_or_a_refusal(
+    files: dict[str, bytes], data: strategies.DataObject
+) -> None:
+    pem = keyforms.protected_pem(files["protected.der"])
+    content = data.draw(strategies.sampled_from([*files.values(), pem, b"", b"0\x80", b"ssh-rsa "]))
+    at, end = (data.draw(strategies.integers(0, len(content))) for _ in range(2))
+    changed = content[:at] + data.draw(strategies.binary(max_size=40)) + content[end:]
+    for load in (envelope.load_private, envelope.load_public, envelope.is_cheap):
+        with contextlib.suppress(UnusableKey):
+            load(changed, "FILE")
 
 
 def test_pem_of_something_else_is_named() -> None:
