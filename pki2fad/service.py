@@ -10,6 +10,7 @@ from typing import Any
 
 from pki2fad import (
     __version__,
+    budget,
     clock,
     confinement,
     envelope,
@@ -188,6 +189,7 @@ class _Service:
         self._agent = Agent(keyring, access, self._throttle, watch, keys=self._vault, started=reading)
         self._agent.file_digests = store.file_digests()
         self._watch_health()
+        _check_memory(self._agent.account_count)
         self._set_throttling(config)
         self._server = Server(self._agent, store.keep, *_caps(config))
         self._credentials = CredentialServer(self._agent.code, config.credential)
@@ -367,6 +369,17 @@ def _caps(config: Config) -> tuple[int, int]:
         )
     log.warning("fewer_connections", wanted=wanted, possible=possible, reason="descriptor limit")
     return possible, min(most_of_uid, possible // 2)  # no uid may take all that there are
+
+
+def _check_memory(accounts: int) -> None:
+    allowed, needed = budget.limit(), budget.needed(accounts)
+    if allowed is not None and allowed < needed:
+        log.warning(
+            "memory_limit",
+            allowed=f"{allowed >> 20}M",
+            needed=f"{needed >> 20}M",
+            reason=f"too little for {accounts} accounts under load: raise MemoryMax= of the unit",
+        )
 
 
 def _own_peer() -> Peer:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from support.activation import activated, listening
 from support.daemon import PATIENCE, Daemon, ctl, wait_until
-from support.peers import require_root
+from support.peers import require, require_root
 
 from pki2fad import __version__, wire
 
@@ -178,6 +178,25 @@ def test_a_limit_of_descriptors_that_leaves_too_few_connections_stops_the_start(
     else:
         error = daemon.fail_to_start(command=command)
         assert "the limit of descriptors is 303, and the daemon needs at least 304: raise it with" in error
+
+
+@pytest.mark.parametrize(("limit", "warns"), [("300M", True), ("1G", False)])
+def test_a_limit_of_memory_that_is_too_low_is_said_at_the_start(
+    daemon: Daemon, limit: str, warns: bool
+) -> None:
+    require_root()
+    group = daemon.root / "groups" / "pki2fad.service"
+    group.mkdir(parents=True)
+    size = int(limit[:-1]) << (20 if limit.endswith("M") else 30)
+    (group / "memory.max").write_text(f"{size}\n")
+    (daemon.root / "cgroup").write_text("0::/pki2fad.service\n")
+    script = f"""
+mount --bind {daemon.root}/groups /sys/fs/cgroup
+mount --bind {daemon.root}/cgroup /proc/$$/cgroup
+exec "$@"
+"""
+    daemon.start(command=[require("unshare"), "--mount", "--", "sh", "-ec", script, "sh"])
+    assert ("memory_limit allowed=300M needed=384M" in daemon.log()) == warns
 
 
 def test_sockets_that_were_passed_to_another_process_are_not_taken(daemon: Daemon) -> None:
