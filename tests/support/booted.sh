@@ -58,7 +58,7 @@ if [ ! -e "$units/booted.target" ]; then
     printf '%s\n' '[Unit]' Requires=basic.target 'Wants=sockets.target multi-user.target' \
         'After=basic.target sockets.target multi-user.target' AllowIsolate=yes >"$units/booted.target"
     mkdir -p "$root/etc/systemd/journald.conf.d"
-    printf '%s\n' '[Journal]' Storage=volatile RateLimitIntervalSec=0 ForwardToSyslog=no \
+    printf '%s\n' '[Journal]' Storage=volatile ForwardToSyslog=no \
         >"$root/etc/systemd/journald.conf.d/booted.conf"
     rm -f "$root/etc/fstab"
     touch "$root/etc/fstab"
