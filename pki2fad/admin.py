@@ -1,16 +1,16 @@
-"""What administrators do: load and remove accounts, bring the clock back into step.
+"""What administrators do: load and remove accounts, change keys.
 
 Each method is one of the protocol. It changes no account itself: the `Edit` of its answer does, once it
-is kept and applied. What opens and locks is done by `Keys`, at once.
+is kept and applied. What opens and locks is done by `Keys`. `Bulk` does what is about all accounts.
 """
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Protocol
 
-from pki2fad import backup, batch, otp, restore
+from pki2fad import batch
 from pki2fad.access import Peer
 from pki2fad.account import UNKNOWN, Account, Successor
-from pki2fad.backup import Content, Record
-from pki2fad.changes import Answer, ClockEdit, Edit, Edits, in_the_way, listed, take_up_watermarks
+from pki2fad.changes import Answer, Edit, Steps, Work
 from pki2fad.clock import Reading, Watch
 from pki2fad.errors import AccountExists, BadRequest
 from pki2fad.keyring import Keyring
@@ -24,14 +24,8 @@ if TYPE_CHECKING:
 
 Arguments = dict[str, Any]
 
-# A code that is accepted may be of so many steps before the one that the clock shows: the window, a step
-# before it with the same code, and a prover that is behind.
-_STEPS_BEFORE = otp.WINDOW + 1 + otp.MAX_OFFSET
-
 # What a batch of one account says itself, and of any other sealed seed the arguments say.
 _SAID = ("account", "algorithm", "digits", "period")
-
-_NAMES_LOGGED = 200  # in one line: the journal cuts lines at 48 KiB
 
 _LAST_DEADLINE = 253_402_300_799  # the last second of the year 9999: what comes after has no date
 
@@ -45,7 +39,7 @@ class Keys(Protocol):
     def new_seed(self) -> bytearray:
         """A random seed."""
 
-    def unlock(self, passphrase: str | None) -> None:
+    def unlock(self, passphrase: str | None) -> Steps[None]:
         """Take the keys into memory. Raises a `Refusal`."""
 
     def close(self) -> None:
@@ -54,10 +48,10 @@ class Keys(Protocol):
     def is_cheap(self) -> bool:
         """True if the host's key has a passphrase of which a guess costs little."""
 
-    def rotate(self, pem: bytes) -> str:
+    def rotate(self, pem: bytes) -> Steps[str]:
         """Take up another host key; returns its fingerprint."""
 
-    def finish_rotation(self, fingerprint: str) -> list[str]:
+    def finish_rotation(self, fingerprint: str) -> Steps[list[str]]:
         """Let this host key, which is in use, alone open the state; returns the fingerprints of the others.
 
         Raises `BadRequest` if another one is in use.
@@ -69,7 +63,7 @@ class Keys(Protocol):
     def master_for(self, recipients: bytes) -> "tuple[MasterKey, dict[str, bytes]]":
         """A new master key for a backup, and its slots for the public keys in a PEM text."""
 
-    def open_backup(self, data: bytes) -> "MasterKey":
+    def open_backup(self, data: bytearray) -> "MasterKey":
         """The master key of a backup. Raises `BadSeal`."""
 
     def open_batch(self, data: bytes) -> "MasterKey":
@@ -88,7 +82,7 @@ class Admin:
         self._keyring = keyring
         self._watch = watch
         self._keys = keys
-        self._upload = Upload()
+        self.upload = Upload()
 
     def load(self, args: Arguments, _peer: Peer, reading: Reading) -> Answer:
         """An account for a sealed seed."""
@@ -107,41 +101,10 @@ class Admin:
             account.drift = UNKNOWN if account.last_step >= 0 else b""
             successor = Successor(account, deadline, cutover)
             return self._load_successor(successor, args.get("replace", False), reading)
-        edit, done = self._edit_to_load(account, args.get("replace", False), reading)
+        edit, done = self.edit_to_load(account, args.get("replace", False), reading)
         return Answer({"account": account.name, "changed": edit is not None}, change=edit, audit=done)
 
-    def load_batch(self, args: Arguments, _peer: Peer, reading: Reading) -> Answer:
-        """Accounts for all seeds of a batch, or none."""
-        with self._keys.open_batch(args["batch"]) as master:
-            accounts = [
-                self._keyring.sealed_elsewhere(entry.name, entry.sealed, entry.parameters, master)
-                for entry in batch.unpack(args["batch"], master)
-            ]
-        done: dict[str, list[str]] = {}
-        edits, others = [], []
-        for account in accounts:
-            try:
-                edit, what = self._edit_to_load(account, args.get("replace", False), reading)
-            except AccountExists:
-                others.append(account.name)
-                continue
-            if edit is not None:
-                edits.append(edit)
-                done.setdefault(what, []).append(account.name)
-        if others:
-            raise in_the_way(others)
-        take_up_watermarks(edits)
-        return Answer(
-            {"accounts": len(accounts), "changed": [edit.account for edit in edits]},
-            change=Edits(tuple(edits)) if edits else None,
-            audit="loaded" if edits else "unchanged",
-            details={
-                "accounts": len(accounts),
-                **{what: listed(names, _NAMES_LOGGED) for what, names in done.items()},
-            },
-        )
-
-    def _edit_to_load(self, account: Account, replace: bool, reading: Reading) -> tuple[Edit | None, str]:
+    def edit_to_load(self, account: Account, replace: bool, reading: Reading) -> tuple[Edit | None, str]:
         """The edit that gives an account this seed, None if it has it already, and a word for what is done.
 
         Raises `AccountExists`.
@@ -174,15 +137,16 @@ class Admin:
         details = {"deadline": deadline, "cutover": successor.cutover}
         return Answer(result, change=edit, audit="successor", details=details)
 
-    def due(self, reading: Reading) -> list[Edit]:
-        """The edits that make permanent what deadlines did.
+    def due(self, reading: Reading) -> Iterator[Edit]:
+        """The edits that make permanent what deadlines did; each is made as it is asked for.
 
         Only once the time is believed: what was the wrong time takes no seed away for good.
         """
         wall = self._watch.believed(reading.wall)
-        waiting = [account for account in self._keyring.accounts.values() if account.successor is not None]
-        settled = [(account, account.settled(wall)) for account in waiting]
-        return [self._edit(one.name, put, one, reading) for one, put in settled if put is not one]
+        for account in self._keyring.with_successor():
+            put = account.settled(wall)
+            if put is not account and self._keyring.accounts.get(account.name) is account:
+                yield self._edit(account.name, put, account, reading)
 
     def provision(self, name: str, sealed: bytes, file_digest: bytes, reading: Reading) -> Edit:
         """The edit that a file of `seeds.d` asks for. Raises `BadSeal`, and `BadRequest` for another's."""
@@ -196,56 +160,9 @@ class Admin:
         edit = self._edit(account.name, None, account, reading)
         return Answer({"account": account.name}, change=edit, audit="removed")
 
-    def clock_accept(self, _args: Arguments, _peer: Peer, reading: Reading) -> Answer:
-        """The wall clock is right now: what was spent while it was ahead comes down to its window."""
-        wall, ends = reading.wall, self._beyond(reading.wall)
-        spent = None
-        if ends:
-            slack, ahead = _STEPS_BEFORE * self._longest_period(), self._watch.first_ahead(wall)
-            until, since = max(ends), wall - slack if ahead is None else ahead - slack
-            # Without a record of when the clock was there, it may have been at any time.
-            spent = (since if since < until else wall - slack, float(until))
-        data = {
-            "time": int(wall),
-            "spent_from": spent and int(max(wall, spent[0])),
-            "spent_until": spent and int(spent[1]),
-        }
-        stays = {name: value and moment(value) for name, value in data.items() if name != "time"}
-        details = {"accepted_time": moment(wall), **stays}
-        return Answer(data, change=ClockEdit(wall, spent), audit="accepted", details=details)
-
-    def backup(self, args: Arguments, _peer: Peer, reading: Reading) -> Answer:
-        """All accounts as they are now, for whoever has one of these keys."""
-        master, slots = self._keys.master_for(args["to"])
-        with master:
-            settled = [account.settled(reading.wall) for account in self._keyring.accounts.values()]
-            records = [self._record(account, master) for account in settled]
-            content = Content(int(reading.wall), records, self._keyring.floors, self._watch.spent)
-            data = backup.pack(content, slots, master)
-        if len(data) > backup.MADE_LIMIT:
-            raise BadRequest(f"there are too many accounts for a backup: {len(records)}")
-        details = {"accounts": len(records), "to": " ".join(slots)}
-        return Answer({"backup": data, "accounts": len(records)}, audit="copied", details=details)
-
-    def restore(self, args: Arguments, _peer: Peer, reading: Reading) -> Answer:
-        """Take a part of a backup; with the last one, take its accounts."""
-        received = self._upload.add(args["upload"], args["offset"], args["part"])
-        if not args.get("last", False):
-            return Answer({"received": received}, quiet=True)
-        data = self._upload.take()
-        with self._keys.open_backup(data) as master:
-            content = backup.unpack(data, master)
-            change = restore.plan(
-                content, master, self._keyring, self._watch, reading, replace=args.get("replace", False)
-            )
-        changed = [edit.account for edit in change.edits]
-        result = {"accounts": len(content.records), "changed": changed}
-        details = {"accounts": len(content.records), "changed": listed(changed, _NAMES_LOGGED)}
-        return Answer(result, change=change, audit="restored", details=details)
-
     def close(self) -> None:
         """Let no key and no code stay in memory."""
-        self._upload.drop()
+        self.upload.drop()
         self._keys.close()
 
     def lock(self, _args: Arguments, _peer: Peer, _reading: Reading) -> Answer:
@@ -258,35 +175,42 @@ class Admin:
         """Take the keys into memory again."""
         if not self._keyring.locked:
             return Answer({"locked": False}, audit="unchanged")
-        self._keys.unlock(args.get("passphrase"))
-        return Answer({"locked": False}, audit="unlocked")
+
+        def work() -> Work:
+            yield from self._keys.unlock(args.get("passphrase"))
+            return Answer({"locked": False}, audit="unlocked")
+
+        return Answer(work=work())
 
     def rotate(self, args: Arguments, _peer: Peer, _reading: Reading) -> Answer:
         """Take up another host key beside the one in use, with a new master key."""
-        result = {"fingerprint": self._keys.rotate(args["private"])}
-        return Answer(result, audit="rotated", details=result)
+
+        def work() -> Work:
+            result = {"fingerprint": (yield from self._keys.rotate(args["private"]))}
+            return Answer(result, audit="rotated", details=result)
+
+        return Answer(work=work())
 
     def rotate_finish(self, args: Arguments, _peer: Peer, _reading: Reading) -> Answer:
         """Let the host key that is in use alone open the state."""
-        dropped = self._keys.finish_rotation(args["fingerprint"])
-        done = "dropped" if dropped else "unchanged"
-        return Answer({"dropped": dropped}, audit=done, details={"dropped": " ".join(dropped)})
+
+        def work() -> Work:
+            dropped = yield from self._keys.finish_rotation(args["fingerprint"])
+            done = "dropped" if dropped else "unchanged"
+            return Answer({"dropped": dropped}, audit=done, details={"dropped": " ".join(dropped)})
+
+        return Answer(work=work())
 
     def recipients(self, _args: Arguments, _peer: Peer, _reading: Reading) -> Answer:
-        """Who can open the state."""
-        first, *others = self._keys.recipients()
-        slots = [{"fingerprint": first, "current": True}]
-        return Answer([*slots, *({"fingerprint": other, "current": False} for other in others)])
+        """Who can open the state; asked when nothing is being kept."""
 
-    def _record(self, account: Account, master: "MasterKey") -> Record:
-        return Record(
-            account.name,
-            account.parameters,
-            self._keyring.resealed(account, master),
-            account.last_step,
-            account.offset,
-            account.drift,
-        )
+        def work() -> Work:
+            first, *others = self._keys.recipients()
+            slots = [{"fingerprint": first, "current": True}]
+            return Answer([*slots, *({"fingerprint": other, "current": False} for other in others)])
+            yield  # this is one piece
+
+        return Answer(work=work())
 
     def _sealed_account(self, sealed: bytes, given: Arguments) -> Account:
         """The account of a sealed seed, of which these of `_SAID` were given.
@@ -338,22 +262,3 @@ class Admin:
     ) -> Edit:
         leaving = None if gone is None else self._keyring.leaving(gone)
         return Edit(name, self._watch.believed(reading.wall), put, leaving, file_digest)
-
-    def _beyond(self, wall: float) -> list[float]:
-        """The ends of what is spent beyond this time's window, and so would come down to its end."""
-        keyring = self._keyring
-        ends = [self._watch.forgotten]
-        ends += [floor for period, floor in keyring.floors.items() if floor > otp.window_end(wall, period)]
-        for seed in self._keyring.seeds():
-            step, period = keyring.watermark(seed), seed.parameters.period
-            if step > otp.step_at(wall, period) + otp.WINDOW + seed.offset:
-                ends.append((step + 1 - min(seed.offset, 0)) * period)  # the code of one behind comes late
-        for step, period in keyring.gone.values():
-            if step > otp.step_at(wall, period) + otp.WINDOW + otp.MAX_OFFSET:
-                ends.append((step + 1) * period)
-        return [end for end in ends if end > wall]
-
-    def _longest_period(self) -> int:
-        periods = [seed.parameters.period for seed in self._keyring.seeds()]
-        periods += [period for _, period in self._keyring.gone.values()]
-        return max([*periods, *self._keyring.floors], default=otp.LONGEST_PERIOD)

@@ -5,21 +5,23 @@ returns has to be kept by the store before its answer may leave (see `Spend` and
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from pki2fad import __version__, access, arguments, batch, enrolment, otp
 from pki2fad.access import Access, Peer, Rights
-from pki2fad.account import NAME_RULE, Account, is_name
+from pki2fad.account import NAME_RULE, is_name
 from pki2fad.admin import Admin, Arguments, Keys
-from pki2fad.changes import Answer, ClockEdit, Edit, Edits
+from pki2fad.bulk import Bulk
+from pki2fad.changes import Answer, ClockEdit, Edit, LargeChange, Rotation
 from pki2fad.clock import Reading, Watch
 from pki2fad.enrolment import Enrolment
 from pki2fad.errors import BadRequest, Forbidden, Locked, Refusal, UnknownMethod
 from pki2fad.health import Health
 from pki2fad.keyring import Keyring
 from pki2fad.metrics import Metrics
+from pki2fad.pieces import Pieces, in_pieces
 from pki2fad.shortcut import Shortcut
 from pki2fad.throttle import Throttle
 from pki2fad.throttled import ThrottleAdmin
@@ -87,6 +89,7 @@ class Agent:
         self.shortcut = Shortcut(keyring, watch)
         self._key_is_cheap = keys.is_cheap
         self._admin = admin = Admin(keyring, watch, keys)
+        self._bulk = bulk = Bulk(keyring, watch, keys, admin)
         enroller = Enrolment(keyring, self._verifier, keys)
         throttling = ThrottleAdmin(keyring, throttle, self._verifier.refusals, watch, self._payer)
         self._started = started
@@ -104,7 +107,7 @@ class Agent:
                 admin.load, access.ADMIN, _LOAD_ARGUMENTS, frozenset({"sealed"}), everywhere=True
             ),
             "load_batch": _Method(
-                admin.load_batch,
+                bulk.load_batch,
                 access.ADMIN,
                 {"batch": bytes, "replace": bool},
                 frozenset({"batch"}),
@@ -128,7 +131,7 @@ class Agent:
             "unthrottle": _Method(
                 throttling.unthrottle, access.ADMIN, {"account": str, "force": bool}, everywhere=True
             ),
-            "clock_accept": _Method(admin.clock_accept, access.ADMIN, {}, everywhere=True),
+            "clock_accept": _Method(bulk.clock_accept, access.ADMIN, {}, everywhere=True),
             "rotate": _Method(
                 admin.rotate, access.ADMIN, {"private": bytes}, frozenset({"private"}), everywhere=True
             ),
@@ -140,9 +143,9 @@ class Agent:
                 everywhere=True,
             ),
             "recipients": _Method(admin.recipients, access.ADMIN, {}, everywhere=True),
-            "backup": _Method(admin.backup, access.ADMIN, {"to": bytes}, frozenset({"to"}), everywhere=True),
+            "backup": _Method(bulk.backup, access.ADMIN, {"to": bytes}, frozenset({"to"}), everywhere=True),
             "restore": _Method(
-                admin.restore,
+                bulk.restore,
                 access.ADMIN,
                 _RESTORE_ARGUMENTS,
                 frozenset({"upload", "offset", "part"}),
@@ -207,8 +210,8 @@ class Agent:
         """The edit that a file of `seeds.d` asks for. Raises `BadSeal`."""
         return self._admin.provision(name, sealed, file_digest, reading)
 
-    def due(self, reading: Reading) -> list[Edit]:
-        """The edits that make permanent what the deadlines of successors did."""
+    def due(self, reading: Reading) -> Iterator[Edit]:
+        """The edits that make permanent what the deadlines of successors did, each as it is asked for."""
         return self._admin.due(reading)
 
     def steps_off(self, name: str, code: str, reading: Reading) -> int | None:
@@ -223,20 +226,8 @@ class Agent:
         """Let no key and no code stay in memory."""
         self._admin.close()
 
-    def apply(self, edit: Edit | ClockEdit | Edits) -> None:
+    def apply(self, edit: Edit) -> None:
         """Move memory, now that the edit is kept."""
-        if isinstance(edit, Edits):
-            for one in edit.edits:
-                self.apply(one)
-            self._keyring.raise_floors(edit.floors)
-            self._watch.spent.extend(edit.spent)
-            self.shortcut.close()
-            return
-        if isinstance(edit, ClockEdit):
-            self._keyring.lower(edit.wall)
-            self._watch.accept(edit.wall, edit.spent)
-            self.shortcut.clock_accepted()
-            return
         self._keyring.enrolments.pop(edit.account, None)
         if edit.gone is not None:
             self._keyring.remember(edit.gone, edit.wall)
@@ -246,6 +237,28 @@ class Agent:
             self._keyring.put(edit.put)
         if edit.file_digest is not None:
             self.file_digests[edit.account] = edit.file_digest
+
+    def applied(self, change: LargeChange) -> Pieces[None]:
+        """Move memory piece by piece, now that the change is kept."""
+        if isinstance(change, Rotation):
+            self._keyring.rotate(change.master, [*change.accounts, *change.successors])
+        elif isinstance(change, ClockEdit):
+            yield from self._keyring.lower(change.wall)
+            self._watch.accept(change.wall, change.spent)
+            self.shortcut.clock_accepted()
+        else:
+            self._keyring.raise_floors(change.floors)
+            self._watch.spent.extend(change.spent)
+            self.shortcut.close()
+            for some in in_pieces(change.edits):
+                for edit in some:
+                    self.apply(edit)
+                yield
+
+    @property
+    def version(self) -> int:
+        """Higher whenever an account or the master key is another, or is there no more."""
+        return self._keyring.version
 
     @property
     def locked(self) -> bool:
@@ -334,13 +347,10 @@ class Agent:
         return self.access.payer(uid)  # by the rules of now: a reload brings others
 
     def _accounts(self, _args: Arguments, peer: Peer, reading: Reading) -> Answer:
-        return Answer(
-            [
-                _listed(account.settled(reading.wall))
-                for name, account in sorted(self._keyring.accounts.items())
-                if self.access.allows(peer, access.ADMIN, name)
-            ]
-        )
+        def is_shown(name: str) -> bool:
+            return self.access.allows(peer, access.ADMIN, name)
+
+        return self._bulk.accounts(is_shown, reading)
 
     def _status(self, _args: Arguments, peer: Peer, reading: Reading) -> Answer:
         status = self.status(reading)
@@ -353,24 +363,6 @@ class Agent:
 
     def _read_metrics(self, _args: Arguments, _peer: Peer, reading: Reading) -> Answer:
         return Answer({**self.status(reading), **self.metrics.read()})
-
-
-def _listed(account: Account) -> dict[str, Any]:
-    """What administrators see of it."""
-    successor = account.successor
-    return {
-        "account": account.name,
-        **account.parameters.fields,
-        "last_used": account.last_used,
-        "offset": account.offset,
-        "drift": account.drifts,
-        "successor": successor
-        and {
-            **successor.account.parameters.fields,
-            "deadline": successor.deadline,
-            "cutover": successor.cutover,
-        },
-    }
 
 
 def _checked(method: _Method, request: Request) -> Arguments:

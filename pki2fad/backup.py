@@ -16,15 +16,18 @@ the failures that were counted, and the files of `seeds.d` that were applied.
 
 import base64
 import json
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pki2fad import entry, otp, wire
 from pki2fad.account import DRIFTS
 from pki2fad.clock import Interval
 from pki2fad.entry import Entry
-from pki2fad.errors import BadSeal
+from pki2fad.errors import BadRequest, BadSeal
+from pki2fad.pieces import Pieces, in_pieces
 
 if TYPE_CHECKING:  # what seals and opens is passed in: nothing here depends on cryptography
     from pki2fad.envelope import MasterKey
@@ -43,6 +46,18 @@ _LENGTH_BYTES = 4
 _END_OF_TIME = 2**40  # steps and seconds; no clock gets there
 
 _FINGERPRINTS_NAMED = 8  # in a message
+
+# Bytes of the content that are opened and read at a time, and how many of these in a piece.
+_TEXT = 64 * 1024
+_TEXTS = 16
+
+# No account's text is longer, with white space around it.
+_LONGEST_RECORD = 4096
+
+_ACCOUNTS = re.compile(rb'"accounts"\s*:\s*\[')
+_SPACE = re.compile(r"[ \t\r\n]*")
+_read = json.JSONDecoder().raw_decode
+_dumps = partial(json.dumps, separators=(",", ":"))
 
 _FIELDS = entry.FIELDS | {"last_step", "offset", "drift"}
 
@@ -66,33 +81,48 @@ class Content(NamedTuple):
     """All that is in a backup."""
 
     created: int  # Unix time
-    records: Sequence[Record]
+    records: Iterable[Record]
     floors: Mapping[int, int]  # Unix times before which codes may have been used, by period
     spent: Sequence[Interval]  # in which codes may have been used, when the clock was ahead
 
 
-def pack(content: Content, slots: Mapping[str, bytes], master: "MasterKey") -> bytes:
-    """The backup. `slots` are the master key as wrapped for each key, by the key's fingerprint."""
-    data = {
-        "created": content.created,
-        "accounts": [_to_json(record) for record in content.records],
-        "floors": list(content.floors.items()),
-        "spent": content.spent,
-    }
-    return _packed(bytearray(json.dumps(data, separators=(",", ":")).encode()), slots, master)
+def pack(content: Content, slots: Mapping[str, bytes], master: "MasterKey") -> Pieces[list[bytes]]:
+    """The backup, in parts. `slots` are the master key as wrapped for each key, by the key's fingerprint.
+
+    The records may be made as they are asked for. Raises `BadRequest` for more than `MADE_LIMIT` bytes.
+    """
+    start = _start(slots)
+    sealer = master.sealer(start)
+    parts = [start + sealer.start, sealer.add(f'{{"created":{content.created},"accounts":['.encode())]
+    size, separator = 0, ""
+    for some in in_pieces(content.records):
+        text = separator + ",".join([_dumps(_to_json(record)) for record in some])
+        parts.append(sealer.add(text.encode()))
+        size, separator = size + len(text), ","
+        if size > MADE_LIMIT:
+            raise BadRequest("there are too many accounts for a backup")
+        yield
+    rest = f'],"floors":{_dumps([*content.floors.items()])},"spent":{_dumps(content.spent)}}}'
+    parts.append(sealer.add(rest.encode()) + sealer.end())
+    return parts
 
 
-def unpack(data: bytes, master: "MasterKey") -> Content:
+def unpack(data: bytes | bytearray, master: "MasterKey") -> Pieces[Content]:
     """What is in a backup. Raises `BadSeal` if a byte of it was changed."""
     _, start, sealed = _parts(data)
     try:
-        with master.opened(sealed, start) as text:
-            return _content(json.loads(text))
+        opener = master.opener(sealed, start)
+        texts: list[bytes] = []
+        for some in in_pieces(opener.parts(_TEXT), _TEXTS):
+            texts += some
+            yield
+        opener.end()
+        return (yield from _content(texts))
     except (BadSeal, ValueError, KeyError, TypeError, RecursionError):
         raise BadSeal(DAMAGED) from None
 
 
-def slot(data: bytes, fingerprint: str) -> bytes:
+def slot(data: bytes | bytearray, fingerprint: str) -> bytes:
     """The master key, wrapped for this key. Raises `BadSeal`, which tells what keys there are slots for."""
     slots, _, _ = _parts(data)
     if fingerprint not in slots:
@@ -105,19 +135,20 @@ def with_slot(data: bytes, master: "MasterKey", fingerprint: str, wrapped: bytes
     """The same backup, that one more key can open. Raises `BadSeal`."""
     slots, start, sealed = _parts(data)
     try:
-        with master.opened(sealed, start) as text:
-            return _packed(text, {**slots, fingerprint: wrapped}, master)
+        with master.opened(bytes(sealed), start) as text:
+            start = _start({**slots, fingerprint: wrapped})
+            return start + master.seal(text, start)
     except BadSeal:
         raise BadSeal(DAMAGED) from None
 
 
-def _packed(text: bytearray, slots: Mapping[str, bytes], master: "MasterKey") -> bytes:
+def _start(slots: Mapping[str, bytes]) -> bytes:
+    """All that stands before the content."""
     header = json.dumps({"slots": {name: base64.b64encode(key).decode() for name, key in slots.items()}})
-    start = _MAGIC + len(header).to_bytes(_LENGTH_BYTES, "big") + header.encode()
-    return start + master.seal(text, start)
+    return _MAGIC + len(header).to_bytes(_LENGTH_BYTES, "big") + header.encode()
 
 
-def _parts(data: bytes) -> tuple[dict[str, bytes], bytes, bytes]:
+def _parts(data: bytes | bytearray) -> tuple[dict[str, bytes], bytes, memoryview]:
     """The slots, all that stands before the content, and the content, still sealed. Raises `BadSeal`."""
     if not data.startswith(_MAGIC):
         if data.startswith(_ANY_MAGIC):
@@ -130,7 +161,7 @@ def _parts(data: bytes) -> tuple[dict[str, bytes], bytes, bytes]:
         wrapped = {name: base64.b64decode(key, validate=True) for name, key in slots.items()}
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise BadSeal(DAMAGED) from None
-    return wrapped, data[:end], data[end:]
+    return wrapped, bytes(data[:end]), memoryview(data)[end:]
 
 
 def _to_json(record: Record) -> dict[str, Any]:
@@ -142,13 +173,61 @@ def _to_json(record: Record) -> dict[str, Any]:
     }
 
 
-def _content(data: Any) -> Content:
+def _content(texts: list[bytes]) -> Pieces[Content]:
     """What a key that may be anybody's has sealed, checked. Raises `ValueError` and the like."""
-    records = [_record(fields) for fields in data["accounts"]]
-    _require(len({record.name for record in records}) == len(records))
+    _require(bool(texts))
+    first = texts.pop(0)
+    begin = _ACCOUNTS.search(first)
+    _require(begin is not None)
+    assert begin is not None
+    texts.reverse()  # the next is taken from the end
+    reader = _Records(first[begin.end() :], texts)
+    records: dict[str, Record] = {}
+    for some in in_pieces(reader):
+        for fields in some:
+            record = _record(fields)
+            _require(record.name not in records)
+            records[record.name] = record
+        yield
+    data = json.loads(first[: begin.end()] + reader.rest())
     floors = {_number(period): _number(floor) for period, floor in data["floors"]}
     spent = [(_time(since), _time(until)) for since, until in data["spent"]]
-    return Content(_number(data["created"]), records, floors, spent)
+    return Content(_number(data["created"]), [*records.values()], floors, spent)
+
+
+class _Records:
+    """Reads the elements of a list, of which the text comes in parts; `rest` is what stands behind them."""
+
+    def __init__(self, text: bytes, more: list[bytes]) -> None:
+        self._text = str(text, "ascii")
+        self._more = more  # the next part last
+        self._at = 0  # how far it is read
+
+    def __iter__(self) -> Iterator[Any]:
+        if self._next() == "]":
+            return
+        while True:
+            value, self._at = _read(self._text, self._at)
+            yield value
+            following = self._next()
+            if following == "]":
+                return
+            _require(following == ",")
+            self._at += 1
+            self._next()
+
+    def rest(self) -> bytes:
+        """What stands behind the elements, the end of the list first: no more than a part or two."""
+        _require(len(self._more) <= 1)
+        return b"".join([self._text[self._at :].encode(), *self._more])
+
+    def _next(self) -> str:
+        """The next character that is no white space, with at least as much behind it as an element has."""
+        if len(self._text) - self._at < _LONGEST_RECORD and self._more:
+            self._text = self._text[self._at :] + str(self._more.pop(), "ascii")
+            self._at = 0
+        self._at = _SPACE.match(self._text, self._at).end()  # type: ignore[union-attr]  # it always matches
+        return self._text[self._at : self._at + 1]
 
 
 def _record(fields: Any) -> Record:

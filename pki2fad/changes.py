@@ -1,15 +1,21 @@
 """Answers, and the changes that have to be kept by the store before an answer may leave."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from pki2fad.account import UNKNOWN, Account, kept
 from pki2fad.clock import Interval
 from pki2fad.errors import AccountExists, Refusal
+from pki2fad.pieces import Pieces, in_pieces
 from pki2fad.tally import Tally
 from pki2fad.throttle import Slots
+
+if TYPE_CHECKING:  # what seals and opens is passed in: nothing here depends on cryptography
+    from pki2fad.envelope import MasterKey
+
+T = TypeVar("T")
 
 INVALID: dict[str, Any] = {"valid": False}
 
@@ -79,7 +85,29 @@ class Edits(NamedTuple):
     spent: tuple[Interval, ...] = ()
 
 
-Change = Spend | Failure | Edit | ClockEdit | Edits
+class Rotation(NamedTuple):
+    """Another master key seals every seed, once this is kept; watermarks stay as they are."""
+
+    master: "MasterKey"
+    slots: Mapping[str, bytes]  # the master key, wrapped for each host key, by the key's fingerprint
+    accounts: Sequence[tuple[Account, bytes]]  # all of them, with the seed as the master key seals it
+    successors: Sequence[tuple[Account, bytes]]  # the same of these
+    digest_key: bytes  # sealed by it too
+
+    def __repr__(self) -> str:
+        return f"Rotation(slots={[*self.slots]})"
+
+
+LargeChange = Edits | ClockEdit | Rotation
+Change = Spend | Failure | Edit | LargeChange
+
+# A long request, in pieces that take a few milliseconds each. It yields
+# - None after a piece, and is sent the `Reading` of now;
+# - a callable, which is run in a thread, and is sent what that returns;
+# - a change, and is sent the `Reading` of when the change is kept and memory has moved. Nothing else may have
+#   changed accounts since the work began; what could not be kept is raised there.
+Steps = Generator["Callable[[], Any] | LargeChange | None", Any, T]
+Work = Steps["Answer"]
 
 
 @dataclass(slots=True)
@@ -93,6 +121,7 @@ class Answer:
     quiet: bool = False  # nothing was decided that belongs into the log
     audit: str | None = None  # what an administrator's method did, in a word, for the log
     details: dict[str, Any] | None = None  # and more of it, nothing secret
+    work: Work | None = None  # what gives the answer in place of this one, piece by piece
 
     def __repr__(self) -> str:
         return f"Answer(refusal={self.refusal!r}, change={self.change!r})"  # results may be codes
@@ -114,15 +143,21 @@ def in_the_way(names: Sequence[str]) -> AccountExists:
     return AccountExists(f"accounts have another seed or other parameters: {listed(names)}")
 
 
-def take_up_watermarks(edits: Iterable[Edit]) -> None:
+def take_up_watermarks(edits: Sequence[Edit]) -> Pieces[None]:
     """Let a seed that goes under one name and comes under another in the same edits keep its watermark."""
-    leaving = [edit.gone for edit in edits if edit.gone is not None]
-    # The one that is furthest ahead, where several had the same seed.
-    gone = {account.digest: account for account in sorted(leaving, key=lambda account: account.last_step)}
-    for edit in edits:
-        before = edit.put and gone.get(edit.put.digest)
-        if edit.put is None or before is None:
-            continue
-        edit.put.last_step = max(edit.put.last_step, before.last_step)
-        if before.name != edit.account:  # as with any seed that comes back
-            edit.put.drift = kept(edit.put.drift + UNKNOWN)
+    gone: dict[bytes, Account] = {}  # the one that is furthest ahead, where several had the same seed
+    for some in in_pieces(edits):
+        for account in (edit.gone for edit in some if edit.gone is not None):
+            known = gone.get(account.digest)
+            if known is None or account.last_step >= known.last_step:
+                gone[account.digest] = account
+        yield
+    for some in in_pieces(edits):
+        for edit in some:
+            before = edit.put and gone.get(edit.put.digest)
+            if edit.put is None or before is None:
+                continue
+            edit.put.last_step = max(edit.put.last_step, before.last_step)
+            if before.name != edit.account:  # as with any seed that comes back
+                edit.put.drift = kept(edit.put.drift + UNKNOWN)
+        yield

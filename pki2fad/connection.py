@@ -25,6 +25,9 @@ DEADLINE = 10.0
 _READ_FIRST = 4 * 1024
 _READ_MORE = 64 * 1024
 
+# Bytes of answers that are written at once: what is longer goes when others have had their turn.
+_WRITTEN_AT_ONCE = 1024 * 1024
+
 # Bytes that a plain request takes that waits for its turn, with what is made of it.
 _PLAIN_SIZE = 512
 
@@ -57,6 +60,7 @@ class Connection:
         "access",
         "descriptor",
         "has_long",
+        "has_work",
         "is_new",
         "payer",
         "peer",
@@ -76,6 +80,7 @@ class Connection:
         self.queued = False  # it is to be served
         self.is_new = True  # nothing has come yet
         self.has_long = False  # a long answer, outside the pool
+        self.has_work = False  # a request that takes long: what comes behind it waits
         self.descriptor = stream.fileno()
         self._server = server
         self._stream = stream
@@ -104,8 +109,8 @@ class Connection:
         try:
             if self._unsent:
                 self._send()
-                if self._out:
-                    self._server.has_answers(self)
+            if self._out and not self._unsent:
+                self._server.has_answers(self)
             if self._unsent or self._held or self.state >= ENDING:
                 return self._settle()
             if self.access is not self._server.access:
@@ -135,9 +140,9 @@ class Connection:
         self._held += 1
         return len(self._out) - 1
 
-    def settle(self, place: int, answer: bytes) -> None:
-        """The answer for a place that was held."""
-        self._out[place] = answer
+    def settle(self, place: int, *answer: bytes) -> None:
+        """The answer for a place that was held, in parts if it is the last place."""
+        self._out[place : place + 1] = answer
         self._held -= 1
         self._server.has_answers(self)
 
@@ -145,10 +150,14 @@ class Connection:
         """Write all answers, if none of them is held."""
         if self._held or self._unsent or not self._out or self.state == CLOSED:
             return
-        self._unsent = b"".join(self._out)
-        self._out.clear()
+        size = count = 0
+        while count < len(self._out) and size < _WRITTEN_AT_ONCE:
+            size += len(self._out[count])
+            count += 1
+        self._unsent = b"".join(self._out[:count])
+        del self._out[:count]
         self._send()
-        if self._settle():
+        if self._settle() or (self._out and not self._unsent):
             self._server.turns.queue(self)
 
     def finish(self) -> None:
@@ -245,7 +254,7 @@ class Connection:
                 return
             if isinstance(message, wire.Request):
                 self._server.handle(self, message, reading)
-            if self.has_long or boot() > end:
+            if self.has_long or self.has_work or boot() > end:
                 return
 
     def _send(self) -> None:

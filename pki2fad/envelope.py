@@ -19,6 +19,7 @@ from typing import Self
 from cryptography.exceptions import InvalidSignature, InvalidTag
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from pki2fad import keyforms, pkcs8
@@ -311,6 +312,14 @@ class MasterKey:
             raise
         return Wiping(seed)
 
+    def sealer(self, associated: bytes) -> "Sealer":
+        """What makes the bytes of `seal` from a text that comes in parts."""
+        return Sealer(self._key, associated)
+
+    def opener(self, sealed: bytes | memoryview, associated: bytes) -> "Opener":
+        """What opens such bytes in parts, so that nobody waits for all of them. Raises `BadSeal`."""
+        return Opener(self._key, sealed, associated)
+
     @contextlib.contextmanager
     def checking(self) -> Iterator[Callable[[bytes, bytes], None]]:
         """What raises `BadSeal` where `opened` would, in half the time: for all seeds of a state.
@@ -345,6 +354,48 @@ class MasterKey:
         self._key.release()
         self._digest_key.release()
         self._page.close()
+
+
+class Sealer:
+    """Seals a long text in parts, each of which may leave as soon as it is sealed."""
+
+    def __init__(self, key: memoryview, associated: bytes) -> None:
+        self.start = os.urandom(_NONCE_BYTES)  # what stands before the first part
+        self._cipher = Cipher(algorithms.AES(key), modes.GCM(self.start)).encryptor()
+        self._cipher.authenticate_additional_data(associated)
+
+    def add(self, text: bytes) -> bytes:
+        """The next part, sealed."""
+        return self._cipher.update(text)
+
+    def end(self) -> bytes:
+        """What stands behind the last part."""
+        return self._cipher.finalize() + self._cipher.tag
+
+
+class Opener:
+    """Opens what is sealed in parts; nothing of it may be believed before `end`."""
+
+    def __init__(self, key: memoryview, sealed: bytes | memoryview, associated: bytes) -> None:
+        view = memoryview(sealed)
+        if len(view) < _NONCE_BYTES + _TAG_BYTES:
+            raise BadSeal("what is sealed is cut short")
+        nonce, tag = bytes(view[:_NONCE_BYTES]), bytes(view[-_TAG_BYTES:])
+        self._sealed = view[_NONCE_BYTES:-_TAG_BYTES]
+        self._cipher = Cipher(algorithms.AES(key), modes.GCM(nonce, tag)).decryptor()
+        self._cipher.authenticate_additional_data(associated)
+
+    def parts(self, size: int) -> Iterator[bytes]:
+        """The text, so many bytes at a time."""
+        for begin in range(0, len(self._sealed), size):
+            yield self._cipher.update(self._sealed[begin : begin + size])
+
+    def end(self) -> None:
+        """Raise `BadSeal` if a byte was changed."""
+        try:
+            self._cipher.finalize()
+        except InvalidTag:
+            raise BadSeal("what is sealed was changed") from None
 
 
 def _buffer_for(sealed: bytes) -> bytearray:

@@ -4,8 +4,8 @@ import asyncio
 
 from pki2fad import clock, health, log
 from pki2fad.agent import Agent
-from pki2fad.changes import PROMOTED, Edit
-from pki2fad.errors import UnusableState
+from pki2fad.changes import PROMOTED, Answer, Edit, Work
+from pki2fad.errors import Unavailable, UnusableState
 from pki2fad.server import Server
 from pki2fad.systemd import Notifier, watchdog_period
 from pki2fad.timekeeper import BEHIND
@@ -85,12 +85,14 @@ class Housekeeping:
     def _settle(self) -> None:
         """Make permanent what the deadlines of successors did; a failure is no harm, and told."""
         asyncio.get_running_loop().call_later(_SETTLE_PERIOD, self._settle)
-        try:
-            for edit in self._agent.due(clock.read()):
-                self._server.edit(edit)
-                log.audit("successor_due", account=edit.account, audit=_came_of(edit))
-        except UnusableState as error:
-            log.error("state_failed", reason=error)
+        self._server.long_work.begin(self._settling(), log_outcome)
+
+    def _settling(self) -> Work:
+        for edit in self._agent.due(clock.read()):
+            self._server.edit(edit)
+            log.audit("successor_due", account=edit.account, audit=_came_of(edit))
+            yield None
+        return Answer(quiet=True)
 
     def _ping(self, period: float) -> None:
         self._notifier.watchdog()
@@ -114,6 +116,14 @@ class Housekeeping:
         if not status["throttling"]:
             parts.append("throttling is OFF")
         return "; ".join([", ".join(parts), *(_TROUBLES[trouble["what"]] for trouble in status["trouble"])])
+
+
+def log_outcome(outcome: object) -> None:
+    """Log what a long work came to that nobody asked for, unless all went well or the daemon stops."""
+    if isinstance(outcome, UnusableState):
+        log.error("state_failed", reason=outcome)
+    elif isinstance(outcome, Exception) and not isinstance(outcome, Unavailable):
+        log.failure("failed", outcome)
 
 
 def _came_of(edit: Edit) -> str:

@@ -1,16 +1,17 @@
 """All accounts in memory: sealed seeds and the master key, what is spent, the codes of the current steps."""
 
 import contextlib
-from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections import Counter, deque
+from collections.abc import Collection, Container, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from pki2fad import otp
 from pki2fad.account import NO_WINDOW, UNKNOWN, Account, Window, associated, kept, reach, spent_until
 from pki2fad.clock import REMEMBERED
-from pki2fad.errors import BadSeal, Locked, NoSuchAccount, Refusal
+from pki2fad.errors import BadSeal, Locked, NoSuchAccount, Refusal, Unavailable
 from pki2fad.memory import wipe
 from pki2fad.otp import Parameters
+from pki2fad.pieces import Pieces, in_pieces
 
 if TYPE_CHECKING:
     # The service passes one in: nothing here depends on cryptography
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 
 _GONE_AT_LEAST = 1024  # watermarks of seeds that are gone, before it is seen which are too old
+_FORGOTTEN_AT_ONCE = 4  # of which that is seen when one more comes
 
 # Names of which codes are kept for peers that may not know whether there is such an account: 8 MB at most.
 _VEILED = 16_384
@@ -28,16 +30,25 @@ _AHEAD = 131_072
 _OF_SUCCESSOR = "\0"  # behind the name; no name has it
 
 
-Sealed = dict[str, bytes]  # seeds under a master key, by the account's name
 Gone = tuple[int, int]  # the watermark and the period of a seed that is gone
 NEVER: Gone = (-1, 0)
+
+
+def check(accounts: Iterable[Account], master: "MasterKey") -> None:
+    """Raise `BadSeal`, with the name of the account, unless all their seeds open under this master key."""
+    with master.checking() as opens:
+        for account in accounts:
+            try:
+                opens(account.sealed, associated(account.name, account.parameters))
+            except BadSeal as error:
+                raise BadSeal(f"account {account.name!r}: {error}") from None
 
 
 def is_forgotten(last_step: int, period: int, wall: float) -> bool:
     """True for the watermark of a seed that is gone when no code of it can come any more.
 
     That is a day after the last moment at which one could have been accepted, should the clock be set
-    back meanwhile. In SQL too.
+    back meanwhile. The store says the same in SQL.
     """
     return (last_step + 1 + otp.WINDOW) * period < wall - REMEMBERED
 
@@ -56,9 +67,14 @@ class Keyring:
         self.floors: dict[int, int] = {}
         # Not accounts yet, by name: each with the CLOCK_BOOTTIME until which it waits for its first code.
         self.enrolments: dict[str, tuple[Account, float]] = {}
-        self._kinds: set[tuple[int, int]] | None = None
+        self.version = 0  # higher whenever an account or the master key is another, or is there no more
+        self._held: Container[str] = ()
+        self._kinds: Counter[tuple[int, int]] = Counter()
+        self._with_successor: dict[str, None] = {}
         self._forget_above = _GONE_AT_LEAST
-        self._latest: int | None = None
+        self._looked_through: list[bytes] = []  # of what is gone, what may be too old still
+        self._latest = 0
+        self._latest_left = False  # the account that was so far ahead is there no more
         self._last_window = NO_WINDOW
         self._due: deque[Account] = deque()  # in use: `look_ahead` sees which still lack a code
         self.veils: dict[str, Account] = {}  # what `veiled` gave, by name; a successor's with _OF_SUCCESSOR
@@ -70,30 +86,42 @@ class Keyring:
         return self._unlocked is None
 
     def unlock(self, master: "MasterKey") -> None:
-        """Use this master key. Raises `BadSeal`, with the name of the account whose seed does not open."""
+        """Use this master key, which opens all seeds (see `checked`)."""
         self.lock()
         self._unlocked = master
-        self.check(self.seeds())
 
-    def all_resealed(self, master: "MasterKey") -> "tuple[Sealed, Sealed]":
-        """Every seed sealed under another master key: of accounts, and of their successors."""
-        accounts = list(self.accounts.values())
-        successors = [account.successor.account for account in accounts if account.successor is not None]
-        return (
-            {account.name: self.resealed(account, master) for account in accounts},
-            {account.name: self.resealed(account, master) for account in successors},
-        )
+    def checked(self, master: "MasterKey") -> Pieces[None]:
+        """See whether a master key opens all seeds.
 
-    def rotate(self, master: "MasterKey", accounts: "Sealed", successors: "Sealed") -> None:
-        """Use this master key from now on, with what `all_resealed` gave for it."""
-        for name, sealed in accounts.items():
-            self.accounts[name].sealed = sealed
-        for name, sealed in successors.items():
-            successor = self.accounts[name].successor
-            assert successor is not None
-            successor.account.sealed = sealed
-        self.master.close()
-        self._unlocked = master
+        Raises `BadSeal`, with the name of the account whose seed does not open.
+        """
+        for some in in_pieces(list(self.seeds())):
+            check(some, master)
+            yield
+
+    def all_resealed(
+        self, accounts: Iterable[Account], master: "MasterKey"
+    ) -> Pieces[list[tuple[Account, bytes]]]:
+        """Accounts or successors, each with its seed sealed under another master key."""
+        resealed: list[tuple[Account, bytes]] = []
+        for some in in_pieces(accounts):
+            resealed += [(account, self.resealed(account, master)) for account in some]
+            yield
+        return resealed
+
+    def rotate(self, master: "MasterKey", resealed: Iterable[tuple[Account, bytes]]) -> None:
+        """Use this master key from now on, with what `all_resealed` gave for it.
+
+        Where the keys were locked meanwhile they stay so.
+        """
+        for account, sealed in resealed:
+            account.sealed = sealed
+        if self._unlocked is None:
+            master.close()
+        else:
+            self._unlocked.close()
+            self._unlocked = master
+        self.version += 1
         self._forget_what_is_not_kept()
 
     def lock(self) -> None:
@@ -103,7 +131,22 @@ class Keyring:
             self._unlocked = None
         for account in self.seeds():
             account.forget_codes()
+        self.version += 1
         self._forget_what_is_not_kept()
+
+    @contextlib.contextmanager
+    def held(self, names: Container[str]) -> Iterator[None]:
+        """Let nothing be verified of these accounts in the block: their watermarks stay as they are."""
+        self._held = names
+        try:
+            yield
+        finally:
+            self._held = ()
+
+    def require_not_held(self, name: str) -> None:
+        """Raise `Unavailable` where an account is about to change."""
+        if name in self._held:
+            raise Unavailable("the account is being changed; try again", 1)
 
     @property
     def master(self) -> "MasterKey":
@@ -121,15 +164,19 @@ class Keyring:
 
     def seal(self, name: str, seed: bytearray, parameters: Parameters) -> Account:
         """An account for this seed, not yet in the keyring, that takes up the seed's watermark."""
-        digest = self._digest(seed, parameters)
-        current = self.accounts.get(name)
+        sealed = self.master.seal(seed, associated(name, parameters))
+        account = Account(name, parameters, sealed, self._digest(seed, parameters), -1)
+        self.take_up(account)
+        return account
+
+    def take_up(self, account: Account) -> None:
+        """Give an account that is not yet in the keyring what is known of its seed by now."""
+        digest, current = account.digest, self.accounts.get(account.name)
         known = () if current is None else current.seeds
         live = next((one for one in known if one.digest == digest), None)
-        last_step = max(live.last_step if live else -1, self.gone.get(digest, NEVER)[0])
-        sealed = self.master.seal(seed, associated(name, parameters))
-        drift = (live.drift if live else b"") + (UNKNOWN if digest in self.gone else b"")
-        offset = live.offset if live else 0
-        return Account(name, parameters, sealed, digest, last_step, offset=offset, drift=kept(drift))
+        account.last_step = max(live.last_step if live else -1, self.gone.get(digest, NEVER)[0])
+        account.drift = kept((live.drift if live else b"") + (UNKNOWN if digest in self.gone else b""))
+        account.offset = live.offset if live else 0
 
     def resealed(self, account: Account, master: "MasterKey") -> bytes:
         """The account's seed, sealed under another master key, for `sealed_elsewhere`."""
@@ -160,8 +207,19 @@ class Keyring:
         for seed in account.seeds:
             known, _ = self.gone.get(seed.digest, NEVER)
             self.gone[seed.digest] = max(seed.last_step, known), seed.parameters.period
-        if len(self.gone) > self._forget_above:
-            self.gone = {digest: gone for digest, gone in self.gone.items() if not is_forgotten(*gone, wall)}
+        self._forget_some(wall)
+
+    def _forget_some(self, wall: float) -> None:
+        """Forget watermarks that are too old, a few at a time: all of them would take long."""
+        if not self._looked_through:
+            if len(self.gone) <= self._forget_above:
+                return
+            self._looked_through = [*self.gone]
+        for digest in self._looked_through[-_FORGOTTEN_AT_ONCE:]:
+            if is_forgotten(*self.gone[digest], wall):
+                del self.gone[digest]
+        del self._looked_through[-_FORGOTTEN_AT_ONCE:]
+        if not self._looked_through:
             self._forget_above = 2 * len(self.gone) + _GONE_AT_LEAST
 
     def veiled(self, name: str, account: Account | None) -> Account:
@@ -199,15 +257,6 @@ class Keyring:
         self._due.clear()
         self._decoy_sealed = None
 
-    def check(self, accounts: Iterable[Account]) -> None:
-        """Raise `BadSeal`, with the name of the account, unless all their seeds open."""
-        with self.master.checking() as check:
-            for account in accounts:
-                try:
-                    check(account.sealed, associated(account.name, account.parameters))
-                except BadSeal as error:
-                    raise BadSeal(f"account {account.name!r}: {error}") from None
-
     def watermark(self, account: Account) -> int:
         """The highest step that is spent: the account's own, or the floor's after a crash."""
         period = account.parameters.period
@@ -218,54 +267,80 @@ class Keyring:
 
     def put(self, account: Account) -> None:
         """Add an account, or replace the one of its name."""
+        if account.name in self.accounts:
+            self.drop(account.name)
         self.accounts[account.name] = account
+        if account.successor is not None:
+            self._with_successor[account.name] = None
+        for seed in account.seeds:
+            self._kinds[_kind(seed)] += 1
+            self._latest = max(self._latest, spent_until(seed))
         self._unveil(account.name)
-        self._kinds = self._latest = None
+        self.version += 1
 
     def drop(self, name: str) -> None:
         """Take an account away."""
-        del self.accounts[name]
+        account = self.accounts.pop(name)
+        self._with_successor.pop(name, None)
+        for seed in account.seeds:
+            kind = _kind(seed)
+            self._kinds[kind] -= 1
+            if not self._kinds[kind]:
+                del self._kinds[kind]
+            self._latest_left |= spent_until(seed) >= self._latest
         self._unveil(name)
-        self._kinds = self._latest = None
+        self.version += 1
+
+    def with_successor(self) -> list[Account]:
+        """The accounts that have one."""
+        return [self.accounts[name] for name in self._with_successor]
 
     def spend(self, account: Account, step: int) -> None:
         """Let no code up to this step be good any more."""
         account.last_step = step
         account.window = self._window(account.window[0])  # `Shortcut` looks at the watermark again
-        if self._latest is not None:
-            self._latest = max(self._latest, spent_until(account))
+        self._latest = max(self._latest, spent_until(account))
 
-    def latest(self) -> int:
-        """The Unix time until which codes are spent, of the account that is furthest ahead; 0 for none."""
-        if self._latest is None:  # whoever asks again need not wait for all accounts
+    def latest(self, beyond: float) -> int:
+        """The Unix time until which codes are spent, of the account that is furthest ahead.
+
+        0 if that is not beyond a time, as nearly always: then nobody has to look at all accounts.
+        """
+        if self._latest > beyond and self._latest_left:
             self._latest = max(map(spent_until, self.seeds()), default=0)
-        return self._latest
+            self._latest_left = False
+        return self._latest if self._latest > beyond else 0
 
-    def kinds(self) -> set[tuple[int, int]]:
+    def kinds(self) -> Collection[tuple[int, int]]:
         """The periods of all seeds, each with the offsets there are, whichever way."""
-        if self._kinds is None:
-            self._kinds = {(seed.parameters.period, abs(seed.offset)) for seed in self.seeds()}
-        return self._kinds
+        return self._kinds.keys()
 
     def raise_floors(self, floors: Mapping[int, int]) -> None:
         """Let no code be good that began before these Unix times, by period."""
         for period, floor in floors.items():
             self.floors[period] = max(self.floors.get(period, 0), floor)
 
-    def lower(self, wall: float) -> None:
+    def lower(self, wall: float) -> Pieces[None]:
         """Let every watermark and floor come down to the end of the window around this time."""
-        for account in self.seeds():
-            end = otp.step_at(wall, account.parameters.period) + otp.WINDOW
-            end += reach(account.offset, account.drift)
-            account.last_step = min(account.last_step, end)
-            account.forget_codes()
+        latest = 0
+        for some in in_pieces(list(self.seeds())):
+            for account in some:
+                end = otp.step_at(wall, account.parameters.period) + otp.WINDOW
+                end += reach(account.offset, account.drift)
+                account.last_step = min(account.last_step, end)
+                account.forget_codes()
+                latest = max(latest, spent_until(account))
+            yield
+        self._latest, self._latest_left = latest, False
         self.veils.clear()
-        self._latest = None
-        for digest, (step, period) in self.gone.items():
-            end = otp.step_at(wall, period) + otp.WINDOW + otp.MAX_OFFSET
-            self.gone[digest] = min(step, end), period
+        for gone in in_pieces(list(self.gone.items())):
+            for digest, (step, period) in gone:
+                end = otp.step_at(wall, period) + otp.WINDOW + otp.MAX_OFFSET
+                self.gone[digest] = min(step, end), period
+            yield
         for period, floor in self.floors.items():
             self.floors[period] = min(floor, otp.window_end(wall, period))
+        self.version += 1
 
     def codes(self, account: Account, step: int) -> tuple[str, ...]:
         """The codes of all steps of the window around `step`, in order.
@@ -334,3 +409,7 @@ class Keyring:
     def _make(self, account: Account, steps: range) -> tuple[str, ...]:
         with self.master.opened(account.sealed, associated(account.name, account.parameters)) as seed:
             return tuple([otp.make_code(seed, account.parameters, step) for step in steps])
+
+
+def _kind(seed: Account) -> tuple[int, int]:
+    return seed.parameters.period, abs(seed.offset)

@@ -19,6 +19,10 @@ POOL = 64 * 1024 * 1024
 SHARE = POOL // 8
 
 
+# Seconds of debt that long requests leave at most: their pieces leave others their turns already.
+_MOST_DEBT = 0.002
+
+
 class PayerKey(NamedTuple):
     """Who pays."""
 
@@ -45,6 +49,10 @@ class Payer:
         # Connections that wait for their client, to finish a message or to take answers, and since when
         # (CLOCK_BOOTTIME), the oldest first.
         self.stalled: dict[Connection, float] = {}
+
+    def charge(self, seconds: float) -> None:
+        """Have it pay for a piece of a long request: it is in debt until others have had as much at most."""
+        self.credit = max(self.credit - seconds, min(self.credit, -_MOST_DEBT))
 
 
 class Pool:

@@ -1,18 +1,16 @@
 """What brings a backup back: its parts as they arrive, and what it changes."""
 
 import re
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Sequence
 
 from pki2fad import backup, otp, wire
-from pki2fad.account import kept
-from pki2fad.backup import Content
+from pki2fad.account import Account, kept
+from pki2fad.backup import Content, Record
 from pki2fad.changes import Edit, Edits, in_the_way, take_up_watermarks
 from pki2fad.clock import Reading, Watch
 from pki2fad.errors import BadRequest
 from pki2fad.keyring import Keyring
-
-if TYPE_CHECKING:
-    from pki2fad.envelope import MasterKey
+from pki2fad.pieces import Pieces, in_pieces
 
 _UPLOAD = re.compile(r"[0-9a-f]{32}", re.ASCII)
 
@@ -50,69 +48,88 @@ class Upload:
         self._data += part
         return len(self._data)
 
-    def take(self) -> bytes:
+    def take(self) -> bytearray:
         """All that has arrived; nothing is kept."""
-        data = bytes(self._data)
+        data = self._data
         self.drop()
         return data
 
 
-def plan(
-    content: Content, master: "MasterKey", keyring: Keyring, watch: Watch, reading: Reading, *, replace: bool
-) -> Edits:
-    """What a backup under this master key changes: no watermark is lower for it.
+class Plan:
+    """What a backup changes at a reading of the clocks: no watermark is lower for it."""
 
-    Raises `BadSeal`, `BadRequest` for a backup of later than now, and `AccountExists` if accounts have other
-    seeds or parameters and `replace` is false.
-    """
+    def __init__(self, content: Content, keyring: Keyring, watch: Watch, reading: Reading) -> None:
+        self._content = content
+        self._keyring = keyring
+        self._watch = watch
+        self._reading = reading
+
+    def edits(self, opened: Sequence[Account], *, replace: bool) -> Pieces[Edits]:
+        """All of it; `opened` are the backup's accounts as `Keyring.sealed_elsewhere` made them.
+
+        What is known of accounts must not move meanwhile (see `Keyring.held`). Raises `AccountExists` if
+        accounts have other seeds or parameters and `replace` is false.
+        """
+        edits: list[Edit] = []
+        others: list[str] = []
+        periods: set[int] = set()
+        for some in in_pieces(zip(self._content.records, opened, strict=True)):
+            for record, account in some:
+                periods.add(record.parameters.period)
+                edit, is_other = self._edit(record, account)
+                if edit is not None:
+                    edits.append(edit)
+                if is_other:
+                    others.append(record.name)
+            yield
+        if others and not replace:
+            raise in_the_way(others)
+        yield from take_up_watermarks(edits)
+        spent = [one for one in self._content.spent if one not in self._watch.spent]
+        wall = self._reading.wall
+        return Edits(tuple(edits), self._burnt(periods), tuple(one for one in spent if one[1] > wall))
+
+    def _edit(self, record: Record, account: Account) -> tuple[Edit | None, bool]:
+        """What a record changes, None for nothing; and whether the account has another seed."""
+        wall = self._reading.wall
+        self._keyring.take_up(account)
+        account.last_step = max(account.last_step, record.last_step)
+        if record.offset > 0:  # its prover's codes are beyond what the floors cover
+            period = record.parameters.period
+            end = otp.window_end(max(wall, self._content.created), period) // period - 1
+            account.last_step = max(account.last_step, end + record.offset)
+        known = self._keyring.accounts.get(record.name)
+        current = known and known.settled(wall)
+        gone = None if known is current else known
+        is_other = current is not None and not current.is_like(account)
+        if current is None or is_other:
+            account.offset, account.drift = record.offset, kept(record.drift + account.drift)
+            if current is not None:
+                account.tally = current.tally  # another seed gives who guesses no new budget
+                gone = known
+        elif account.last_step > current.last_step:
+            account = current.moved(current.offset, account.last_step)
+        else:
+            return None, False
+        leaving = gone and self._keyring.leaving(gone)
+        return Edit(record.name, self._watch.believed(wall), account, leaving), is_other
+
+    def _burnt(self, periods: Iterable[int]) -> dict[int, int]:
+        """The floors of the backup's periods, as after a crash of the machine.
+
+        Whatever was accepted where the backup is from, after it was made, is not in it. A backup that is of
+        later than now tells that one of the two clocks is wrong, and codes up to then may have been used.
+        """
+        wall = max(self._reading.wall, self._content.created)
+        floors = self._content.floors
+        return {period: max(floors.get(period, 0), otp.window_end(wall, period)) for period in periods}
+
+
+def check_time(content: Content, reading: Reading) -> None:
+    """Raise `BadRequest` for a backup of later than now."""
     latest = max([content.created, *content.floors.values()])
     if latest > reading.wall + _AHEAD:
         raise BadRequest(
             f"the backup is of {latest - reading.wall:.0f} s later than it is now: the clock here is wrong,"
             " or that of the host it is from was; codes up to then may have been used there"
         )
-    wall = watch.believed(reading.wall)
-    edits, others = [], []
-    for record in content.records:
-        account = keyring.sealed_elsewhere(record.name, record.sealed, record.parameters, master)
-        account.last_step = max(account.last_step, record.last_step)
-        if record.offset > 0:  # its prover's codes are beyond what the floors cover
-            period = record.parameters.period
-            end = otp.window_end(max(reading.wall, content.created), period) // period - 1
-            account.last_step = max(account.last_step, end + record.offset)
-        known = keyring.accounts.get(record.name)
-        current = known and known.settled(reading.wall)
-        gone = None if known is current else known
-        if current is None:
-            account.offset, account.drift = record.offset, kept(record.drift + account.drift)
-        elif not current.is_like(account):
-            account.offset, account.drift = record.offset, kept(record.drift + account.drift)
-            account.tally = current.tally  # another seed gives who guesses no new budget
-            gone = known
-            others.append(record.name)
-        elif account.last_step > current.last_step:
-            account = current.moved(current.offset, account.last_step)
-        else:
-            continue
-        edits.append(Edit(record.name, wall, account, gone and keyring.leaving(gone)))
-    if others and not replace:
-        raise in_the_way(others)
-    take_up_watermarks(edits)
-    return Edits(
-        tuple(edits),
-        _burnt(content, reading),
-        tuple(one for one in content.spent if one not in watch.spent and one[1] > reading.wall),
-    )
-
-
-def _burnt(content: Content, reading: Reading) -> dict[int, int]:
-    """The floors of the backup's periods, as after a crash of the machine.
-
-    Whatever was accepted where the backup is from, after it was made, is not in it. A backup that is of
-    later than now tells that one of the two clocks is wrong, and codes up to then may have been used.
-    """
-    wall = max(reading.wall, content.created)
-    return {
-        period: max(content.floors.get(period, 0), otp.window_end(wall, period))
-        for period in {record.parameters.period for record in content.records}
-    }

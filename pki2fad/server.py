@@ -15,18 +15,18 @@ from pki2fad import clock, log, plain, wire
 from pki2fad.access import Access, Peer
 from pki2fad.admission import Admission
 from pki2fad.agent import Agent
-from pki2fad.changes import INVALID, NO, REPLAYED, Answer, Change, ClockEdit, Edit, Edits, Failure, Spend
+from pki2fad.changes import INVALID, NO, REPLAYED, Answer, Change, Edit, Failure, Spend, Work
 from pki2fad.clock import boot
 from pki2fad.connection import DEADLINE, Connection
 from pki2fad.decisions import LOOKS, DecisionLog
-from pki2fad.errors import Internal, Unavailable, UnusableState
+from pki2fad.errors import Internal, Refusal, Unavailable, UnusableState
+from pki2fad.longwork import Changing, LongWork
 from pki2fad.payer import STRANGERS, Payer, Pool
 from pki2fad.peer import peer_of
 from pki2fad.plain import Plain
 from pki2fad.turns import Turns
 
-# Answers of these can be long: one of them is outside the pool at a time, up to `wire.RESPONSE_LIMIT`.
-_LONG = ("accounts", "backup", "throttled")
+# One answer that is longer is outside the pool at a time, up to `wire.RESPONSE_LIMIT`.
 _LONG_SIZE = 64 * 1024
 
 # Seconds between two looks for clients whose deadline is over.
@@ -44,10 +44,18 @@ Keep = Callable[[Sequence[Change]], list[bool]]
 class Server:
     """All connections, and the changes whose answers wait. It is made in the loop that serves them.
 
-    `keep` is the store's: it keeps changes and gives one verdict for each, or raises `UnusableState`.
+    `keep` is the store's: it keeps changes and gives one verdict for each, or raises `UnusableState`. So does
+    it soon after `give_up` was called from another thread.
     """
 
-    def __init__(self, agent: Agent, keep: Keep, max_connections: int, max_connections_per_uid: int) -> None:
+    def __init__(
+        self,
+        agent: Agent,
+        keep: Keep,
+        max_connections: int,
+        max_connections_per_uid: int,
+        give_up: Callable[[], object] = lambda: None,
+    ) -> None:
         self.admission = Admission(max_connections, max_connections_per_uid)
         self.pool = Pool()
         self.turns = Turns(self._flush)
@@ -57,6 +65,8 @@ class Server:
         self._answered: list[Connection] = []  # that have answers
         self._pending: list[_Pending] = []
         self._long: Connection | None = None  # whose long answer is on its way
+        changing = Changing(lambda change: keep([change]), agent.applied, lambda: agent.version)
+        self.long_work = LongWork(changing, self.commit, give_up)
         self._closed = asyncio.Event()  # some connection ended
         self._decisions = DecisionLog(agent.steps_off, agent.metrics, lambda peer: self._payer(peer).key)
         agent.metrics.connections = lambda: len(self._connections)
@@ -77,6 +87,7 @@ class Server:
             await asyncio.sleep(NEWCOMERS_DEADLINE)
         for connection in list(self._connections):
             connection.finish()
+        await self.long_work.stop()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(STOP_DEADLINE):
                 while self._connections:
@@ -210,12 +221,13 @@ class Server:
     def _conclude(
         self, connection: Connection, request: wire.Request, answer: Answer, reading: clock.Reading
     ) -> None:
-        """Let an answer go: at the end of the turn, or when its change is kept."""
+        """Let an answer go: at the end of the turn, or when its change is kept, or when its work is done."""
         if request.method not in LOOKS and answer.refusal is None:
             self._last_use = reading.boot  # who is refused keeps nothing unlocked
-        if request.method in _LONG and answer.refusal is None:
-            answer = self._as_only_long_one(connection, answer)
-        if isinstance(answer.change, Edit | ClockEdit | Edits):
+        if answer.work is not None:
+            self._begin(connection, request, answer.work, reading)
+            return
+        if isinstance(answer.change, Edit):
             try:
                 self.edit(answer.change)
             except Exception as error:  # as above
@@ -224,31 +236,51 @@ class Server:
             waiting = _Pending(connection, connection.hold(), request, answer.change, answer, reading)
             self._pending.append(waiting)
             return
-        encoded = _encode(request, answer)
-        if len(encoded) > _LONG_SIZE:
-            self._long, connection.has_long = connection, True
-        connection.add(encoded)
+        connection.add(_encode(request, answer))
         self._decisions.add(request, connection.peer, answer, reading, boot())
 
-    def _as_only_long_one(self, connection: Connection, answer: Answer) -> Answer:
-        """The answer, or a refusal while a long one is on its way to somebody else."""
-        if self._long is None or self._long is connection:
-            return answer
-        return Answer(
-            refusal=Unavailable("another long answer is on its way; try again", 1), audit=answer.audit
-        )
+    def _begin(
+        self, connection: Connection, request: wire.Request, work: Work, reading: clock.Reading
+    ) -> None:
+        """Have a long request carried out; its connection waits for the answer."""
+        place = connection.hold()
+        connection.has_work = True
 
-    def edit(self, edit: Edit | ClockEdit | Edits) -> None:
+        def done(outcome: Answer | Exception) -> None:
+            connection.has_work = False
+            answer = outcome if isinstance(outcome, Answer) else self._failed(request, outcome)
+            if isinstance(answer.result, wire.Encoded):
+                answer = self._as_only_long_one(connection, answer)
+            connection.settle(place, *_encode_parts(request, answer))
+            self._decisions.add(request, connection.peer, answer, reading, boot())
+
+        self.long_work.begin(work, done, connection.payer.charge)
+
+    def _as_only_long_one(self, connection: Connection, answer: Answer) -> Answer:
+        """The answer, or a refusal while another long one is on its way to somebody else."""
+        if sum(map(len, answer.result.parts)) <= _LONG_SIZE:
+            return answer
+        if self._long is not None and self._long is not connection:
+            refusal = Unavailable("another long answer is on its way; try again", 1)
+            return Answer(refusal=refusal, audit=answer.audit and "refused")
+        self._long, connection.has_long = connection, True
+        return answer
+
+    def edit(self, edit: Edit) -> None:
         """Keep what is pending, then the edit, and then make it.
 
-        Raises `UnusableState`, and then nothing has changed.
+        Raises `UnusableState`, and `Unavailable` while many accounts are being changed; then nothing has
+        changed.
         """
+        self.long_work.require_no_change()
         self.commit()
         self._keep([edit])
         self._agent.apply(edit)
 
     def commit(self) -> None:
-        """Keep the changes of this turn; answers that waited for it may go now."""
+        """Keep the changes of this turn, unless the store is in use; answers that waited may go now."""
+        if self.long_work.uses_store:
+            return
         pending, self._pending = self._pending, []
         if not pending:
             return
@@ -295,8 +327,11 @@ class Server:
         return self.admission.payer(self.access, peer)
 
     def _failed(self, request: wire.Request, error: Exception) -> Answer:
-        audit = "failed" if self._agent.is_administrative(request.method) else None
-        return replace(_failed(error), audit=audit)
+        if isinstance(error, Refusal):
+            answer, audit = Answer(refusal=error), "refused"
+        else:
+            answer, audit = _failed(error), "failed"
+        return replace(answer, audit=audit if self._agent.is_administrative(request.method) else None)
 
 
 class _Pending(NamedTuple):
@@ -318,6 +353,13 @@ def _encode(request: wire.Request, answer: Answer) -> bytes:
     if refusal.retry_after is not None:
         error.append(refusal.retry_after)
     return wire.encode_response(request.msgid, error, None)
+
+
+def _encode_parts(request: wire.Request, answer: Answer) -> list[bytes]:
+    """The answer to a long request."""
+    if isinstance(answer.result, wire.Encoded):
+        return wire.encode_encoded(request.msgid, answer.result)
+    return [_encode(request, answer)]
 
 
 def _failed(error: Exception) -> Answer:

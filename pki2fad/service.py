@@ -26,6 +26,7 @@ from pki2fad import (
 from pki2fad.access import OVERFLOW_ID, Access, Peer, key_gid
 from pki2fad.admission import ROOT_RESERVE
 from pki2fad.agent import Agent
+from pki2fad.changes import Answer, Work
 from pki2fad.clock import Reading
 from pki2fad.config import Config
 from pki2fad.credentials import CredentialServer
@@ -36,15 +37,18 @@ from pki2fad.errors import (
     ConfigError,
     Pki2fadError,
     ProtectedKey,
+    Unavailable,
     UnusablePath,
     UnusableState,
 )
 from pki2fad.health import RELOAD
-from pki2fad.housekeeping import Housekeeping
+from pki2fad.housekeeping import Housekeeping, log_outcome
 from pki2fad.keyring import Keyring
 from pki2fad.listener import Sockets
+from pki2fad.longwork import Done
 from pki2fad.minutelog import MinuteLog
 from pki2fad.otp import Parameters
+from pki2fad.pieces import Pieces, finish
 from pki2fad.process import UMASK
 from pki2fad.seedfiles import SeedFile
 from pki2fad.server import Server
@@ -179,7 +183,9 @@ class _Service:
         )
         resources.callback(self._vault.close)
         watch = store.watch(reading)
-        self._timekeeper = Timekeeper(watch, store.keep_watch)
+        self._timekeeper = Timekeeper(
+            watch, store.keep_watch, is_busy=lambda: self._server.long_work.uses_store
+        )
         counted = Reading(store.begin_boot(clock.boot_id(), reading), reading.boot)
         self._throttle = Throttle(store.throttle_secret(), store.throttle_slots(), counted)
         _fill(keyring, store, self._throttle)
@@ -191,13 +197,13 @@ class _Service:
         self._watch_health()
         _check_memory(self._agent.account_count)
         self._set_throttling(config)
-        self._server = Server(self._agent, store.keep, *_caps(config))
+        self._server = Server(self._agent, store.keep, *_caps(config), store.give_up)
         self._credentials = CredentialServer(self._agent.code, config.credential)
         self._housekeeping = Housekeeping(self._agent, self._server, notifier, config.lock.idle)
         self._housekeeping.why_locked = why_locked
         self._minute_log = MinuteLog(self._agent, _own_peer(), config.minute_log.files)
         self._agent.metrics.last_code = self._minute_log.last_code
-        self._apply(self._first_seed_files)
+        finish(self._applied(self._first_seed_files))
         until = self._agent.unavailable_until(reading)
         if until is not None:
             reason = "codes may have been used that are not on record"
@@ -242,8 +248,13 @@ class _Service:
             else:
                 self._agent.health.mended(RELOAD)
                 self._swap(config, access)
-            self._apply_seed_files()
         finally:  # whatever comes, systemd must not wait for the end of the reload for ever
+            self._apply_seed_files(self._reloaded)
+
+    def _reloaded(self, outcome: Answer | Exception) -> None:
+        """The reload is over."""
+        log_outcome(outcome)
+        if not isinstance(outcome, Unavailable):  # the daemon stops
             self._housekeeping.ready()
 
     def _swap(self, config: Config, access: Access) -> None:
@@ -292,19 +303,24 @@ class _Service:
 
     def _after_unlock(self) -> None:
         """What waited for the keys; after the answer, since it changes the state."""
-        asyncio.get_running_loop().call_soon(self._apply_seed_files)
+        asyncio.get_running_loop().call_soon(self._apply_seed_files, log_outcome)
         self._housekeeping.why_locked = ""
         self._housekeeping.tell()
 
-    def _apply_seed_files(self) -> None:
-        self._apply(seedfiles.read_all(self._config.seeds_dir))
+    def _apply_seed_files(self, done: Done) -> None:
+        def work() -> Work:
+            yield from self._applied(seedfiles.read_all(self._config.seeds_dir))
+            return Answer(quiet=True)
 
-    def _apply(self, seed_files: Iterable[SeedFile]) -> None:
+        self._server.long_work.begin(work(), done)
+
+    def _applied(self, seed_files: Iterable[SeedFile]) -> Pieces[None]:
         """Load those that are new or have changed; while the keys are locked, none."""
-        if self._keyring.locked:
-            return
-        reading = clock.read()
         for file in seed_files:
+            yield
+            if self._keyring.locked:
+                return
+            reading = clock.read()
             applied = self._agent.file_digests.get(file.account)
             if applied == file.digest:
                 continue

@@ -1,4 +1,7 @@
-"""The state's file: one SQLite database, opened by one process; its schema, transactions and log."""
+"""The state's file: one SQLite database, opened by one process; its schema, transactions and log.
+
+It is used by one thread at a time, whichever that is.
+"""
 
 import contextlib
 import os
@@ -140,6 +143,10 @@ class StateFile:
             self._checkpoint = threading.Thread(target=_checkpoint, args=(self.path,), daemon=True)
             self._checkpoint.start()
 
+    def interrupt(self) -> None:
+        """Have the statement fail that another thread carries out."""
+        self.database.interrupt()
+
     def empty_log(self) -> None:
         """Write the database anew, and truncate the write-ahead log: what was replaced leaves the files.
 
@@ -192,7 +199,7 @@ def _holder(path: str) -> str:
 
 
 def _connect(path: str) -> sqlite3.Connection:
-    database = sqlite3.connect(path, isolation_level=None, timeout=_BUSY_TIMEOUT)
+    database = sqlite3.connect(path, isolation_level=None, timeout=_BUSY_TIMEOUT, check_same_thread=False)
     try:
         database.execute("PRAGMA journal_mode=WAL")
         database.execute("PRAGMA wal_autocheckpoint=0")

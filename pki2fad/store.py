@@ -10,18 +10,20 @@ the floor rises to the lease, so that nothing accepted before can be accepted ag
 import contextlib
 import functools
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, TypeVar
 
 from pki2fad import otp
 from pki2fad.account import UNKNOWN, Account, Successor, reach
-from pki2fad.changes import Change, ClockEdit, Edit, Edits, Failure, Spend
-from pki2fad.clock import Reading, Watch
+from pki2fad.changes import Change, ClockEdit, Edit, Edits, Failure, LargeChange, Rotation, Spend
+from pki2fad.clock import REMEMBERED, Reading, Watch
 from pki2fad.errors import UnusableState
-from pki2fad.keyring import Gone, is_forgotten
+from pki2fad.keyring import Gone
 from pki2fad.otp import Parameters
 from pki2fad.statefile import StateFile
 from pki2fad.tally import EMPTY, NO_TALLY, Level, Tally
+
+T = TypeVar("T")
 
 # Steps beyond the current one that a lease covers: a prover one step ahead, and one more for the
 # step in which the lease is raised.
@@ -49,8 +51,8 @@ class Store:
         self._file = StateFile(path)
         self._database = self._file.database
         self._database.create_function("reach", 2, reach, deterministic=True)
-        self._database.create_function("forgotten", 3, is_forgotten, deterministic=True)
         self._leases = self._kept_leases()
+        self._given_up = False
 
     def tell(self, stored: Callable[[UnusableState | None], None]) -> None:
         """Call this whenever a change was stored, or with the failure where it could not be."""
@@ -73,24 +75,6 @@ class Store:
             for period in distrusted:
                 self._use_period(period)
                 self._raise_floor(wall, period)
-
-    def rotate(
-        self,
-        slots: Mapping[str, bytes],
-        accounts: Mapping[str, bytes],
-        successors: Mapping[str, bytes],
-        digest_key: bytes,
-    ) -> None:
-        """Put another master key's slots, and every seed sealed under it, in the place of what is there."""
-        with self._file.transaction(durable=True):
-            self._database.execute("DELETE FROM keyslots")
-            self._database.executemany("INSERT INTO keyslots VALUES (?, ?)", slots.items())
-            for table, sealed in (("accounts", accounts), ("successors", successors)):
-                self._database.executemany(
-                    f"UPDATE {table} SET sealed = ? WHERE name = ?",  # noqa: S608 - one of these two names
-                    ((seed, name) for name, seed in sealed.items()),
-                )
-            self._database.execute("INSERT OR REPLACE INTO secrets VALUES ('digest', ?)", (digest_key,))
 
     def drop_keyslots(self, kept: str) -> None:
         """Let no other key than this one open the master key."""
@@ -224,7 +208,7 @@ class Store:
         `UnusableState` if nothing could be kept.
         """
         leases = self._raised_leases(changes)
-        durable = bool(leases) or any(isinstance(change, Edit | ClockEdit | Edits) for change in changes)
+        durable = bool(leases) or any(isinstance(change, Edit | LargeChange) for change in changes)
         with self._file.transaction(durable=durable):
             self._database.executemany(
                 "UPDATE periods SET lease = ? WHERE period = ?",
@@ -236,8 +220,13 @@ class Store:
             kept = self._kept_leases() if durable else self._leases
         self._leases = kept
         with contextlib.suppress(sqlite3.Error, OSError, RuntimeError):  # kept it is, whatever comes
-            self._file.checkpoint_if_due(len(changes))
+            self._file.checkpoint_if_due(sum(map(_size, changes)))
         return verdicts
+
+    def give_up(self) -> None:
+        """Have what another thread keeps fail soon, unless it is kept already: the daemon stops."""
+        self._given_up = True
+        self._file.interrupt()
 
     def empty_log(self) -> None:
         """Let what was replaced leave the files."""
@@ -247,6 +236,13 @@ class Store:
         """Close the file."""
         self._file.close()
 
+    def _while_wanted(self, items: Iterable[T]) -> Iterator[T]:
+        """The items, until what is done with them is given up."""
+        for item in items:
+            if self._given_up:
+                raise UnusableState("the daemon stops")
+            yield item
+
     def _keep(self, change: Change) -> bool:
         if isinstance(change, Edit):
             return self._edit_all(Edits((change,)))
@@ -254,6 +250,8 @@ class Store:
             return self._accept_clock(change)
         if isinstance(change, Edits):
             return self._edit_all(change)
+        if isinstance(change, Rotation):
+            return self._rotate(change)
         if isinstance(change, Failure):
             self._fail(change)
             return True
@@ -286,6 +284,18 @@ class Store:
             )
         return row.rowcount == 1
 
+    def _rotate(self, rotation: Rotation) -> bool:
+        """Put another master key's slots, and every seed sealed under it, in the place of what is there."""
+        self._database.execute("DELETE FROM keyslots")
+        self._database.executemany("INSERT INTO keyslots VALUES (?, ?)", rotation.slots.items())
+        for table, resealed in (("accounts", rotation.accounts), ("successors", rotation.successors)):
+            self._database.executemany(
+                f"UPDATE {table} SET sealed = ? WHERE name = ?",  # noqa: S608 - one of these two names
+                ((sealed, account.name) for account, sealed in self._while_wanted(resealed)),
+            )
+        self._database.execute("INSERT OR REPLACE INTO secrets VALUES ('digest', ?)", (rotation.digest_key,))
+        return True
+
     def _accept_clock(self, edit: ClockEdit) -> bool:
         """Let what is beyond the window around the time come down to its end."""
         for period in self._leases:
@@ -313,7 +323,7 @@ class Store:
         return True
 
     def _edit_all(self, edits: Edits) -> bool:
-        for edit in edits.edits:
+        for edit in self._while_wanted(edits.edits):
             self._edit(edit)
         if edits.edits:
             self._forget(edits.edits[-1].wall)
@@ -363,9 +373,14 @@ class Store:
         self._database.execute("INSERT OR REPLACE INTO seed_files VALUES (?, ?)", (account, digest))
 
     def _forget(self, wall: float) -> None:
-        """Forget watermarks that are too old, but not soon again: all of them are looked at."""
+        """Forget watermarks that are too old, as `keyring.is_forgotten` says, but not soon again.
+
+        All of them are looked at, by SQLite itself: that takes a tenth of what calls of Python would.
+        """
         if self._forgotten_at is None or not 0 <= wall - self._forgotten_at < _FORGET_PERIOD:
-            self._database.execute("DELETE FROM gone WHERE forgotten(last_step, period, ?)", (wall,))
+            self._database.execute(
+                "DELETE FROM gone WHERE (last_step + 1 + ?) * period < ? - ?", (otp.WINDOW, wall, REMEMBERED)
+            )
             self._forgotten_at = wall
 
     def _note_jump(self, wall: float) -> None:
@@ -404,6 +419,13 @@ class Store:
             "UPDATE periods SET floor = max(floor, lease, ?) WHERE period = ?",
             (_safe_time(wall, period), period),
         )
+
+
+def _size(change: Change) -> int:
+    """How many rows a change is about, more or less."""
+    if isinstance(change, Edits):
+        return len(change.edits)
+    return len(change.accounts) if isinstance(change, Rotation) else 1
 
 
 def _row(seed: Account) -> tuple[Any, ...]:

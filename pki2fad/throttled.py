@@ -4,17 +4,19 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from pki2fad import otp
+from pki2fad import otp, wire
 from pki2fad.access import Peer
 from pki2fad.account import Account
 from pki2fad.admin import Arguments
-from pki2fad.changes import Answer, Edit
+from pki2fad.changes import Answer, Edit, Work
 from pki2fad.clock import Reading, Watch
 from pki2fad.errors import BadRequest
 from pki2fad.keyring import Keyring
+from pki2fad.pieces import Pieces, in_pieces, sorted_names
 from pki2fad.refusals import Refusals
 from pki2fad.tally import DAY, RESETS, RESETS_WITHIN
 from pki2fad.throttle import ACCOUNT, Throttle
+from pki2fad.wire import Encoded
 
 LISTED = 1024  # throttled accounts in one answer: 64 KiB, and a MiB where all callers that they know are too
 
@@ -51,7 +53,7 @@ class ThrottleAdmin:
             {**attempt._asdict(), **refusal._asdict()} for attempt, refusal in self._refusals.of(name)
         ]
         if name is None:
-            return Answer({"accounts": self._throttled(reading), "refusals": refusals, "caller": None})
+            return Answer(work=self._of_all(refusals, reading))
         account = self._keyring.account(name)
         caller = None if uid is None else self._caller(account, uid, origin or "", reading)
         rows = [self._row(account, reading)]
@@ -80,17 +82,27 @@ class ThrottleAdmin:
             details={"forced": forced},
         )
 
-    def _throttled(self, reading: Reading) -> list[dict[str, Any]]:
+    def _of_all(self, refusals: list[dict[str, Any]], reading: Reading) -> Work:
+        rows = yield from self._throttled(reading)
+        return Answer(Encoded([wire.encode({"accounts": rows, "refusals": refusals, "caller": None})]))
+
+    def _throttled(self, reading: Reading) -> Pieces[list[dict[str, Any]]]:
         """The first of those accounts by name."""
         now = self._throttle.now(reading)
-        failing = [
-            account
-            for account in self._keyring.accounts.values()
-            if self._throttle.may_refuse(account.tally, _cost(account, reading), now)
-        ]
-        failing.sort(key=lambda account: account.name)
-        rows = (self._row(account, reading) for account in failing)
-        return [row for row in rows if row["until"] or any(known["until"] for known in row["known"])][:LISTED]
+        failing: dict[str, Account] = {}
+        for some in in_pieces([*self._keyring.accounts.values()]):
+            for account in some:
+                if self._throttle.may_refuse(account.tally, _cost(account, reading), now):
+                    failing[account.name] = account
+            yield
+        found: list[dict[str, Any]] = []
+        for names in in_pieces((yield from sorted_names(failing))):
+            rows = [self._row(failing[name], reading) for name in names]
+            found += [row for row in rows if row["until"] or any(known["until"] for known in row["known"])]
+            if len(found) >= LISTED:
+                break
+            yield
+        return found[:LISTED]
 
     def _row(self, account: Account, reading: Reading) -> dict[str, Any]:
         throttle, tally, cost = self._throttle, account.tally, _cost(account, reading)

@@ -17,14 +17,19 @@ BEHIND = 30.0
 
 
 class Timekeeper:
-    """Lets a `Watch` look at the clock; `keep` writes what has changed."""
+    """Lets a `Watch` look at the clock; `keep` writes what has changed, unless the store `is_busy`."""
 
     def __init__(
-        self, watch: Watch, keep: Callable[[Watch], None], read_clock: Callable[[], Reading] = clock.read
+        self,
+        watch: Watch,
+        keep: Callable[[Watch], None],
+        read_clock: Callable[[], Reading] = clock.read,
+        is_busy: Callable[[], bool] = lambda: False,
     ) -> None:
         self._watch = watch
         self._keep = keep
         self._read_clock = read_clock
+        self._is_busy = is_busy
         self._timer: asyncio.TimerHandle | None = None
         self._behind = False
         self._due = True  # something is to be written
@@ -64,7 +69,7 @@ class Timekeeper:
         if step or was_accepted or self._watch.mark - self._kept >= _WRITE_AFTER:
             self._accepted = self._watch.accepted
             self._due = True
-        if self._due:
+        if self._due and not self._is_busy():
             self._write()
 
     def _write(self) -> None:

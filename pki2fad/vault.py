@@ -4,8 +4,10 @@ import contextlib
 import os
 import stat
 from collections.abc import Callable
+from functools import partial
 
 from pki2fad import backup, batch, envelope, files, log, paths, trust
+from pki2fad.changes import Rotation, Steps
 from pki2fad.envelope import MasterKey, PrivateKey
 from pki2fad.errors import (
     BadRequest,
@@ -13,6 +15,7 @@ from pki2fad.errors import (
     Locked,
     Pki2fadError,
     ProtectedKey,
+    Refusal,
     Unavailable,
     UnusableKey,
     UnusablePath,
@@ -20,6 +23,7 @@ from pki2fad.errors import (
     WrongPassphrase,
 )
 from pki2fad.keyring import Keyring
+from pki2fad.pieces import Pieces, finish
 from pki2fad.store import Store
 
 # The mode, at most, of a key's file that the `key_group` may read: nobody writes such a file in its place.
@@ -55,13 +59,25 @@ class Vault:
         self._privates: list[PrivateKey] = []  # the host's; two while it is rotated, the new one first
 
     def open(self, private: PrivateKey) -> None:
-        """Open the state with the host's key. Raises `UnusableState`."""
+        """Open the state with the host's key, at a start. Raises `UnusableState`."""
+        finish(self._opened(private))
+
+    def _opened(self, private: PrivateKey) -> Pieces[None]:
+        """Open the state with the host's key. Raises `UnusableState`, and `Unavailable` after a lock."""
+        version = self._keyring.version
         try:
             master = self._master_key(private)
-            self._keyring.unlock(master)
+            try:
+                yield from self._keyring.checked(master)
+                if self._keyring.version != version:
+                    raise Unavailable("the daemon was locked meanwhile; try again", 1)
+            except BaseException:
+                master.close()
+                raise
         except BadSeal as error:
-            self._keyring.lock()
+            self.close()
             raise UnusableState(f"the state file {self._store.path} is damaged: {error}") from None
+        self._keyring.unlock(master)
         self._privates = [private]
         if not master.locked:
             log.warning("not_locked", reason="no memory could be locked; the master key may be swapped")
@@ -71,15 +87,19 @@ class Vault:
         self._privates = []
         self._keyring.lock()
 
-    def unlock(self, passphrase: str | None) -> None:
+    def unlock(self, passphrase: str | None) -> Steps[None]:
         """Read the host's key and open the state, for a peer: what goes wrong is a `Refusal`."""
         secret = None if passphrase is None else passphrase.encode("utf-8", "surrogateescape")
         try:
-            self.open(host_key(self._path, secret, key_group=self._key_group))
+            # To derive the key of a protected file takes long.
+            private = yield partial(host_key, self._path, secret, key_group=self._key_group)
+            yield from self._opened(private)
         except ProtectedKey:
             raise Locked("the host's key is protected: its passphrase is needed") from None
         except WrongPassphrase:
             raise BadRequest("the passphrase does not open the host's key") from None
+        except Refusal:
+            raise
         except Pki2fadError as error:
             raise Unavailable(f"the daemon stays locked: {error}") from None
         self._unlocked()
@@ -103,7 +123,7 @@ class Vault:
                 return envelope.open_seed(private, sealed)
         return envelope.open_seed(self._privates[0], sealed)
 
-    def rotate(self, pem: bytes) -> str:
+    def rotate(self, pem: bytes) -> Steps[str]:
         """Take up another host key with a new master key; returns the key's fingerprint.
 
         The key that was in use goes on opening the state until `finish_rotation`: whichever of both
@@ -120,18 +140,20 @@ class Vault:
         master = MasterKey()
         try:
             master.adopt_digests(self._keyring.master)
-            accounts, successors = self._keyring.all_resealed(master)
+            waiting = [one.successor.account for one in self._keyring.with_successor() if one.successor]
+            accounts = yield from self._keyring.all_resealed([*self._keyring.accounts.values()], master)
+            successors = yield from self._keyring.all_resealed(waiting, master)
             slots = {envelope.fingerprint(key): master.wrap(key) for key in (old, new)}
-            self._store.rotate(slots, accounts, successors, master.sealed_digest_key())
+            yield Rotation(master, slots, accounts, successors, master.sealed_digest_key())
         except BaseException:
             master.close()
             raise
-        self._keyring.rotate(master, accounts, successors)
-        self._privates = [private, self._privates[-1]]
-        self._prove(private, fingerprint)
+        if not self._keyring.locked:  # meanwhile: either key opens the state then
+            self._privates = [private, self._privates[-1]]
+            self._prove(private, fingerprint)
         return fingerprint
 
-    def finish_rotation(self, fingerprint: str) -> list[str]:
+    def finish_rotation(self, fingerprint: str) -> Steps[list[str]]:
         """Let the host key in use, which this one has to be, alone open the state.
 
         Returns whose slots were dropped. Raises `BadRequest` if another key is in use.
@@ -144,7 +166,7 @@ class Vault:
         dropped = [slot for slot in self._store.keyslots() if slot != fingerprint]
         self._store.drop_keyslots(fingerprint)
         self._privates = [private]  # also if what follows fails
-        self._store.empty_log()
+        yield self._store.empty_log
         return dropped
 
     def recipients(self) -> list[str]:
@@ -177,7 +199,7 @@ class Vault:
             master.close()
             raise BadRequest(f"a key cannot be used: {error}") from None
 
-    def open_backup(self, data: bytes) -> MasterKey:
+    def open_backup(self, data: bytearray) -> MasterKey:
         """The master key of a backup. Raises `BadSeal`."""
         private = self._privates[0]
         wrapped = backup.slot(data, envelope.fingerprint(private.public_key()))

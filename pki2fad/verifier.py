@@ -48,6 +48,7 @@ class Verifier:
         With `veiled` the peer may not know whether there is such an account: a name that is none is answered,
         and costs, as one is. Raises `NoSuchAccount` without it, `Throttled` and `Unavailable`.
         """
+        self._keyring.require_not_held(name)
         account = self._keyring.accounts.get(name) if veiled else self._keyring.account(name)
         # Up to a refusal a name that is no account is as much work as one: they must not be told apart.
         standing = _NO_ACCOUNT if account is None else account
@@ -165,8 +166,8 @@ class Verifier:
         """The Unix time until which some account cannot verify, None if all can."""
         kinds = self._keyring.kinds() or {(Parameters().period, 0)}
         waits = [wait for period, offset in kinds for wait in self._waits(period, offset, reading.wall)]
-        latest = self._keyring.latest()
-        if latest > reading.wall + _STATUS_SLACK:
+        latest = self._keyring.latest(reading.wall + _STATUS_SLACK)
+        if latest:
             waits.append((latest, _SET_BACK))
         return math.ceil(max(waits)[0]) if waits else None
 

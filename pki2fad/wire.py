@@ -51,7 +51,8 @@ _BEGINNINGS = (b"\x93", b"\x94", b"\xdc\0\3", b"\xdc\0\4", b"\xdd\0\0\0\3", b"\x
 _HEADER_END = 5
 _MSGID_END = 32  # bytes: array header, kind and msgid in their longest forms are far shorter
 
-_pack = Packer(unicode_errors="surrogateescape").pack
+_packer = Packer(unicode_errors="surrogateescape")
+_pack = _packer.pack
 
 
 class Request:
@@ -95,6 +96,40 @@ def encode_request(msgid: int, method: str, args: "dict[str, Any]") -> bytes:
 def encode_response(msgid: int, error: "list[Any] | None", result: "Any") -> bytes:
     """The bytes of a response; `error` is None or `[code, message]` or `[code, message, retry_after]`."""
     return _pack([RESPONSE, msgid, error, result])  # type: ignore[no-any-return]
+
+
+class Encoded:
+    """A result that is encoded already, in parts: to encode it, or to join them, at once would take long."""
+
+    __slots__ = ("parts",)
+
+    def __init__(self, parts: "list[bytes]") -> None:
+        self.parts = parts
+
+
+def encode(value: "Any") -> bytes:
+    """A part of a result."""
+    return _pack(value)  # type: ignore[no-any-return]
+
+
+def encode_list_start(count: int) -> bytes:
+    """What stands before the elements of a list."""
+    return _packer.pack_array_header(count)  # type: ignore[no-any-return]
+
+
+def encode_map_start(count: int) -> bytes:
+    """What stands before the names and values of a map."""
+    return _packer.pack_map_header(count)  # type: ignore[no-any-return]
+
+
+def encode_bytes_start(size: int) -> bytes:
+    """What stands before so many bytes."""
+    return b"\xc6" + size.to_bytes(4, "big")
+
+
+def encode_encoded(msgid: int, result: Encoded) -> "list[bytes]":
+    """The response with a result that is encoded already, in parts."""
+    return [encode_list_start(4) + _pack(RESPONSE) + _pack(msgid) + _pack(None), *result.parts]
 
 
 class Passed:

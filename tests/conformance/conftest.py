@@ -64,7 +64,8 @@ class _Local:
         store = Store(self._path)
         reading = clock.read()
         keyring = Keyring(self._master)
-        keyring.accounts = {account.name: account for account in store.accounts()}
+        for account in store.accounts():
+            keyring.put(account)
         keyring.gone = store.gone()
         store.begin_boot(boot_id, reading)
         keyring.floors = store.floors()

@@ -10,19 +10,23 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from pki2fad import envelope, log
+import msgpack
+
+from pki2fad import backup, envelope, log
 from pki2fad.access import Access, Peer, Rule
 from pki2fad.agent import Agent
-from pki2fad.changes import INVALID, Edit
+from pki2fad.backup import Content
+from pki2fad.changes import INVALID, Answer, Change, Edit, LargeChange, Steps, Work
 from pki2fad.clock import Reading, Watch
 from pki2fad.envelope import MasterKey
-from pki2fad.errors import BadSeal
+from pki2fad.errors import BadSeal, Pki2fadError
 from pki2fad.keyring import Keyring
 from pki2fad.minutelog import MinuteLog
 from pki2fad.otp import Parameters
+from pki2fad.pieces import finish
 from pki2fad.store import Store
 from pki2fad.throttle import Throttle
-from pki2fad.wire import Request
+from pki2fad.wire import Encoded, Request
 from support.peers import missing, require, require_root
 
 SEED = b"12345678901234567890"  # of RFC 4226 and RFC 6238
@@ -101,7 +105,7 @@ def make_keyring(
     """A keyring under a real master key, with an account for each seed."""
     keyring = Keyring(master or MasterKey())
     for name, seed in (seeds or {}).items():
-        keyring.accounts[name] = keyring.seal(name, bytearray(seed), parameters)
+        keyring.put(keyring.seal(name, bytearray(seed), parameters))
     return keyring
 
 
@@ -121,6 +125,16 @@ def make_agent(
     return Agent(keyring, access, throttle, watch or no_watch(), keys=keys, started=STARTED)
 
 
+def packed(content: Content, slots: Mapping[str, bytes], master: MasterKey) -> bytes:
+    """A backup, made at once."""
+    return b"".join(finish(backup.pack(content, slots, master)))
+
+
+def unpacked(data: bytes, master: MasterKey) -> Content:
+    """What is in a backup, read at once."""
+    return finish(backup.unpack(data, master))
+
+
 class OpenKeys:
     """Keys that need no file: `close` locks the keyring, and `unlock` gives it another master key."""
 
@@ -131,8 +145,9 @@ class OpenKeys:
     def new_seed(self) -> bytearray:
         return bytearray(os.urandom(32))
 
-    def unlock(self, _passphrase: str | None) -> None:
+    def unlock(self, _passphrase: str | None) -> Steps[None]:
         self._keyring.unlock(MasterKey())
+        yield
 
     def close(self) -> None:
         self._keyring.lock()
@@ -160,15 +175,51 @@ def call(
 
     Raises the `Refusal`, and `UnusableState` if nothing could be kept.
     """
-    answer = agent.handle(Request(1, method, args), peer, reading)
+
+    def keep(change: Change) -> list[bool]:
+        return [True] if store is None else store.keep([change])
+
+    answer = answer_to(agent, Request(1, method, args), peer, reading, keep)
     kept = True
     if answer.change is not None:
-        (kept,) = (True,) if store is None else store.keep([answer.change])
+        (kept,) = keep(answer.change)
         if isinstance(answer.change, Edit):
             agent.apply(answer.change)
     if answer.refusal is not None:
         raise answer.refusal
     return answer.result if kept else INVALID
+
+
+def answer_to(
+    agent: Agent, request: Request, peer: Peer, reading: Reading, keep: Callable[[LargeChange], object]
+) -> Answer:
+    """The agent's answer; long work is done at once, with what it changes, and its result is decoded."""
+    answer = agent.handle(request, peer, reading)
+    if answer.work is not None:
+        answer = carried_out(agent, answer.work, reading, keep)
+    if isinstance(answer.result, Encoded):
+        answer.result = msgpack.unpackb(b"".join(answer.result.parts))
+    return answer
+
+
+def carried_out(agent: Agent, work: Work, reading: Reading, keep: Callable[[LargeChange], object]) -> Answer:
+    """The answer of a long work, where nobody waits and time stands still. Raises what it raises."""
+    given: Any = None
+    failure: Exception | None = None
+    while True:
+        try:
+            wanted = work.send(given) if failure is None else work.throw(failure)
+        except StopIteration as end:
+            return end.value  # type: ignore[no-any-return]  # it is an Answer
+        given, failure = reading, None
+        try:
+            if callable(wanted):
+                given = wanted()
+            elif wanted is not None:
+                keep(wanted)
+                finish(agent.applied(wanted))
+        except Pki2fadError as error:
+            failure = error
 
 
 def is_valid(agent: Agent, code: str, reading: Reading, *, store: Store | None = None, **args: Any) -> bool:
@@ -181,7 +232,8 @@ def is_valid(agent: Agent, code: str, reading: Reading, *, store: Store | None =
 def boot(store: Store, master: MasterKey, reading: Reading, boot_id: str | None) -> Agent:
     """An agent over a state file, filled as the service does it at a start."""
     keyring = Keyring(master)
-    keyring.accounts = {account.name: account for account in store.accounts()}
+    for account in store.accounts():
+        keyring.put(account)
     keyring.gone = store.gone()
     store.begin_boot(boot_id, reading)
     keyring.floors = store.floors()

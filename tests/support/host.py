@@ -7,7 +7,7 @@ from typing import Any, Self
 
 from pki2fad.access import Peer, Rule
 from pki2fad.agent import Agent
-from pki2fad.changes import INVALID, Change, ClockEdit, Edit, Edits
+from pki2fad.changes import INVALID, Change, Edit
 from pki2fad.clock import Reading, Watch
 from pki2fad.envelope import MasterKey
 from pki2fad.errors import Unavailable
@@ -16,7 +16,7 @@ from pki2fad.otp import Parameters
 from pki2fad.store import Store
 from pki2fad.timekeeper import Timekeeper
 from pki2fad.wire import Request
-from support.agents import ROOT, SEED, STARTED, USUAL, make_agent, reference_code, sealed
+from support.agents import ROOT, SEED, STARTED, USUAL, answer_to, make_agent, reference_code, sealed
 
 
 class Host:
@@ -58,7 +58,8 @@ class Host:
         self.keyring = Keyring(self._master)
         self.watch = self.store.watch(self.reading)
         self.timekeeper = Timekeeper(self.watch, self.store.keep_watch, lambda: self.reading)
-        self.keyring.accounts = {account.name: account for account in self.store.accounts()}
+        for account in self.store.accounts():
+            self.keyring.put(account)
         self.keyring.gone = self.store.gone()
         self.store.begin_boot(f"boot {self.boot}", self.reading)
         self.keyring.floors = self.store.floors()
@@ -96,7 +97,8 @@ class Host:
 
     def call(self, method: str, peer: Peer = ROOT, **args: Any) -> Any:
         """The result that a client gets. Raises the `Refusal`, and `UnusableState`."""
-        answer = self.agent.handle(Request(1, method, args), peer, self.reading)
+        request = Request(1, method, args)
+        answer = answer_to(self.agent, request, peer, self.reading, lambda one: self.store.keep([one]))
         kept = self.keep(answer.change)
         if answer.refusal is not None:
             raise answer.refusal
@@ -107,7 +109,7 @@ class Host:
         there = [change for change in changes if change is not None]
         kept = not there or all(self.store.keep(there))
         for change in there:
-            if isinstance(change, Edit | ClockEdit | Edits):
+            if isinstance(change, Edit):
                 self.agent.apply(change)
         return kept
 

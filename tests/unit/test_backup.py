@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from support import entries
-from support.agents import SEED
+from support.agents import SEED, packed, unpacked
 
 from pki2fad import backup, envelope
 from pki2fad.backup import Content, Record
@@ -42,7 +42,7 @@ def fingerprint(key: PrivateKey) -> str:
 def opened(data: bytes, key: PrivateKey) -> Content:
     master = MasterKey.unwrap(key, backup.slot(data, fingerprint(key)))
     try:
-        return backup.unpack(data, master)
+        return unpacked(data, master)
     finally:
         master.close()
 
@@ -54,19 +54,19 @@ def content(master: MasterKey) -> Content:
 
 @pytest.fixture
 def made(content: Content, master: MasterKey, host_key: PrivateKey) -> bytes:
-    return backup.pack(content, slots(master, host_key), master)
+    return packed(content, slots(master, host_key), master)
 
 
 def test_what_is_packed_is_unpacked_by_each_key_that_was_named(
     content: Content, master: MasterKey, host_key: PrivateKey, other_key: PrivateKey
 ) -> None:
-    data = backup.pack(content, slots(master, host_key, other_key), master)
+    data = packed(content, slots(master, host_key, other_key), master)
     assert opened(data, host_key) == opened(data, other_key) == content
 
 
 def test_a_backup_without_accounts_is_one(master: MasterKey, host_key: PrivateKey) -> None:
     empty = Content(0, [], {}, [])
-    assert opened(backup.pack(empty, slots(master, host_key), master), host_key) == empty
+    assert opened(packed(empty, slots(master, host_key), master), host_key) == empty
 
 
 def test_neither_seeds_nor_names_are_in_it_to_be_read(made: bytes) -> None:
@@ -99,7 +99,7 @@ def test_every_changed_byte_is_noticed(made: bytes, master: MasterKey) -> None:
         changed = bytearray(made)
         changed[place] ^= 1 << (place % 8)
         with pytest.raises(BadSeal):
-            backup.unpack(bytes(changed), master)
+            unpacked(bytes(changed), master)
         with pytest.raises(BadSeal):
             backup.with_slot(bytes(changed), master, "SHA256:x", b"")
 
@@ -107,10 +107,10 @@ def test_every_changed_byte_is_noticed(made: bytes, master: MasterKey) -> None:
 def test_what_is_cut_short_or_goes_on_is_noticed(made: bytes, master: MasterKey) -> None:
     for length in range(len(made)):
         with pytest.raises(BadSeal):
-            backup.unpack(made[:length], master)
+            unpacked(made[:length], master)
     for more in (b"\0", b"\n", made):
         with pytest.raises(BadSeal):
-            backup.unpack(made + more, master)
+            unpacked(made + more, master)
 
 
 def test_a_slot_that_was_taken_from_another_backup_opens_nothing(made: bytes, host_key: PrivateKey) -> None:
@@ -168,14 +168,14 @@ def body(**more: Any) -> dict[str, Any]:
 
 
 def test_what_somebody_else_packs_by_the_description_is_unpacked(master: MasterKey) -> None:
-    (record,) = backup.unpack(sealed_json(body(), master), master).records
+    (record,) = unpacked(sealed_json(body(), master), master).records
     assert record == Record("default", Parameters(), bytes(60), 5, 0, b"")
 
 
 @pytest.mark.parametrize("wrong", WRONG, ids=repr)
 def test_an_account_that_cannot_be_one_is_refused(master: MasterKey, wrong: dict[str, Any]) -> None:
     with pytest.raises(BadSeal):
-        backup.unpack(sealed_json(body(accounts=[GOOD | wrong]), master), master)
+        unpacked(sealed_json(body(accounts=[GOOD | wrong]), master), master)
 
 
 @pytest.mark.parametrize(
@@ -199,7 +199,7 @@ def test_an_account_that_cannot_be_one_is_refused(master: MasterKey, wrong: dict
 )
 def test_a_content_of_another_form_is_refused(master: MasterKey, wrong: Any) -> None:
     with pytest.raises(BadSeal):
-        backup.unpack(sealed_json(wrong, master), master)
+        unpacked(sealed_json(wrong, master), master)
 
 
 def test_public_keys_stand_one_after_the_other(host_key: PrivateKey, other_key: PrivateKey) -> None:

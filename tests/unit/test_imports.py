@@ -58,7 +58,7 @@ USERS = {
 
 # Each module imports only from lines above its own (design section 4).
 LAYERS = (
-    "errors der logline refusals tally times users",
+    "errors der logline pieces refusals tally times users",
     "arguments clock memory confinement files metrics streams systemd keyforms pkcs8",
     "health places",
     "sinks",
@@ -69,8 +69,8 @@ LAYERS = (
     "backup batch changes statefile",
     "verifier restore shortcut",
     "admin",
-    "enrolment throttled",
-    "asyncclient agent timekeeper",
+    "bulk enrolment throttled",
+    "asyncclient agent longwork timekeeper",
     "client config seedfiles minutelog store connection decisions acceptor",
     "turns",
     "server listener vault credentials",
@@ -210,6 +210,7 @@ def test_the_agent_knows_neither_the_store_nor_keys() -> None:
     [
         "access",
         "admin",
+        "bulk",
         "agent",
         "backup",
         "batch",

@@ -9,8 +9,9 @@ from support.agents import OTHER_SEED, SEED, make_keyring, reference_code
 from pki2fad.account import Account, Successor
 from pki2fad.envelope import MasterKey
 from pki2fad.errors import BadSeal
-from pki2fad.keyring import Keyring
+from pki2fad.keyring import Keyring, check
 from pki2fad.otp import Parameters
+from pki2fad.pieces import finish
 
 STEP = 50_000_000
 
@@ -188,7 +189,7 @@ def changed(account: Account, **changes: object) -> Account:
 
 
 def test_a_seed_opens_in_its_own_account(keyring: Keyring) -> None:
-    keyring.check([keyring.accounts["default"]])
+    check([keyring.accounts["default"]], keyring.master)
 
 
 @pytest.mark.parametrize(
@@ -212,9 +213,10 @@ def test_a_sealed_seed_opens_under_no_other_name_or_parameters(
     keyring: Keyring, changes: dict[str, object]
 ) -> None:
     account = changed(keyring.accounts["default"], **changes)
-    for use in (lambda account: keyring.check([account]), lambda account: keyring.codes(account, STEP)):
-        with pytest.raises(BadSeal):
-            use(account)
+    with pytest.raises(BadSeal):
+        check([account], keyring.master)
+    with pytest.raises(BadSeal):
+        keyring.codes(account, STEP)
 
 
 def test_two_accounts_cannot_swap_their_sealed_seeds() -> None:
@@ -222,7 +224,7 @@ def test_two_accounts_cannot_swap_their_sealed_seeds() -> None:
     a, b = keyring.accounts["a"], keyring.accounts["b"]
     for account in (changed(a, sealed=b.sealed), changed(b, sealed=a.sealed)):
         with pytest.raises(BadSeal):
-            keyring.check([account])
+            check([account], keyring.master)
 
 
 def test_no_byte_of_a_sealed_seed_can_be_changed_or_left_out(keyring: Keyring) -> None:
@@ -235,7 +237,7 @@ def test_no_byte_of_a_sealed_seed_can_be_changed_or_left_out(keyring: Keyring) -
     for edit in edits:
         for position in range(len(account.sealed)):
             with pytest.raises(BadSeal):
-                keyring.check([changed(account, sealed=edit(position))])
+                check([changed(account, sealed=edit(position))], keyring.master)
 
 
 @pytest.mark.parametrize("bad", range(4))
@@ -244,11 +246,11 @@ def test_one_bad_seal_among_others_of_any_length_is_found_and_named(keyring: Key
     accounts = [
         keyring.seal(f"a{number}", bytearray(seed), Parameters()) for number, seed in enumerate(seeds)
     ]
-    keyring.check(accounts)
+    check(accounts, keyring.master)
     sealed = accounts[bad].sealed
     accounts[bad] = changed(accounts[bad], sealed=sealed[:-1] + bytes([sealed[-1] ^ 1]))
     with pytest.raises(BadSeal, match=f"account 'a{bad}'"):
-        keyring.check(accounts)
+        check(accounts, keyring.master)
 
 
 @pytest.mark.parametrize("where", ["an account", "a successor"])
@@ -259,17 +261,16 @@ def test_no_master_key_unlocks_seeds_that_do_not_open(where: str) -> None:
         account.sealed = keyring.resealed(account, master)
     successor = changed(b, sealed=a.sealed)
     if where == "an account":
-        keyring.accounts["b"] = successor
+        keyring.put(successor)
     else:
-        keyring.accounts["b"] = b.with_successor(Successor(successor, None, cutover=False))
+        keyring.put(b.with_successor(Successor(successor, None, cutover=False)))
     with pytest.raises(BadSeal, match="account 'b'"):
-        keyring.unlock(master)
-    keyring.lock()
+        finish(keyring.checked(master))
 
 
 def test_another_master_key_opens_nothing(keyring: Keyring) -> None:
     with pytest.raises(BadSeal):
-        make_keyring().check([keyring.accounts["default"]])
+        check([keyring.accounts["default"]], MasterKey())
 
 
 def test_a_seed_is_sealed_differently_each_time(keyring: Keyring) -> None:

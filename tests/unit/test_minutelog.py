@@ -230,7 +230,7 @@ def test_another_reason_is_told_and_the_first_one_again_when_it_is_back(
     account = keyring.accounts.pop("default")
     account.sealed = bytes(64)  # it does not open
     write_due(log, MINUTE, MINUTE + 1)
-    keyring.accounts["default"] = account
+    keyring.put(account)
     write_due(log, MINUTE + 2, MINUTE + 3)
     del keyring.accounts["default"]
     write_due(log, MINUTE + 4, MINUTE + 5)

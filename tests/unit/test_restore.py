@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.agents import OTHER_SEED, SEED, Syncs, reference_code
+from support.agents import OTHER_SEED, SEED, Syncs, packed, reference_code, unpacked
 from support.sites import Site
 
 from pki2fad import backup, envelope, wire
@@ -334,7 +334,7 @@ def test_a_seed_that_was_moved_to_another_account_refuses_the_whole(site: Site, 
     site.load("a", SEED)
     site.load("b", OTHER_SEED)
     master = site.agent._admin._keys.open_backup(data := site.backup())
-    content = backup.unpack(data, master)
+    content = unpacked(data, master)
     one, two = content.records
     swapped = [
         backup.Record(a.name, a.parameters, b.sealed, a.last_step, a.offset, a.drift)
@@ -342,7 +342,7 @@ def test_a_seed_that_was_moved_to_another_account_refuses_the_whole(site: Site, 
     ]
     fingerprint = envelope.fingerprint(host_key.public_key())
     wrapped = {fingerprint: backup.slot(data, fingerprint)}
-    forged = backup.pack(backup.Content(content.created, swapped, {}, []), wrapped, master)
+    forged = packed(backup.Content(content.created, swapped, {}, []), wrapped, master)
     before = site.rows()
     with pytest.raises(BadSeal):
         site.restore(forged, replace=True)

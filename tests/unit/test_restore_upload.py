@@ -70,4 +70,4 @@ def test_a_lock_drops_what_was_uploaded(site: Site) -> None:
     site.agent.lock()
     with pytest.raises(Locked):
         part(site, 3, b"d")
-    assert site.agent._admin._upload.take() == b""
+    assert site.agent._admin.upload.take() == b""

@@ -24,11 +24,11 @@ from support.callers import ADMIN, GENERATOR, RULES, VERIFIER, peer
 
 from pki2fad.access import Peer, Rights
 from pki2fad.agent import Agent
-from pki2fad.changes import NO, ClockEdit, Edit, Edits
+from pki2fad.changes import NO, Edit, Edits
 from pki2fad.clock import Reading, Watch
 from pki2fad.errors import Refusal
+from pki2fad.pieces import finish
 from pki2fad.plain import Plain
-from pki2fad.wire import Request
 
 NAMES = ("default", "other", "nobody")
 PERIOD = 30
@@ -76,11 +76,7 @@ class Host:
 
     def call(self, method: str, **args: Any) -> None:
         """Root's call. Raises the `Refusal`."""
-        answer = self.agent.handle(Request(1, method, args), ROOT, self.reading)
-        if answer.refusal is not None:
-            raise answer.refusal
-        if isinstance(answer.change, Edit | ClockEdit):
-            self.agent.apply(answer.change)
+        call(self.agent, method, ROOT, self.reading, **args)
 
     def code(self, ahead: int = 0) -> str:
         return reference_code(SEED, int(self.wall) // PERIOD + ahead)
@@ -178,11 +174,11 @@ def set_back(host: Host) -> None:
 
 def restore(host: Host) -> None:
     floor = int(host.wall // PERIOD + 2) * PERIOD
-    host.agent.apply(Edits((), {PERIOD: floor}, ()))
+    finish(host.agent.applied(Edits((), {PERIOD: floor}, ())))
 
 
 def be_spent(host: Host) -> None:
-    host.agent.apply(Edits((), {}, ((host.wall - 5, host.wall + 5),)))
+    finish(host.agent.applied(Edits((), {}, ((host.wall - 5, host.wall + 5),))))
 
 
 def fall_behind(host: Host) -> None:
@@ -215,7 +211,8 @@ def test_it_stays_closed_while_some_account_may_have_to_wait(
     host = Host()
     now = int(host.wall)
     ahead = {period: now + by for period, by in floors.items()}
-    host.agent.apply(Edits((), ahead, tuple((now + since, now + until) for since, until in spent)))
+    edits = Edits((), ahead, tuple((now + since, now + until) for since, until in spent))
+    finish(host.agent.applied(edits))
     assert host.long(0, "default", WRONG) == {"valid": False}
     assert host.short(0, "default", WRONG) is None
 

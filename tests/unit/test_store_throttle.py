@@ -55,7 +55,7 @@ def run(path: Path, master: MasterKey) -> Iterator[tuple[Agent, Store]]:
         keyring = Keyring(master)
         for account in store.accounts():
             account.tally = throttle.as_loaded(account.tally)
-            keyring.accounts[account.name] = account
+            keyring.put(account)
         agent = make_agent(keyring, RULES, throttle=throttle)
         if not keyring.accounts:
             call(agent, "load", ROOT, NOW, store=store, sealed=sealed(SEED))
