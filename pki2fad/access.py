@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from pki2fad.errors import ConfigError
-from pki2fad.users import Users
+from pki2fad.users import Users, user_name
 
 VERIFY = "verify"
 GENERATE = "generate"
@@ -94,6 +94,7 @@ class Access:
             grant.uids.discard(OVERFLOW_ID)
             grant.gids.discard(OVERFLOW_ID)
         self._some, self._some_verifying = self._union(ROLES), self._union(_VERIFYING)
+        self._names = {uid: user_name(uid) for uid in self._named}
 
     def allows(self, peer: Peer, role: str, account: str) -> bool:
         """True if the peer has the role for this account."""
@@ -136,6 +137,13 @@ class Access:
         uids that have not been looked up yet.
         """
         return uid if uid in self._named or self._users.is_user(uid) else OVERFLOW_ID
+
+    def user_name(self, uid: int) -> str | None:
+        """What the system calls the user of this uid, None if it has none.
+
+        Never blocks: raises `Unavailable` for a uid outside the configuration that is being looked up.
+        """
+        return self._names[uid] if uid in self._names else self._users.name(uid)
 
     def _union(self, roles: Iterable[str]) -> _Grant:
         """Everybody who has one of these roles for some account."""

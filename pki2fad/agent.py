@@ -178,7 +178,7 @@ class Agent:
                 raise UnknownMethod(f"there is no method {request.method[:64]!a}")
             args = request.args = _checked(method, request)
             if method.own and self.access.has_role(peer, access.ENROLL):
-                args = {**args, "account": enrolment.own_name(peer)}
+                args = {**args, "account": enrolment.own_name(peer, self.access.user_name(peer.uid))}
             request.account = args.get("account")
             self._authorise(peer, method, args)
             if self._keyring.locked and not method.locked_too:

@@ -15,7 +15,6 @@ from pki2fad.errors import AccountExists, BadRequest, Forbidden, NoSuchAccount, 
 from pki2fad.keyring import Keyring
 from pki2fad.memory import wipe
 from pki2fad.otp import Parameters
-from pki2fad.users import user_name
 from pki2fad.verifier import Verifier
 
 LIFETIME = 600.0  # seconds: for finding the telephone and installing an authenticator on it
@@ -24,9 +23,8 @@ LIFETIME = 600.0  # seconds: for finding the telephone and installing an authent
 LIMIT = 1024
 
 
-def own_name(peer: Peer) -> str:
+def own_name(peer: Peer, name: str | None) -> str:
     """The user name of the peer, as the name of an account. Raises `Forbidden`."""
-    name = user_name(peer.uid)
     if name is None:
         raise Forbidden(f"an account is named after its user, and this system has none for uid {peer.uid}")
     if not is_name(name):

@@ -5,6 +5,8 @@ import queue
 import threading
 import time
 
+from pki2fad.errors import Unavailable
+
 # Names that are remembered, and uids that wait to be looked up: somebody with a user namespace has thousands.
 _REMEMBERED = 4096
 _WAITING = 64
@@ -36,6 +38,12 @@ class Users:
         if name is None and time.monotonic() - found >= _AGAIN:
             self._look_up(uid)
         return name is not None
+
+    def name(self, uid: int) -> str | None:
+        """The name, None if there is none. Never blocks: raises `Unavailable` until it was looked up."""
+        if not self.is_user(uid) and uid not in self._names:
+            raise Unavailable(f"the name of uid {uid} is being looked up; try again", 1)
+        return self._names[uid][0]
 
     def _look_up(self, uid: int) -> None:
         if uid in self._asked or len(self._asked) >= _WAITING:

@@ -58,8 +58,8 @@ USERS = {
 
 # Each module imports only from lines above its own (design section 4).
 LAYERS = (
-    "errors der logline pieces refusals tally times users",
-    "arguments clock memory confinement files metrics streams systemd keyforms pkcs8",
+    "errors der logline pieces refusals tally times",
+    "arguments clock users memory confinement files metrics streams systemd keyforms pkcs8",
     "health places",
     "sinks",
     "log",

@@ -37,14 +37,27 @@ def test_a_uid_pays_with_those_without_a_name_until_it_is_looked_up() -> None:
     assert access.payer(NOBODYS) == OVERFLOW_ID
 
 
+def test_a_name_is_known_as_soon_as_its_user_is() -> None:
+    access, user = Access([], 0), pwd.getpwnam("daemon")
+    assert access.user_name(0) == pwd.getpwuid(0).pw_name  # of the configuration
+    assert become(lambda: access.payer(user.pw_uid) == user.pw_uid)
+    assert access.user_name(user.pw_uid) == user.pw_name
+
+
 # A name service that does not answer: /etc/passwd is a FIFO that nobody writes to.
 HANGING = """
 import os, subprocess, sys
 os.mkfifo("passwd")
 subprocess.run(["mount", "--bind", "passwd", "/etc/passwd"], check=True)
+from pki2fad.errors import Unavailable
+from pki2fad.errors import Unavailable
 from pki2fad.users import Users
 users = Users()
 print([users.is_user(uid) for uid in range(1000)].count(True), flush=True)
+try:
+    users.name(5)
+except Unavailable as error:
+    print(error, flush=True)
 os._exit(0)
 """
 
@@ -53,7 +66,7 @@ def test_a_name_service_that_hangs_holds_up_nothing(tmp_path: Path) -> None:
     peers.require_root()
     command = [peers.require("unshare"), "--mount", "--", sys.executable, "-P", "-c", HANGING]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, cwd=tmp_path)
-    assert (done.stdout, done.stderr) == ("0\n", "")
+    assert (done.stdout, done.stderr) == ("0\nthe name of uid 5 is being looked up; try again\n", "")
 
 
 def test_the_name_is_that_of_the_system() -> None:
