@@ -78,6 +78,7 @@ NOBODY = Key(bytes(DIGEST_BYTES), 0)  # where none is told from another
 class Known(NamedTuple):
     """A key that has a mark."""
 
+    digest: bytes
     succeeded: float  # the last time, as `Throttle` counts seconds
     wait: float  # seconds until a failure may be risked
 
@@ -148,7 +149,9 @@ class Throttle:
         """The keys that have a mark, the one that succeeded last first."""
         marks = sorted(tally.all_marks(), key=lambda mark: mark.succeeded, reverse=True)
         return [
-            Known(mark.succeeded, self._wait(mark.level, cost, now)) for mark in marks if mark.is_known(now)
+            Known(mark.digest, mark.succeeded, self._wait(mark.level, cost, now))
+            for mark in marks
+            if mark.is_known(now)
         ]
 
     def fail(self, key: Key, tally: Tally, cost: int, now: float) -> tuple[Tally, Slots]:

@@ -13,7 +13,7 @@ from pki2fad.clock import Reading, Watch
 from pki2fad.errors import BadRequest
 from pki2fad.keyring import Keyring
 from pki2fad.pieces import Pieces, in_pieces, sorted_names
-from pki2fad.refusals import Refusals
+from pki2fad.refusals import Attempt, Refusals
 from pki2fad.tally import DAY, RESETS, RESETS_WITHIN
 from pki2fad.throttle import ACCOUNT, Throttle
 from pki2fad.wire import Encoded
@@ -56,7 +56,7 @@ class ThrottleAdmin:
             return Answer(work=self._of_all(refusals, reading))
         account = self._keyring.account(name)
         caller = None if uid is None else self._caller(account, uid, origin or "", reading)
-        rows = [self._row(account, reading)]
+        rows = [self._row(account, self._refused(), reading)]
         return Answer({"accounts": rows, "refusals": refusals, "caller": caller})
 
     def unthrottle(self, args: Arguments, _peer: Peer, reading: Reading) -> Answer:
@@ -95,16 +95,22 @@ class ThrottleAdmin:
                 if self._throttle.may_refuse(account.tally, _cost(account, reading), now):
                     failing[account.name] = account
             yield
+        refused = self._refused()
         found: list[dict[str, Any]] = []
         for names in in_pieces((yield from sorted_names(failing))):
-            rows = [self._row(failing[name], reading) for name in names]
+            rows = [self._row(failing[name], refused, reading) for name in names]
             found += [row for row in rows if row["until"] or any(known["until"] for known in row["known"])]
             if len(found) >= LISTED:
                 break
             yield
         return found[:LISTED]
 
-    def _row(self, account: Account, reading: Reading) -> dict[str, Any]:
+    def _refused(self) -> dict[bytes, Attempt]:
+        """Who was refused last, by the digests of their marks: these alone do not say who is known."""
+        attempts = [attempt for attempt, _ in self._refusals.of(None) if attempt.method == "verify"]
+        return {self._throttle.key(of.uid, of.origin, of.account).digest: of for of in attempts}
+
+    def _row(self, account: Account, refused: dict[bytes, Attempt], reading: Reading) -> dict[str, Any]:
         throttle, tally, cost = self._throttle, account.tally, _cost(account, reading)
         now = throttle.now(reading)
         return {
@@ -112,10 +118,13 @@ class ThrottleAdmin:
             "until": _until(throttle.wait_of_all(tally, cost, now), reading),
             "known": [
                 {
+                    "uid": of and of.uid,
+                    "origin": of and of.origin,
                     "last_success": int(reading.wall - (now - known.succeeded)),
                     "until": _until(known.wait, reading),
                 }
                 for known in throttle.known(tally, cost, now)
+                for of in [refused.get(known.digest)]
             ],
         }
 

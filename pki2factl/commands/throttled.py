@@ -43,7 +43,7 @@ def _lines(throttled: "dict[str, Any]") -> "list[str]":
     for account in throttled["accounts"]:
         lines.append(f"account {account['account']}: callers that are not known {_wait(account['until'])}")
         lines += [
-            f"  known caller, last right code {moment(known['last_success'])}: {_wait(known['until'])}"
+            f"  {_known(known)}, last right code {moment(known['last_success'])}: {_wait(known['until'])}"
             for known in account["known"]
         ]
     caller = throttled["caller"]
@@ -65,6 +65,10 @@ def _refusal(refusal: "dict[str, Any]") -> str:
     if refusal["times"] > 1:
         words.append(f"{refusal['times']} times")
     return "  ".join(words)
+
+
+def _known(caller: "dict[str, Any]") -> str:
+    return "known caller" if caller["uid"] is None else f"known caller {_who(caller)}"
 
 
 def _who(caller: "dict[str, Any]") -> str:

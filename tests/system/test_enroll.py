@@ -163,7 +163,8 @@ def test_a_script_gets_the_uri_in_a_file_and_gives_the_code_on_standard_input(
         wait_until(lambda: file.exists() and file.read_text().endswith("\n"), "no URI came")
         assert stat.S_IMODE(file.stat().st_mode) == 0o600
         code = oathtool_code(seed_of(file.read_text().strip()), time.time())
-        stdout, stderr = process.communicate(f"{code}\n", PATIENCE)
+        typed = f"{code[:3]} {code[3:]}\r\n"  # as people do
+        stdout, stderr = process.communicate(typed, PATIENCE)
     assert (process.returncode, json.loads(stdout)) == (0, {"account": NAME, "active": True})
     assert "otpauth" not in stderr
 

@@ -243,7 +243,8 @@ def test_known_callers_are_listed_with_what_they_wait_for(agent: Agent) -> None:
     tire(agent)
     (row,) = listed(agent, at(NOW.wall + 1))["accounts"]
     assert row["until"] is None
-    assert row["known"] == [{"last_success": int(NOW.wall), "until": int(NOW.wall + 60)}]
+    who = {"uid": VERIFIER, "origin": ""}  # since it was refused
+    assert row["known"] == [{**who, "last_success": int(NOW.wall), "until": int(NOW.wall + 60)}]
 
 
 def test_an_account_that_is_named_is_listed_in_any_case(agent: Agent) -> None:
@@ -252,7 +253,7 @@ def test_an_account_that_is_named_is_listed_in_any_case(agent: Agent) -> None:
     assert row == {
         "account": "default",
         "until": None,
-        "known": [{"last_success": int(NOW.wall), "until": None}],
+        "known": [{"uid": None, "origin": None, "last_success": int(NOW.wall), "until": None}],
     }
     with pytest.raises(NoSuchAccount):
         listed(agent, account="missing")

@@ -60,6 +60,7 @@ def test_all_together_get_no_more_than_both_sums() -> None:
     assert sum(once) - sum(without) <= 162 + 16 * 18 == 450
 
 
+@pytest.mark.slow
 def test_in_a_year_in_which_nobody_forces_it_strangers_find_a_code_with_less_than_two_percent() -> None:
     days = [day + 0.01 * time for day in range(0, 365, 30) for time in range(RESETS)]
     assert (RESETS, RESETS_WITHIN, len(days)) == (3, 30 * DAY, 39)
