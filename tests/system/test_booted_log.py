@@ -102,16 +102,3 @@ def test_the_log_is_that_of_the_unit_and_of_the_daemons_user(host: Installed) ->
     assert code not in shown
     times = [line.split()[0] for line in shown.splitlines()]
     assert all(len(time) == 25 and time[10] == "T" and time[19] in "+-" for time in times)
-
-
-def test_following_ends_with_its_child(host: Installed) -> None:
-    prepared(host)
-    with host.popen("pki2factl", "log", "-f", "-n", "1") as follower:
-        assert follower.stdout is not None
-        follower.stdout.readline()
-        host.ctl("lock")
-        assert "audit locked" in follower.stdout.readline()
-        assert host.run("pgrep", "--exact", "journalctl").stdout
-        host.run("pkill", "--exact", "--signal=INT", "pki2factl")
-        assert follower.wait(60) == 130
-    assert host.run("pgrep", "--exact", "journalctl", check=False).stdout == ""
