@@ -26,6 +26,7 @@ from pki2fad import (
 from pki2fad.access import OVERFLOW_ID, Access, Peer, key_gid
 from pki2fad.admission import ROOT_RESERVE
 from pki2fad.agent import Agent
+from pki2fad.background import in_thread
 from pki2fad.changes import Answer, Work
 from pki2fad.clock import Reading
 from pki2fad.config import Config
@@ -156,6 +157,8 @@ class _Service:
     ) -> None:
         self._config = config
         self._reload_config = reload_config
+        self._reloading: asyncio.Task[None] | None = None
+        self._reload_again = False
         self._notifier = notifier
         why_locked = ""
         reading = clock.read()
@@ -229,6 +232,8 @@ class _Service:
         """Answer what was read, and end."""
         self._notifier.stopping()
         log.info("stopping")
+        if self._reloading is not None:
+            self._reloading.cancel()
         self._minute_log.stop()
         await self._credentials.stop()
         await self._server.stop()
@@ -237,19 +242,33 @@ class _Service:
     def reload(self) -> None:
         """Build the whole new configuration and swap it in, or keep the old one and say why."""
         self._notifier.reloading()
+        self._reload_again = True
+        if self._reloading is None:
+            self._reloading = asyncio.get_running_loop().create_task(self._reload())
+
+    async def _reload(self) -> None:
+        """Reload, once more for signals that come meanwhile. Names are looked up in a thread."""
         try:
-            try:
-                config = self._reload_config()
-                access, _ = _named(config)
-                _make_log_directories(config)
-            except Pki2fadError as error:
-                log.error("reload_failed", audit="refused", reason=error)
-                self._agent.health.failed(RELOAD, error)
-            else:
-                self._agent.health.mended(RELOAD)
-                self._swap(config, access)
+            while self._reload_again:
+                self._reload_again = False
+                try:
+                    new = await in_thread(self._build)
+                except Pki2fadError as error:
+                    log.error("reload_failed", audit="refused", reason=error)
+                    self._agent.health.failed(RELOAD, error)
+                else:
+                    self._agent.health.mended(RELOAD)
+                    self._swap(*new)
         finally:  # whatever comes, systemd must not wait for the end of the reload for ever
+            self._reloading = None
             self._apply_seed_files(self._reloaded)
+
+    def _build(self) -> tuple[Config, Access, tuple[int, int]]:
+        """The configuration as it is now, its roles, and the caps."""
+        config = self._reload_config()
+        access, _ = _named(config)
+        _make_log_directories(config)
+        return config, access, _caps(config)
 
     def _reloaded(self, outcome: Answer | Exception) -> None:
         """The reload is over."""
@@ -257,7 +276,7 @@ class _Service:
         if not isinstance(outcome, Unavailable):  # the daemon stops
             self._housekeeping.ready()
 
-    def _swap(self, config: Config, access: Access) -> None:
+    def _swap(self, config: Config, access: Access, caps: tuple[int, int]) -> None:
         for name in ("socket", "root_socket", "verify_socket", "state_dir", "key", "key_group"):
             if getattr(config, name) != getattr(self._config, name):
                 log.warning("restart_needed", setting=name)
@@ -265,7 +284,7 @@ class _Service:
         self._config = config
         self._agent.access = access
         admission = self._server.admission
-        admission.most, admission.most_of_payer = _caps(config)
+        admission.most, admission.most_of_payer = caps
         self._minute_log.use(config.minute_log.files)
         self._credentials.use(config.credential)
         self._housekeeping.idle = config.lock.idle

@@ -1,6 +1,7 @@
 """SIGHUP: the whole new configuration, or the old one and why."""
 
 import contextlib
+import os
 import signal
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from support.daemon import PATIENCE, Daemon, as_user
+from support.peers import require, require_root
 
 from pki2fad.client import Client
 from pki2fad.errors import ConnectionLost
@@ -170,3 +172,19 @@ def test_several_reloads_in_a_row_are_each_answered(daemon: Daemon) -> None:
     daemon.start()
     for _ in range(3):
         assert "STATUS=0 accounts, unlocked, clock unconfirmed" in daemon.reload()
+
+
+def test_a_name_service_that_hangs_holds_up_neither_requests_nor_a_stop(daemon: Daemon) -> None:
+    require_root()
+    daemon.configure('[[access]]\nrole = "verify"\nwho = ["daemon"]\n')
+    daemon.start(command=[require("unshare"), "--mount", "--"])
+    fifo = daemon.root / "passwd"
+    os.mkfifo(fifo)  # nobody writes to it: whoever looks into /etc/passwd waits
+    inside = [require("nsenter"), "--mount", f"--target={daemon.pid}", "--"]
+    subprocess.run([*inside, "mount", "--bind", str(fifo), "/etc/passwd"], check=True)
+    daemon.signal(signal.SIGHUP)
+    assert "RELOADING=1" in daemon.wait_for("RELOADING=1")
+    with daemon.client() as client:
+        assert client.status()["ready"]
+    assert daemon.stop() == 0
+    assert "Traceback" not in daemon.log()

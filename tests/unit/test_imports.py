@@ -65,7 +65,7 @@ LAYERS = (
     "log",
     "paths trust wire otp envelope access throttle",
     "account calls locks peer payer plain process",
-    "admission budget entry keyring",
+    "admission background budget entry keyring",
     "backup batch changes statefile",
     "verifier restore shortcut",
     "admin",
