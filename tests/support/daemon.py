@@ -94,7 +94,8 @@ class Daemon:
         return path
 
     def give_to(self, uid: int) -> None:
-        """Let all its directories belong to this user, for it to run as."""
+        """Let all its directories belong to this user, for it to run as; for root only."""
+        require_root()
         for path in (self.root, *self.root.rglob("*")):
             os.chown(path, uid, uid, follow_symlinks=False)
 
