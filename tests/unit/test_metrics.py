@@ -69,7 +69,7 @@ def test_each_request_is_in_the_class_of_its_latency(noted: bool, latencies: lis
 
 def test_the_answer_has_the_status_and_no_name_of_an_account() -> None:
     agent = make_agent(make_keyring({"alice": b"12345678901234567890"}))
-    status = ask(agent, "status", ROOT, at(STARTED.wall + 5))
+    status = ask(agent, "status", Peer(3, 1001, frozenset({1001})), at(STARTED.wall + 5))  # for everybody
     metrics = ask(agent, "metrics", ROOT, at(STARTED.wall + 5))
     assert status.items() <= metrics.items()
     assert "alice" not in str(metrics)
