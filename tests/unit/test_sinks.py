@@ -192,8 +192,8 @@ def test_a_pipe_without_a_reader_costs_lines_and_no_more() -> None:
 # Writes as another user to a pipe that only its maker may open.
 FOREIGN = """
 import os, sys
-os.setresuid(4242, 4242, 4242)
 from pki2fad import sinks
+os.setresuid(4242, 4242, 4242)
 sink = sinks.Descriptor(2, prefixed=True)
 for number in range(30_000):
     sink.write(sinks.INFO, ["x" * 100])
