@@ -20,6 +20,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pki2fad import entry, otp, wire
@@ -81,21 +82,27 @@ class Content(NamedTuple):
     """All that is in a backup."""
 
     created: int  # Unix time
-    records: Iterable[Record]
+    records: list[Record]
     floors: Mapping[int, int]  # Unix times before which codes may have been used, by period
     spent: Sequence[Interval]  # in which codes may have been used, when the clock was ahead
 
 
-def pack(content: Content, slots: Mapping[str, bytes], master: "MasterKey") -> Pieces[list[bytes]]:
+def pack(
+    content: Content,
+    slots: Mapping[str, bytes],
+    master: "MasterKey",
+    records: Iterable[Record] = (),
+) -> Pieces[list[bytes]]:
     """The backup, in parts. `slots` are the master key as wrapped for each key, by the key's fingerprint.
 
-    The records may be made as they are asked for. Raises `BadRequest` for more than `MADE_LIMIT` bytes.
+    `records` are further ones, which may be made as they are asked for. Raises `BadRequest` for more than
+    `MADE_LIMIT` bytes.
     """
     start = _start(slots)
     sealer = master.sealer(start)
     parts = [start + sealer.start, sealer.add(f'{{"created":{content.created},"accounts":['.encode())]
     size, separator = 0, ""
-    for some in in_pieces(content.records):
+    for some in in_pieces(chain(content.records, records)):
         text = separator + ",".join([_dumps(_to_json(record)) for record in some])
         parts.append(sealer.add(text.encode()))
         size, separator = size + len(text), ","

@@ -27,7 +27,7 @@ from pki2fad.clock import Reading, Watch
 from pki2fad.entry import Entry
 from pki2fad.errors import AccountExists
 from pki2fad.keyring import Keyring
-from pki2fad.pieces import Pieces, in_pieces, sorted_names
+from pki2fad.pieces import Pieces, in_pieces, let_go, sorted_names
 from pki2fad.times import moment
 from pki2fad.wire import Encoded
 
@@ -83,7 +83,7 @@ class Bulk:
                 raise in_the_way(others)
             yield from take_up_watermarks(edits)
             if edits:
-                yield Edits(tuple(edits))
+                yield Edits(edits)
         return Answer(
             {"accounts": len(accounts), "changed": [edit.account for edit in edits]},
             audit="loaded" if edits else "unchanged",
@@ -102,8 +102,8 @@ class Bulk:
         accounts = [*self._keyring.accounts.values()]
         with master:
             records = (self._record(account.settled(reading.wall), master) for account in accounts)
-            content = Content(int(reading.wall), records, self._keyring.floors, self._watch.spent)
-            parts = yield from backup.pack(content, slots, master)
+            content = Content(int(reading.wall), [], self._keyring.floors, self._watch.spent)
+            parts = yield from backup.pack(content, slots, master, records)
         size = sum(map(len, parts))
         start = wire.encode_map_start(2) + wire.encode("backup") + wire.encode_bytes_start(size)
         end = wire.encode("accounts") + wire.encode(len(accounts))
@@ -132,6 +132,8 @@ class Bulk:
         changed = [edit.account for edit in change.edits]
         result = {"accounts": len(accounts), "changed": changed}
         details = {"accounts": len(accounts), "changed": listed(changed, _NAMES_LOGGED)}
+        for used in (content.records, accounts, change.edits):
+            yield from let_go(used)
         return Answer(result, audit="restored", details=details)
 
     def accounts(self, is_shown: Callable[[str], bool], reading: Reading) -> Answer:

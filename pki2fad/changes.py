@@ -80,7 +80,7 @@ class Edits(NamedTuple):
     since it may have been used where the backup is from. `spent` is as in `ClockEdit`, of that clock.
     """
 
-    edits: tuple[Edit, ...]
+    edits: list[Edit]
     floors: Mapping[int, int] = MappingProxyType({})
     spent: tuple[Interval, ...] = ()
 

@@ -5,6 +5,7 @@ that is done nothing else changes accounts, and while the store is in use nothin
 """
 
 import asyncio
+import contextlib
 from collections import deque
 from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +16,7 @@ from pki2fad import clock
 from pki2fad.changes import Answer, ClockEdit, Edits, LargeChange, Rotation, Work
 from pki2fad.clock import boot
 from pki2fad.errors import Unavailable
+from pki2fad.memory import uncollected
 from pki2fad.pieces import Pieces
 
 # Seconds after which a piece ends that goes on: as many as a turn of all others takes.
@@ -103,6 +105,8 @@ class LongWork:
         self._thread = ThreadPoolExecutor(1, "long-work")
         self._in_thread: asyncio.Future[Any] | None = None
         self._stopping = False
+        self._uncollected = contextlib.ExitStack()
+        self._goes_on = False  # it was not done in one go
 
     @property
     def uses_store(self) -> bool:
@@ -162,6 +166,9 @@ class LongWork:
             self._end(_stopped() if self._stopping else error)
         else:
             self._job.charge(boot() - begun)
+            if not self._goes_on:  # the collector would hold everybody up: it looks through all that is made
+                self._goes_on = True
+                self._uncollected.enter_context(uncollected())
             if wanted is None:
                 asyncio.get_running_loop().call_soon(self._go_on)
             elif self._stopping:
@@ -188,6 +195,8 @@ class LongWork:
         assert self._job is not None
         done, steps = self._job.done, self._steps
         self._job = self._steps = None
+        self._goes_on = False
+        self._uncollected.close()
         if steps is not None:
             steps.close()
         done(outcome)

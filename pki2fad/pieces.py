@@ -33,6 +33,13 @@ def sorted_names(names: Iterable[str]) -> Pieces[Iterator[str]]:
     return merge(*runs)
 
 
+def let_go(items: list[Any]) -> Pieces[None]:
+    """Empty a long list: what is in it is given back piece by piece, and not at the end of a work."""
+    while items:
+        del items[-PIECE:]
+        yield
+
+
 def finish(pieces: Pieces[T]) -> T:
     """Do all of it at once, where nobody waits. Returns what it comes to."""
     while True:

@@ -87,7 +87,7 @@ class Plan:
         yield from take_up_watermarks(edits)
         spent = [one for one in self._content.spent if one not in self._watch.spent]
         wall = self._reading.wall
-        return Edits(tuple(edits), self._burnt(periods), tuple(one for one in spent if one[1] > wall))
+        return Edits(edits, self._burnt(periods), tuple(one for one in spent if one[1] > wall))
 
     def _edit(self, record: Record, account: Account) -> tuple[Edit | None, bool]:
         """What a record changes, None for nothing; and whether the account has another seed."""

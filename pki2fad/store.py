@@ -245,7 +245,7 @@ class Store:
 
     def _keep(self, change: Change) -> bool:
         if isinstance(change, Edit):
-            return self._edit_all(Edits((change,)))
+            return self._edit_all(Edits([change]))
         if isinstance(change, ClockEdit):
             return self._accept_clock(change)
         if isinstance(change, Edits):

@@ -174,11 +174,11 @@ def set_back(host: Host) -> None:
 
 def restore(host: Host) -> None:
     floor = int(host.wall // PERIOD + 2) * PERIOD
-    finish(host.agent.applied(Edits((), {PERIOD: floor}, ())))
+    finish(host.agent.applied(Edits([], {PERIOD: floor}, ())))
 
 
 def be_spent(host: Host) -> None:
-    finish(host.agent.applied(Edits((), {}, ((host.wall - 5, host.wall + 5),))))
+    finish(host.agent.applied(Edits([], {}, ((host.wall - 5, host.wall + 5),))))
 
 
 def fall_behind(host: Host) -> None:
@@ -211,7 +211,7 @@ def test_it_stays_closed_while_some_account_may_have_to_wait(
     host = Host()
     now = int(host.wall)
     ahead = {period: now + by for period, by in floors.items()}
-    edits = Edits((), ahead, tuple((now + since, now + until) for since, until in spent))
+    edits = Edits([], ahead, tuple((now + since, now + until) for since, until in spent))
     finish(host.agent.applied(edits))
     assert host.long(0, "default", WRONG) == {"valid": False}
     assert host.short(0, "default", WRONG) is None
