@@ -103,7 +103,10 @@ class Turns:
 
     def turn(self) -> None:
         """Accept some, and serve the payers that are ready, one after the other, for so long."""
-        self._scheduled, self._running = False, True
+        self._scheduled = False
+        if self._poll.closed:
+            return
+        self._running = True
         try:
             flushed = now = self._now()
             end = now + TURN
@@ -159,15 +162,21 @@ class Turns:
         """Serve its connections until its time is over."""
         begun = now = self._now()
         payer.credit = min(payer.credit + QUANTUM, QUANTUM)
-        if payer.credit > 0:
-            reading, end = clock.read(), begun + payer.credit
-            while payer.waiting and now < end:
-                connection = payer.waiting.popleft()
-                connection.queued = False
-                if connection.serve(reading, end):
-                    self.queue(connection)
-                now = self._now()
-            payer.credit -= now - begun
+        try:
+            if payer.credit > 0:
+                reading, end = clock.read(), begun + payer.credit
+                while payer.waiting and now < end:
+                    connection = payer.waiting.popleft()
+                    connection.queued = False
+                    if connection.serve(reading, end):
+                        self.queue(connection)
+                    now = self._now()
+                payer.credit -= now - begun
+        finally:  # a mistake of ours must not cost it its turns
+            self._put_back(payer)
+
+    def _put_back(self, payer: Payer) -> None:
+        """Let its turn come again if there is more to do for it."""
         payer.ready = bool(payer.waiting)
         if not payer.ready:
             payer.credit = min(payer.credit, 0.0)  # time that was not needed is not saved

@@ -68,7 +68,7 @@ def besieged(key: PrivateKey, toml: str = "") -> Iterator[Daemon]:
         try:
             yield daemon
             assert daemon.stop() == 0
-            assert "Traceback" not in daemon.log()
+            assert "Traceback" not in daemon.log(), daemon.log()
             assert "loop_failed" not in daemon.log()
         finally:
             daemon.close()

@@ -29,10 +29,10 @@ def test_a_lock_on_the_sockets_directory_keeps_no_daemon_from_starting(daemon: D
 
 
 def test_more_connections_than_descriptors_are_survived_with_a_short_log(daemon: Daemon) -> None:
-    daemon.start(command=[peers.require("prlimit"), "--nofile=256:256"])
+    daemon.start(command=[peers.require("prlimit"), "--nofile=320:320"])
     crowd = []
     try:
-        for _ in range(400):
+        for _ in range(500):
             crowd.append(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
             crowd[-1].connect(str(daemon.socket))
     finally:
