@@ -17,7 +17,7 @@ from pki2fad.admission import Admission
 from pki2fad.agent import Agent
 from pki2fad.changes import INVALID, NO, REPLAYED, Answer, Change, Edit, Failure, Spend, Work
 from pki2fad.clock import boot
-from pki2fad.connection import DEADLINE, Connection
+from pki2fad.connection import CLOSED, DEADLINE, Connection
 from pki2fad.decisions import LOOKS, DecisionLog
 from pki2fad.errors import Internal, Refusal, Unavailable, UnusableState
 from pki2fad.longwork import Changing, LongWork
@@ -249,7 +249,7 @@ class Server:
         def done(outcome: Answer | Exception) -> None:
             connection.has_work = False
             answer = outcome if isinstance(outcome, Answer) else self._failed(request, outcome)
-            if isinstance(answer.result, wire.Encoded):
+            if isinstance(answer.result, wire.Encoded) and connection.state != CLOSED:
                 answer = self._as_only_long_one(connection, answer)
             connection.settle(place, *_encode_parts(request, answer))
             self._decisions.add(request, connection.peer, answer, reading, boot())

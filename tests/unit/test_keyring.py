@@ -334,3 +334,28 @@ def test_a_floor_lifts_the_watermark_to_the_step_before_it(
     keyring.floors = floors
     assert keyring.watermark(account) == watermark
     assert account.last_step == 1000
+
+
+def test_what_all_accounts_have_in_common_is_known_without_a_look_at_them(keyring: Keyring) -> None:
+    ahead = keyring.seal("ahead", bytearray(OTHER_SEED), Parameters(period=60))
+    ahead.last_step = 10**9
+    keyring.put(ahead)
+    assert {*keyring.kinds()} == {(30, 0), (60, 0)}
+    assert keyring.latest(beyond=0) == 10**9 * 60
+    assert keyring.latest(beyond=10**9 * 60) == 0
+    keyring.drop("ahead")
+    assert {*keyring.kinds()} == {(30, 0)}
+    assert keyring.latest(beyond=10**6) == 0
+    keyring.spend(keyring.accounts["default"], STEP)
+    assert keyring.latest(beyond=0) == STEP * 30
+
+
+def test_watermarks_that_are_too_old_are_forgotten_a_few_at_a_time(keyring: Keyring) -> None:
+    account = keyring.accounts["default"]
+    for number in range(5000):
+        keyring.gone[number.to_bytes(16, "big")] = (5, 30)
+    for _ in range(2000):
+        before = len(keyring.gone)
+        keyring.remember(account, STEP * 30.0)
+        assert before - len(keyring.gone) <= 4
+    assert len(keyring.gone) < 1100

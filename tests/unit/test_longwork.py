@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.agents import OTHER_SEED, SEED, make_keyring, reference_code
+from support.agents import OTHER_SEED, SEED, make_keyring, reference_code, unpacked
 from support.bench import TIMEOUT, Bench, bench, call, in_loop, receive
 from support.raw import REQUEST, RawPeer
 from support.sites import Site
@@ -325,3 +325,31 @@ async def test_a_client_that_is_gone_does_not_end_what_it_asked_for(slow: Slow, 
         assert (await receive(other, 1))[0][2] is None
         expected = slow.site.keyring.seal("user5", bytearray(OTHER_SEED), Parameters()).digest
         assert slow.site.keyring.accounts["user5"].digest == expected
+
+
+@in_loop
+async def test_a_client_that_reads_slowly_gets_all_of_a_long_answer(slow: Slow, host_key: PrivateKey) -> None:
+    async with served(slow) as at:
+        long, other = await at.connect(), await at.connect()
+        to = envelope.public_pem(host_key.public_key())
+        long.send([REQUEST, 1, "backup", [{"to": to}]], STATUS)
+        await arrives(long)
+        assert (await call(other, "status"))[0] is None  # the long one is on its way meanwhile
+        (_, _, error, result), (_, msgid, _, _) = await receive(long, 2)
+        assert error is None
+        assert msgid == 7
+    assert (
+        len(unpacked(result["backup"], slow.site.agent._admin._keys.open_backup(result["backup"])).records)
+        == MANY
+    )
+
+
+@in_loop
+async def test_a_long_answer_to_a_connection_that_was_closed_keeps_no_other_from_leaving(slow: Slow) -> None:
+    async with served(slow) as at:
+        long = await at.connect()
+        await send_and_wait(at, long, [REQUEST, 1, "accounts", []])
+        at.connection.close()
+        error, accounts = await call(await at.connect(), "accounts")
+        assert error is None
+        assert len(accounts) == MANY

@@ -22,7 +22,7 @@ from support.agents import (
 
 import pki2fad
 from pki2fad.account import Account
-from pki2fad.changes import Edit, Spend
+from pki2fad.changes import Edit, Edits, Spend
 from pki2fad.envelope import MasterKey
 from pki2fad.errors import UnusableState
 from pki2fad.otp import Parameters
@@ -226,3 +226,12 @@ def test_no_statement_has_a_numbered_placeholder() -> None:
     statements = [node.value for node in nodes if isinstance(node, ast.Constant) and "?" in str(node.value)]
     assert len(statements) > 10
     assert not [one for one in statements if re.search(r"\?[0-9]", str(one))]
+
+
+def test_of_what_is_given_up_nothing_is_kept(store: Store) -> None:
+    store.keep([put(account_of())])
+    store.give_up()
+    with pytest.raises(UnusableState, match="the daemon stops"):
+        store.keep([Edits([put(account_of(OTHER_SEED, "other"))], {30: 60})])
+    assert [account.name for account in store.accounts()] == ["default"]
+    assert store.floors() == {}
