@@ -113,6 +113,8 @@ def public_keys(data: bytes, path: str) -> list[Block]:
     keys = [block for block in blocks if _OF_LABEL.get(block.label) is _PUBLIC_KEY]
     if not keys:
         _refuse(_form_of_block(blocks[0], path), path, private=False)
+    if _BLOCK.sub(b"", data).strip():  # it may be a key that lost its first line, and would be left out
+        raise UnusableKey(f"{path} has something beside its keys; leave only the keys in it")
     return keys
 
 

@@ -207,6 +207,14 @@ def test_public_keys_stand_one_after_the_other(host_key: PrivateKey, other_key: 
     for between in (b"", b"\n", b"\r\n\r\n"):
         keys = envelope.load_publics(between.join(pems) + between, "x")
         assert [envelope.public_pem(key) for key in keys] == pems
-    for wrong in (b"", b"\n", pems[0] + b"more", envelope.private_pem(host_key), pems[0] + pems[1][:-10]):
+    without_a_start = pems[0] + pems[1].partition(b"\n")[2]
+    for wrong in (
+        b"",
+        b"\n",
+        pems[0] + b"more",
+        envelope.private_pem(host_key),
+        pems[0] + pems[1][:-10],
+        without_a_start,
+    ):
         with pytest.raises(UnusableKey):
             envelope.load_publics(wrong, "x")
