@@ -43,7 +43,7 @@ class Descriptor:
         """Events of now, each a line or several."""
         if self.drain() and self._told < self.dropped:
             self._tell()
-        if self._kept:
+        if self._kept or self._told < self.dropped:  # no line goes before the count of those dropped
             self._leave(priority, self._lines(priority, events))
         else:
             self._put(priority, self._lines(priority, events))
