@@ -112,13 +112,19 @@ class Bulk:
 
     def restore(self, args: Arguments, _peer: Peer, reading: Reading) -> Answer:
         """Take a part of a backup; with the last one, take its accounts."""
-        received = self._admin.upload.add(args["upload"], args["offset"], args["part"])
+        received = self._admin.upload.add(args["upload"], args["offset"], args["part"], reading)
         if not args.get("last", False):
             return Answer({"received": received}, quiet=True)
         data = self._admin.upload.take()
         return Answer(work=self._restore(data, reading, replace=args.get("replace", False)))
 
     def _restore(self, data: bytearray, reading: Reading, *, replace: bool) -> Work:
+        try:
+            return (yield from self._restore_all(data, reading, replace=replace))
+        finally:
+            self._admin.upload.end()
+
+    def _restore_all(self, data: bytearray, reading: Reading, *, replace: bool) -> Work:
         with self._keys.open_backup(data) as master:
             content = yield from backup.unpack(data, master)
             restore.check_time(content, reading)

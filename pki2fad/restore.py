@@ -1,5 +1,6 @@
 """What brings a backup back: its parts as they arrive, and what it changes."""
 
+import math
 import re
 from collections.abc import Iterable, Sequence
 
@@ -8,7 +9,7 @@ from pki2fad.account import Account, kept
 from pki2fad.backup import Content, Record
 from pki2fad.changes import Edit, Edits, in_the_way, take_up_watermarks
 from pki2fad.clock import Reading, Watch
-from pki2fad.errors import BadRequest
+from pki2fad.errors import BadRequest, Unavailable
 from pki2fad.keyring import Keyring
 from pki2fad.pieces import Pieces, in_pieces
 
@@ -18,41 +19,62 @@ _UPLOAD = re.compile(r"[0-9a-f]{32}", re.ASCII)
 _AHEAD = 600
 
 
+# Seconds without another part after which an upload is abandoned: its client sends one after the other.
+_ABANDONED = 30.0
+
+
 class Upload:
     """A backup that arrives in parts: one at a time, since each may be large."""
 
     def __init__(self) -> None:
         self._name = ""
         self._data = bytearray()
+        self._latest = 0.0  # when its last part came, CLOCK_BOOTTIME
+        self._being_restored = False
 
     def drop(self) -> None:
         """Let go of what has arrived."""
         self._name, self._data = "", bytearray()
 
-    def add(self, name: str, offset: int, part: bytes) -> int:
-        """Take the next part of the upload `name`; one at offset 0 begins another upload.
+    def add(self, name: str, offset: int, part: bytes, reading: Reading) -> int:
+        """Take the next part of the upload `name`; one at offset 0 begins an upload.
 
-        Returns how many bytes there are now. Raises `BadRequest`.
+        Returns how many bytes there are now. Raises `BadRequest`, and `Unavailable` while another upload is
+        on its way or being restored.
         """
         if _UPLOAD.fullmatch(name) is None:
             raise BadRequest("an upload is named by 32 hex digits")
         if len(part) > wire.PART_LIMIT:
             raise BadRequest(f"a part is at most {wire.PART_LIMIT} bytes long")
         if offset == 0:
-            self._name, self._data = name, bytearray()
+            self._begin(name, reading)
         if name != self._name:
             raise BadRequest("another upload has begun meanwhile, or the daemon was locked: begin again")
         if offset != len(self._data) or offset + len(part) > backup.LIMIT:
             self.drop()
             raise BadRequest("this is not the next part, or the whole is too large: begin again")
         self._data += part
+        self._latest = reading.boot
         return len(self._data)
 
     def take(self) -> bytearray:
-        """All that has arrived; nothing is kept."""
+        """All that has arrived, to be restored; until `end` no other upload begins."""
         data = self._data
         self.drop()
+        self._being_restored = True
         return data
+
+    def end(self) -> None:
+        """What was taken is restored, or refused."""
+        self._being_restored = False
+
+    def _begin(self, name: str, reading: Reading) -> None:
+        if self._being_restored:
+            raise Unavailable("a backup is being restored; try again", 1)
+        left = self._latest + _ABANDONED - reading.boot
+        if self._name not in {"", name} and left > 0:
+            raise Unavailable("another backup is being sent; try again", math.ceil(left))
+        self._name, self._data = name, bytearray()
 
 
 class Plan:

@@ -4,11 +4,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.agents import ROOT
 from support.sites import Site
 
 from pki2fad import backup, wire
 from pki2fad.envelope import PrivateKey
-from pki2fad.errors import BadRequest, BadSeal, Locked
+from pki2fad.errors import BadRequest, BadSeal, Locked, Unavailable
+from pki2fad.wire import Request
 
 
 @pytest.fixture
@@ -39,14 +41,41 @@ def test_parts_come_in_order_and_begin_at_the_start(site: Site) -> None:
         part(site, 3, b"", last=True)
 
 
-def test_another_upload_takes_the_place_of_one_that_has_begun(site: Site) -> None:
+def test_a_second_upload_waits_for_the_first(site: Site) -> None:
     part(site, 0, b"abc")
+    with pytest.raises(Unavailable, match="another backup is being sent; try again") as refused:
+        part(site, 0, b"x", ANOTHER)
+    assert refused.value.retry_after == 30
     with pytest.raises(BadRequest):
         part(site, 3, b"d", ANOTHER)
     assert part(site, 3, b"d") == {"received": 4}  # a stray part of somebody else takes nothing away
+
+
+def test_an_upload_that_was_abandoned_makes_room_for_another(site: Site) -> None:
+    part(site, 0, b"abc")
+    site.wait(29)
+    assert part(site, 3, b"d") == {"received": 4}
+    site.wait(30)
     assert part(site, 0, b"x", ANOTHER) == {"received": 1}
     with pytest.raises(BadRequest):
         part(site, 4, b"e")
+
+
+def test_the_same_upload_may_begin_again(site: Site) -> None:
+    part(site, 0, b"abc")
+    assert part(site, 0, b"ab") == {"received": 2}
+
+
+def test_no_upload_begins_while_one_is_restored(site: Site) -> None:
+    part(site, 0, b"abc")
+    arguments = {"upload": UPLOAD, "offset": 3, "part": b"", "last": True}
+    answer = site.agent.handle(Request(1, "restore", arguments), ROOT, site.reading)
+    assert answer.work is not None
+    with pytest.raises(Unavailable, match="a backup is being restored; try again"):
+        part(site, 0, b"x", ANOTHER)
+    with pytest.raises(BadSeal, match="not a backup"):
+        next(answer.work)
+    assert part(site, 0, b"x", ANOTHER) == {"received": 1}
 
 
 @pytest.mark.parametrize("name", ["", "0" * 31, "0" * 33, "G" * 32, "A" * 32, "0" * 31 + "\n"])
