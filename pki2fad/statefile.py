@@ -247,5 +247,5 @@ def _connect_to_look(path: str) -> sqlite3.Connection:
     """Read-only, but where we were killed while making the file, which SQLite has to take back first."""
     mode = "rw" if os.path.exists(path + "-journal") else "ro"
     return sqlite3.connect(
-        f"file:{urllib.parse.quote(os.fsencode(path))}?mode={mode}", _BUSY_TIMEOUT, uri=True
+        f"file:{urllib.parse.quote(os.fsencode(path))}?mode={mode}", timeout=_BUSY_TIMEOUT, uri=True
     )

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from support.installed import SEED, Installed, software
+from support.peers import require_root
 
 from pki2fad.envelope import PrivateKey
 
@@ -12,6 +13,7 @@ from pki2fad.envelope import PrivateKey
 @pytest.fixture(scope="session")
 def layer(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
     """The installed software, which all hosts have over their files."""
+    require_root()  # nobody else can boot what this is for
     base = tmp_path_factory.getbasetemp()
     return software(base if worker_id == "master" else base.parent)
 

@@ -64,7 +64,9 @@ def test_each_request_is_in_the_class_of_its_latency(noted: bool, latencies: lis
     below = [sum(seconds * 1e6 <= bound for seconds in latencies) for bound in metrics.read()["bounds"]]
     assert [sum(counts[: place + 1]) for place in range(len(BOUNDS))] == below
     assert sum(counts) == len(latencies)
-    assert metrics.read()["microseconds"]["verify"] == pytest.approx(sum(latencies) * 1e6, abs=1)
+    assert metrics.read()["microseconds"]["verify"] == pytest.approx(
+        sum(latencies) * 1e6, abs=len(latencies) + 1
+    )  # each may lose its fraction
 
 
 def test_the_answer_has_the_status_and_no_name_of_an_account() -> None:

@@ -116,7 +116,7 @@ def test_to_look_for_the_holder_drops_no_lock_of_ours(path: Path) -> None:
     with contextlib.closing(Store(str(path))) as store:
         store._database.execute("BEGIN IMMEDIATE")
         assert locks.sqlite_holder(str(path)) is None
-        script = "import sqlite3, sys; sqlite3.connect(sys.argv[1], 0).execute('BEGIN IMMEDIATE')"
+        script = "import sqlite3, sys; sqlite3.connect(sys.argv[1], timeout=0).execute('BEGIN IMMEDIATE')"
         done = subprocess.run(
             [sys.executable, "-c", script, str(path)], capture_output=True, text=True, check=False
         )
