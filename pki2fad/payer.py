@@ -37,7 +37,7 @@ STRANGERS = PayerKey(OVERFLOW_ID, verify_only=False)
 class Payer:
     """One payer: what it has used up, and what is to be done for it."""
 
-    __slots__ = ("connections", "credit", "held", "key", "ready", "stalled", "waiting")
+    __slots__ = ("connections", "credit", "held", "is_busy", "key", "ready", "stalled", "waiting")
 
     def __init__(self, key: PayerKey) -> None:
         self.key = key
@@ -46,6 +46,7 @@ class Payer:
         self.held = 0  # bytes of the pool
         self.waiting: deque[Connection] = deque()  # connections for which something is to be done
         self.ready = False  # its turn comes
+        self.is_busy = False  # it had more to do than its time the last time
         # Connections that wait for their client, to finish a message or to take answers, and since when
         # (CLOCK_BOOTTIME), the oldest first.
         self.stalled: dict[Connection, float] = {}

@@ -73,12 +73,14 @@ class Server:
         self._last_use = boot()  # a look at the daemon is none
         self._sweep()
 
-    def start(self, listening: socket.socket, *, verify_only: bool = False) -> None:
+    def start(self, listening: socket.socket, *, verify_only: bool = False, for_all: bool = False) -> None:
         """Accept connections on a socket that listens already, before those of sockets that come later.
 
-        With `verify_only` nothing is answered there but `verify`.
+        With `verify_only` nothing is answered there but `verify`; `for_all` says that everybody may connect.
         """
-        self.turns.listen(listening, lambda stream, _: self.let_in(stream, verify_only=verify_only))
+        self.turns.listen(
+            listening, lambda stream, _: self.let_in(stream, verify_only=verify_only), for_all=for_all
+        )
 
     async def stop(self) -> None:
         """Accept no more, answer what was read, and end all connections before the deadline."""

@@ -219,7 +219,7 @@ class _Service:
         for listening in sockets.verify:
             self._server.start(listening, verify_only=True)
         for listening in sockets.main:
-            self._server.start(listening)
+            self._server.start(listening, for_all=True)
         for listening in sockets.credential:
             self._server.turns.listen(listening, self._credentials.accepted)
         self._timekeeper.start()

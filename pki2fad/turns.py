@@ -24,10 +24,9 @@ QUANTUM = 0.0005
 # Seconds after which the loop does its other work: timers, signals, the minute log. What was changed is kept
 # at the end of a turn, and the answers leave; both happen earlier for those who ask beside busy others.
 TURN = 0.002
-_FLUSH_AFTER = QUANTUM / 2
 
-# Events taken from the kernel at once.
-_EVENTS = 256
+# Events taken from the kernel at once: those of a crowd stand before that of a login.
+_EVENTS = 1024
 
 # That a connection is ready is said once (edge-triggered): what a payer in debt sends costs nothing more.
 _CONNECTION_EVENTS = select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLET
@@ -44,6 +43,7 @@ class Turns:
         self._now = now
         self._poll = select.epoll()
         self._acceptors: list[Acceptor] = []  # in the order in which they are served
+        self._for_all: set[Acceptor] = set()
         self._connections: dict[int, Connection] = {}  # by descriptor
         self._root: Payer | None = None  # if it has something to be done
         self._ready: deque[Payer] = deque()  # all others that have
@@ -51,10 +51,21 @@ class Turns:
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(self._poll.fileno(), self.turn)
 
-    def listen(self, listening: socket.socket, accepted: Callable[[socket.socket, Any], object]) -> None:
-        """Accept connections on a socket that listens, after those of sockets that were given before."""
+    def listen(
+        self,
+        listening: socket.socket,
+        accepted: Callable[[socket.socket, Any], object],
+        *,
+        for_all: bool = False,
+    ) -> None:
+        """Accept connections on a socket that listens, after those of sockets that were given before.
+
+        Where everybody may connect (`for_all`), some are accepted once in a turn: a flood takes no more.
+        """
         acceptor = Acceptor(listening, accepted)
         self._acceptors.append(acceptor)
+        if for_all:
+            self._for_all.add(acceptor)
         self._poll.register(acceptor.fileno(), select.EPOLLIN)
 
     def stop_listening(self) -> None:
@@ -108,25 +119,26 @@ class Turns:
             return
         self._running = True
         try:
-            flushed = now = self._now()
-            end = now + TURN
-            before: Payer | None = None
-            self._look(accept=True)
-            while now < end and (payer := self._next()):
-                if before is not None and _is_urgent(before, payer, now - flushed):
+            end = self._now() + TURN
+            served: set[Payer] = set()  # whose answers have not left
+            self._look(first=True)
+            while payer := self._next():
+                if _is_urgent(served - {payer}, payer):
                     self._flush()
-                    flushed = self._now()
+                    served.clear()
                 self._serve(payer)
-                self._look(accept=False)
-                before, now = payer, self._now()
+                served.add(payer)
+                if self._now() >= end:
+                    break
+                self._look()
             self._flush()
         finally:
             self._running = False
         if self._root is not None or self._ready:
             self.schedule()
 
-    def _look(self, *, accept: bool) -> None:
-        """Note what is ready now."""
+    def _look(self, *, first: bool = False) -> None:
+        """Note what is ready now; `first` is for the first look of a turn."""
         readable: set[int] = set()
         connections = self._connections
         for descriptor, events in self._poll.poll(0, _EVENTS):
@@ -135,9 +147,10 @@ class Turns:
                 readable.add(descriptor)
             elif connection.has_happened(events):
                 self.queue(connection)
-        if accept and readable:
+        if readable:
             for acceptor in self._acceptors:
-                if acceptor.fileno() in readable and not acceptor.accept():
+                is_due = first or acceptor not in self._for_all
+                if is_due and acceptor.fileno() in readable and not acceptor.accept():
                     self._pause(acceptor)
 
     def _pause(self, acceptor: Acceptor) -> None:
@@ -177,7 +190,7 @@ class Turns:
 
     def _put_back(self, payer: Payer) -> None:
         """Let its turn come again if there is more to do for it."""
-        payer.ready = bool(payer.waiting)
+        payer.ready = payer.is_busy = bool(payer.waiting)
         if not payer.ready:
             payer.credit = min(payer.credit, 0.0)  # time that was not needed is not saved
         if payer.key == ROOT:
@@ -186,9 +199,11 @@ class Turns:
             self._ready.append(payer)
 
 
-def _is_urgent(before: Payer, payer: Payer, waited: float) -> bool:
-    """True if answers to one payer leave before another is served.
+def _is_urgent(answered: set[Payer], payer: Payer) -> bool:
+    """True if the answers to these leave before another payer is served.
 
-    Root's wait for nobody, nobody's for strangers, and others' not for long.
+    Root's wait for nobody, and nobody's for one that is busy or for strangers. All others' leave together.
     """
-    return before is not payer and (before.key == ROOT or payer.key == STRANGERS or waited >= _FLUSH_AFTER)
+    return bool(answered) and (
+        payer.is_busy or payer.key == STRANGERS or any(other.key == ROOT for other in answered)
+    )

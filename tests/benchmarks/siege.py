@@ -16,7 +16,7 @@ from benchmarks.peers import SERVERS
 from benchmarks.report import Cell, Table
 from benchmarks.rounds import Say, latency, median, ratio
 from benchmarks.sizes import Size
-from benchmarks.supplies import Fresh
+from benchmarks.supplies import Fresh, mark_all, wait_for_step
 
 from pki2fad.payer import POOL
 
@@ -53,6 +53,8 @@ def measure(root: Path, programs: Programs, states: States, size: Size, say: Say
     try:
         daemon.start()
         _let_others_in(daemon.root)
+        # The limit on wrong codes is not what is attacked: a caller that is known has a budget of its own.
+        wait_for_step(mark_all(programs, daemon, root / "plan") + 1)
         before = daemon.memory
         for number in range(size.rounds):
             for attack in (ALONE, *ATTACKS):

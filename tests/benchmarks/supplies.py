@@ -75,8 +75,8 @@ class Fresh:
     def take(self, load: Load) -> tuple[Path, list[str]]:
         step = accounts.step_now()
         if not self.has_more(load):
-            time.sleep((step + 1) * accounts.PERIOD - time.time())
             step += 1
+            wait_for_step(step)
         if step != self._step:
             plans.write(self._path, plans.verify(plans.right(self._count, step)))
             self._step, self._next = step, 0
@@ -84,6 +84,28 @@ class Fresh:
 
     def used(self, result: Result) -> None:
         self._next = result.next
+
+
+def mark_all(programs: Programs, server: Pki2fad, path: Path, marked_in: int = -1) -> int:
+    """Have a right code of every account accepted, so that this caller is known to each.
+
+    That may take longer than a code is good. Returns the last step of which codes were used; `marked_in` is
+    that of the time before.
+    """
+    path, many, done = path.with_suffix(".right"), Load(32, 4), 0
+    wait_for_step(marked_in + 1)
+    while done < server.count:
+        marked_in = accounts.step_now()
+        plans.write(path, plans.verify(plans.right(server.count, marked_in)))
+        options = ["--cold", f"--from={done}"]
+        done = programs.load(server.address, path, many, *options, seconds=_MARKING).next
+    return marked_in
+
+
+def wait_for_step(step: int) -> None:
+    """Wait until this step has begun, if it has not."""
+    if accounts.step_now() < step:
+        time.sleep(max(0.0, step * accounts.PERIOD - time.time()))
 
 
 class Forgiven:
@@ -102,20 +124,9 @@ class Forgiven:
     def take(self, load: Load) -> tuple[Path, list[str]]:
         least = load.connections * (load.depth + 1)
         if self._next + least > self._count:
-            self._mark()
+            self._marked_in = mark_all(self._programs, self._server, self._path, self._marked_in)
             self._next = 0
         return self._path, [f"--from={self._next}"]
 
     def used(self, result: Result) -> None:
         self._next = result.next
-
-    def _mark(self) -> None:
-        """Have a right code of every account accepted; that may take longer than a code is good."""
-        path, many, done = self._path.with_suffix(".right"), Load(32, 4), 0
-        if accounts.step_now() <= self._marked_in:
-            time.sleep((self._marked_in + 1) * accounts.PERIOD - time.time())
-        while done < self._server.count:
-            self._marked_in = accounts.step_now()
-            plans.write(path, plans.verify(plans.right(self._server.count, self._marked_in)))
-            options = ["--cold", f"--from={done}"]
-            done = self._programs.load(self._server.address, path, many, *options, seconds=_MARKING).next
