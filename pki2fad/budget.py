@@ -3,6 +3,7 @@
 import os
 
 from pki2fad.payer import POOL
+from pki2fad.systemd import own_group
 from pki2fad.wire import RESPONSE_LIMIT
 
 # Bytes, measured with 100 000 accounts: the programs, and for each account what is kept and what a restore of
@@ -18,11 +19,7 @@ def needed(accounts: int) -> int:
 
 def limit(proc: str = "/proc/self/cgroup", groups: str = "/sys/fs/cgroup") -> int | None:
     """Bytes that the control group (version 2) and those above it allow, None where there is no limit."""
-    try:
-        with open(proc, encoding="utf-8") as file:
-            path = next((line[3:].strip() for line in file if line.startswith("0::")), "")
-    except OSError:
-        return None
+    path = own_group(proc) or ""
     limits = []
     while path not in {"", "/"}:
         try:

@@ -4,6 +4,8 @@ import os
 import stat
 from typing import Any
 
+from pki2fad.systemd import own_group
+
 
 def is_journal(descriptor: int) -> bool:
     """True if what is written there goes to the journal: systemd says so by the socket's numbers."""
@@ -14,8 +16,7 @@ def is_journal(descriptor: int) -> bool:
 def of(descriptor: int) -> dict[str, Any]:
     """The field `log` of `status`, as PROTOCOL.md has it, for an open descriptor."""
     if is_journal(descriptor):
-        with open("/proc/self/cgroup", encoding="utf-8", errors="replace") as groups:
-            return {"kind": "journal", "uid": os.geteuid(), **_unit(groups.read())}
+        return {"kind": "journal", "uid": os.geteuid(), **_unit(own_group() or "")}
     status = os.fstat(descriptor)
     name = os.readlink(f"/proc/self/fd/{descriptor}")
     if stat.S_ISREG(status.st_mode):
@@ -34,14 +35,13 @@ def of_file(path: str, status: os.stat_result) -> dict[str, Any]:
     }
 
 
-def _unit(groups: str) -> dict[str, str | None]:
+def _unit(group: str) -> dict[str, str | None]:
     """The unit whose lines the journal has under its name, and whether it is a user's own.
 
-    From the control groups of a process: the first part that is no slice is the unit, or a user's manager
+    From the control group of a process: the first part that is no slice is the unit, or a user's manager
     and behind it that user's unit.
     """
-    path = next((line[3:] for line in groups.splitlines() if line.startswith("0::")), "")
-    parts = [part for part in path.split("/") if part and not part.endswith(".slice")]
+    parts = [part for part in group.split("/") if part and not part.endswith(".slice")]
     manager = "user" if parts and parts[0].startswith("user@") else "system"
     units = parts[1:] if manager == "user" else parts
     # Others write under the name of a scope too, a login's for example.

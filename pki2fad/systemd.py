@@ -52,6 +52,15 @@ def watchdog_period() -> float | None:
     return int(usec) / 2_000_000
 
 
+def own_group(file: str = "/proc/self/cgroup") -> str | None:
+    """The control group (version 2) of this process, from the root on, None where there is none."""
+    try:
+        with open(file, encoding="utf-8", errors="replace") as groups:
+            return next((line[3:].rstrip("\n") for line in groups if line.startswith("0::")), None)
+    except OSError:
+        return None
+
+
 class Notifier:
     """Tells systemd how the service is."""
 

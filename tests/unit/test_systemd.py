@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from support.agents import open_below
 
-from pki2fad.systemd import Notifier, passed_sockets, watchdog_period
+from pki2fad.systemd import Notifier, own_group, passed_sockets, watchdog_period
 
 # A process as systemd starts it: sockets from descriptor 3 on, named in the environment.
 PASSED = """
@@ -240,3 +240,26 @@ def test_pings_are_due_at_half_of_what_systemd_allows(
         else:
             monkeypatch.setenv(name, str(os.getpid()) if value == "ours" else value)
     assert watchdog_period() == period
+
+
+# Control group
+
+
+@pytest.mark.parametrize(
+    ("groups", "expected"),
+    [
+        (b"0::/system.slice/pki2fad.service\n", "/system.slice/pki2fad.service"),
+        (b"1:name=systemd:/old\n0::/a b\n", "/a b"),
+        (b"0::/\n", "/"),
+        (b"0::/caf\xe9.service\n", "/caf\ufffd.service"),
+        (b"1:name=systemd:/old\n", None),
+        (b"", None),
+    ],
+)
+def test_our_control_group_is_that_of_version_2(tmp_path: Path, groups: bytes, expected: str | None) -> None:
+    (tmp_path / "cgroup").write_bytes(groups)
+    assert own_group(str(tmp_path / "cgroup")) == expected
+
+
+def test_without_control_groups_we_are_in_none(tmp_path: Path) -> None:
+    assert own_group(str(tmp_path / "none")) is None
