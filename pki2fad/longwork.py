@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from pki2fad import clock
-from pki2fad.changes import Answer, ClockEdit, Edits, LargeChange, Rotation, Work
+from pki2fad.changes import Answer, LargeChange, Work
 from pki2fad.clock import boot
 from pki2fad.errors import Unavailable
 from pki2fad.memory import uncollected
@@ -59,7 +59,7 @@ class Changing:
                     return end.value  # type: ignore[no-any-return]  # it is an Answer
                 given = failure = None
                 try:
-                    if isinstance(wanted, Edits | ClockEdit | Rotation):
+                    if isinstance(wanted, LargeChange):
                         if self._version() != version:
                             raise Unavailable("another change came between; try again", 1)
                         yield from self._change(wanted)
