@@ -70,7 +70,8 @@ class Access:
     """The rules with all names resolved, as they are at start or reload.
 
     The daemon's own user and root have every role. Raises `ConfigError` for a name in a rule that the
-    system does not know. May block: it asks the name service for the names in the rules.
+    system does not know. May block: it asks the name service for the names in the rules. `users` knows the
+    uids that were looked up before.
     """
 
     def __init__(self, rules: Iterable[Rule], own_uid: int, users: Users | None = None) -> None:
@@ -78,18 +79,15 @@ class Access:
         self._accounts: dict[tuple[str, str], _Grant] = {}
         self._named = {0, own_uid}  # uids of the configuration
         self._users = users or Users()
-        for role, group in DEFAULT_GROUPS.items():
-            gid = _gid(group)
-            if gid is not None:
-                self._everywhere[role].gids.add(gid)
+        for role, name in DEFAULT_GROUPS.items():
+            group = _group(name)
+            if group is not None:
+                self._everywhere[role].gids.add(group.gr_gid)
                 self._named |= _members(group)
         for rule in rules:
             for grant in self._grants(rule):
                 for who in rule.who:
-                    _add(grant, who)
-                    if isinstance(who, str) and who.startswith("@"):
-                        self._named |= _members(who[1:])
-                self._named |= grant.uids
+                    self._named |= _add(grant, who)
         for grant in (*self._everywhere.values(), *self._accounts.values()):
             grant.uids.discard(OVERFLOW_ID)
             grant.gids.discard(OVERFLOW_ID)
@@ -166,40 +164,47 @@ def _may_have(peer: Peer, role: str) -> bool:
     return peer.uid != OVERFLOW_ID and (role in _VERIFYING or not peer.verify_only)
 
 
-def _add(grant: _Grant, who: str | int) -> None:
+def _add(grant: _Grant, who: str | int) -> set[int]:
+    """Let these have the role; returns the uids that are named so, as users or as members of a group."""
     if isinstance(who, int):
-        grant.uids.add(who)
+        named = {who}
     elif who.startswith("@"):
-        gid = _gid(who[1:])
-        if gid is None:
+        group = _group(who[1:])
+        if group is None:
             raise ConfigError(f"access: there is no group {who[1:]!r} on this system")
-        grant.gids.add(gid)
+        grant.gids.add(group.gr_gid)
+        return _members(group)
     else:
         try:
-            grant.uids.add(pwd.getpwnam(who).pw_uid)
+            named = {pwd.getpwnam(who).pw_uid}
         except KeyError:
             raise ConfigError(f"access: there is no user {who!r} on this system") from None
+    grant.uids |= named
+    return named
 
 
 def key_gid(group: str | int | None) -> int | None:
     """The gid that the setting `key_group` names. Raises `ConfigError` for a name that nobody knows."""
-    gid = _gid(group) if isinstance(group, str) else group
-    if group is not None and gid is None:
-        raise ConfigError(f"key_group: there is no group {group!r} on this system")
-    return None if gid == OVERFLOW_ID else gid
+    gid = group
+    if isinstance(group, str):
+        found = _group(group)
+        if found is None:
+            raise ConfigError(f"key_group: there is no group {group!r} on this system")
+        gid = found.gr_gid
+    return None if gid == OVERFLOW_ID else gid  # type: ignore[return-value]  # it is no name any more
 
 
-def _members(group: str) -> set[int]:
+def _members(group: grp.struct_group) -> set[int]:
     """The uids that a group lists as its members. Those whose primary group it is are not listed."""
     uids = set()
-    for name in grp.getgrnam(group).gr_mem:
+    for name in group.gr_mem:
         with contextlib.suppress(KeyError):  # a name that is left of a user who is gone
             uids.add(pwd.getpwnam(name).pw_uid)
     return uids
 
 
-def _gid(group: str) -> int | None:
+def _group(name: str) -> grp.struct_group | None:
     try:
-        return grp.getgrnam(group).gr_gid
+        return grp.getgrnam(name)
     except KeyError:
         return None

@@ -108,17 +108,16 @@ class Connection:
         """Write, read and handle a little, until CLOCK_BOOTTIME is `end`; True if there is more to do now."""
         try:
             if self._unsent:
-                self._send()
-            if self._out and not self._unsent:
-                self._server.has_answers(self)
+                self._send_rest()
             if self._unsent or self._held or self.state >= ENDING:
                 return self._settle()
             if self.access is not self._server.access:
                 self._server.reassign(self)
             if not self._more and self._readable:
                 if not self._server.makes_room(self, self._read_size):
-                    return True
-                self._read()
+                    return False  # the server comes back when there is room
+                if self._readable:  # it was not given up itself
+                    self._read()
             if self._more:
                 self._handle(reading, end)
         except ProtocolError as error:
@@ -266,6 +265,12 @@ class Connection:
             self.close()
             return
         self._unsent = memoryview(self._unsent)[sent:] if sent < len(self._unsent) else b""
+
+    def _send_rest(self) -> None:
+        """Send what the kernel had no room for, and have the answers behind it leave."""
+        self._send()
+        if self._out and not self._unsent:
+            self._server.has_answers(self)
 
     def _settle(self) -> bool:
         """Close it if nothing is left to be done, or count what it holds; True if there is more to do now."""

@@ -37,7 +37,7 @@ class Health:
         self._troubles.pop(what, None)
 
     def stored(self, failure: UnusableState | None) -> None:
-        """A change was stored, or could not be."""
+        """A change was stored, or could not be. The thread that keeps large changes says it too."""
         if failure is not None:
             self.failed(STATE, failure)
             self.state_failed()
@@ -48,5 +48,5 @@ class Health:
         """What is wrong now; `reasons` for those who may know them."""
         return [
             {"what": what, "since": int(trouble.since), "reason": trouble.reason if reasons else None}
-            for what, trouble in self._troubles.items()
+            for what, trouble in list(self._troubles.items())
         ]

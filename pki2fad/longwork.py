@@ -113,9 +113,14 @@ class LongWork:
         """True while the thread may use the store: nobody else may then."""
         return self._in_thread is not None
 
+    @property
+    def is_changing(self) -> bool:
+        """True while the store or memory is being changed."""
+        return self.uses_store or self._changing.applying
+
     def require_no_change(self) -> None:
         """Raise `Unavailable` while the store or memory is being changed."""
-        if self.uses_store or self._changing.applying:
+        if self.is_changing:
             raise Unavailable("many accounts are being changed; try again", 1)
 
     def begin(self, work: Work, done: Done, charge: Charge = lambda _: None) -> None:

@@ -64,6 +64,7 @@ class Server:
         self._connections: set[Connection] = set()
         self._answered: list[Connection] = []  # that have answers
         self._pending: list[_Pending] = []
+        self._without_room: set[Connection] = set()  # that are read later
         self._long: Connection | None = None  # whose long answer is on its way
         changing = Changing(lambda change: keep([change]), agent.applied, lambda: agent.version)
         self.long_work = LongWork(changing, self.commit, give_up)
@@ -139,11 +140,13 @@ class Server:
     def makes_room(self, connection: Connection, more: int = 0) -> bool:
         """Have clients that wait given up, the oldest first, until the pool has room for so many bytes more.
 
-        False if there is no room, and nobody to be given up: then what was read is handled first.
+        False if there is no room, and nobody to be given up: the connection is served again when something
+        was handled.
         """
         while payer := self.pool.too_large(connection.payer, more):
             oldest = next(iter(payer.stalled), None)
             if oldest is None:
+                self._without_room.add(connection)
                 return False
             oldest.give_up("its memory is needed for others")
         return True
@@ -156,6 +159,7 @@ class Server:
     def forget(self, connection: Connection) -> None:
         """A connection ends."""
         self._connections.discard(connection)
+        self._without_room.discard(connection)
         self.turns.remove(connection)
         self.admission.leave(connection.payer, connection.peer.uid)
         if self._long is connection:
@@ -256,17 +260,29 @@ class Server:
             connection.settle(place, *_encode_parts(request, answer))
             self._decisions.add(request, connection.peer, answer, reading, boot())
 
+        if request.method == "backup":  # long for sure: it is not made where it could not leave
+            work = self._as_only_long_work(connection, work)
         self.long_work.begin(work, done, connection.payer.charge)
+
+    def _as_only_long_work(self, connection: Connection, work: Work) -> Work:
+        self._require_no_long_answer(connection)
+        return (yield from work)
 
     def _as_only_long_one(self, connection: Connection, answer: Answer) -> Answer:
         """The answer, or a refusal while another long one is on its way to somebody else."""
         if sum(map(len, answer.result.parts)) <= _LONG_SIZE:
             return answer
-        if self._long is not None and self._long is not connection:
-            refusal = Unavailable("another long answer is on its way; try again", 1)
+        try:
+            self._require_no_long_answer(connection)
+        except Unavailable as refusal:
             return Answer(refusal=refusal, audit=answer.audit and "refused")
         self._long, connection.has_long = connection, True
         return answer
+
+    def _require_no_long_answer(self, connection: Connection) -> None:
+        """Raise `Unavailable` while a long answer is on its way to somebody else."""
+        if self._long is not None and self._long is not connection:
+            raise Unavailable("another long answer is on its way; try again", 1)
 
     def edit(self, edit: Edit) -> None:
         """Keep what is pending, then the edit, and then make it.
@@ -312,6 +328,7 @@ class Server:
         each = (boot() - begun) / len(answered)
         for connection in answered:
             connection.payer.credit -= each
+        self._read_again()
 
     def _sweep(self) -> None:
         """End connections whose clients have made no end for too long, and forget payers that are gone."""
@@ -324,6 +341,13 @@ class Server:
                     break
                 connection.expire()
         self.admission.forget()
+        self._read_again()
+
+    def _read_again(self) -> None:
+        """Serve those again for which there was no room."""
+        without_room, self._without_room = self._without_room, set()
+        for connection in without_room:
+            self.turns.queue(connection)
 
     def _payer(self, peer: Peer) -> Payer:
         return self.admission.payer(self.access, peer)

@@ -58,6 +58,7 @@ from pki2fad.systemd import Notifier
 from pki2fad.throttle import Throttle
 from pki2fad.timekeeper import Timekeeper
 from pki2fad.times import moment
+from pki2fad.users import Users
 from pki2fad.vault import Vault, host_key
 
 # With a new state file, files of seeds.d older than this (seconds) may be of accounts whose codes were
@@ -74,7 +75,7 @@ _LEAST_CONNECTIONS = 128
 
 def check(config: Config) -> None:
     """Raise `ConfigError` if a name in the configuration is not known to this system."""
-    _named(config)
+    _named(config, Users())
 
 
 def run(config: Config, reload_config: Callable[[], Config], started: Callable[[str], None]) -> None:
@@ -162,7 +163,8 @@ class _Service:
         self._notifier = notifier
         why_locked = ""
         reading = clock.read()
-        access, key_group = _named(config)
+        self._users = Users()
+        access, key_group = _named(config, self._users)
         try:
             private = host_key(config.key, key_group=key_group)
         except ProtectedKey as error:
@@ -187,7 +189,7 @@ class _Service:
         resources.callback(self._vault.close)
         watch = store.watch(reading)
         self._timekeeper = Timekeeper(
-            watch, store.keep_watch, is_busy=lambda: self._server.long_work.uses_store
+            watch, store.keep_watch, is_busy=lambda: self._server.long_work.is_changing
         )
         counted = Reading(store.begin_boot(clock.boot_id(), reading), reading.boot)
         self._throttle = Throttle(store.throttle_secret(), store.throttle_slots(), counted)
@@ -252,23 +254,24 @@ class _Service:
             while self._reload_again:
                 self._reload_again = False
                 try:
-                    new = await in_thread(self._build)
+                    config, access = await in_thread(self._build)
+                    caps = _caps(config)
                 except Pki2fadError as error:
                     log.error("reload_failed", audit="refused", reason=error)
                     self._agent.health.failed(RELOAD, error)
                 else:
                     self._agent.health.mended(RELOAD)
-                    self._swap(*new)
+                    self._swap(config, access, caps)
         finally:  # whatever comes, systemd must not wait for the end of the reload for ever
             self._reloading = None
             self._apply_seed_files(self._reloaded)
 
-    def _build(self) -> tuple[Config, Access, tuple[int, int]]:
-        """The configuration as it is now, its roles, and the caps."""
+    def _build(self) -> tuple[Config, Access]:
+        """The configuration as it is now, and its roles. In a thread: it logs nothing."""
         config = self._reload_config()
-        access, _ = _named(config)
+        access, _ = _named(config, self._users)
         _make_log_directories(config)
-        return config, access, _caps(config)
+        return config, access
 
     def _reloaded(self, outcome: Answer | Exception) -> None:
         """The reload is over."""
@@ -358,10 +361,10 @@ class _Service:
                 log.audit("seed_loaded", path=file.path, account=file.account, audit=done)
 
 
-def _named(config: Config) -> tuple[Access, int | None]:
+def _named(config: Config, users: Users) -> tuple[Access, int | None]:
     """The roles, and the gid of `key_group`: what the names in the configuration stand for."""
     try:
-        return Access(config.access, os.geteuid()), key_gid(config.key_group)
+        return Access(config.access, os.geteuid(), users), key_gid(config.key_group)
     except ConfigError as error:
         raise ConfigError(f"{config.file}: {error}") from None
 

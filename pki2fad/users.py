@@ -34,16 +34,22 @@ class Users:
 
     def is_user(self, uid: int) -> bool:
         """True if the uid is known to have a name. Never blocks: an unknown uid is looked up meanwhile."""
-        name, found = self._names.get(uid, (None, 0.0))
-        if name is None and time.monotonic() - found >= _AGAIN:
-            self._look_up(uid)
-        return name is not None
+        found = self._found(uid)
+        return found is not None and found[0] is not None
 
     def name(self, uid: int) -> str | None:
         """The name, None if there is none. Never blocks: raises `Unavailable` until it was looked up."""
-        if not self.is_user(uid) and uid not in self._names:
+        found = self._found(uid)
+        if found is None:
             raise Unavailable(f"the name of uid {uid} is being looked up; try again", 1)
-        return self._names[uid][0]
+        return found[0]
+
+    def _found(self, uid: int) -> tuple[str | None, float] | None:
+        """The name and when it was found, None until then."""
+        found = self._names.get(uid)
+        if found is None or (found[0] is None and time.monotonic() - found[1] >= _AGAIN):
+            self._look_up(uid)
+        return found
 
     def _look_up(self, uid: int) -> None:
         if uid in self._asked or len(self._asked) >= _WAITING:

@@ -123,9 +123,42 @@ async def test_a_payer_with_too_many_half_messages_loses_the_oldest_and_no_other
         assert any("its memory is needed for others" in line for line in lines)
 
 
+@in_loop
+async def test_an_oldest_half_message_that_goes_on_where_there_is_no_room_ends_without_a_mistake() -> None:
+    async with bench(agent(), Keeper()) as at:
+        oldest = await at.connect()
+        payer = at.connection.payer
+        oldest.send_bytes(HALF)
+        await settle()
+        at.server.pool.change(payer, SHARE - payer.held)
+        with logged() as lines:
+            oldest.send_bytes(b"\0" * 100)
+            await settle()
+        assert is_ended(oldest)
+        (line,) = lines
+        assert line.startswith("connection_ended ")
+        at.server.pool.change(payer, -payer.held)
+
+
+@in_loop
+async def test_who_has_no_room_is_read_when_there_is_some_again() -> None:
+    async with bench(agent(), Keeper()) as at:
+        peer = await at.connect()
+        payer = at.connection.payer
+        at.server.pool.change(payer, SHARE)
+        peer.send([REQUEST, 1, "status", []])
+        await settle()
+        assert not payer.waiting  # it is not tried again and again
+        at.server.pool.change(payer, -SHARE)
+        at.server._read_again()
+        assert [msgid for _, msgid, _, _ in await receive(peer, 1)] == [1]
+
+
 def is_ended(peer: RawPeer) -> bool:
     peer.stream.setblocking(False)
     try:
         return peer.stream.recv(1) == b""
+    except ConnectionResetError:  # with something that was not read
+        return True
     except BlockingIOError:
         return False
