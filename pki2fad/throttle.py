@@ -16,10 +16,11 @@ its callers get others, and nothing that is shared is cleared.
 """
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sized
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from pki2fad import otp
 from pki2fad.clock import Reading
 from pki2fad.tally import DAY, DIGEST_BYTES, EMPTY, NO_TALLY, Level, Mark, Tally
 
@@ -57,7 +58,6 @@ FIRST_WAIT = 60.0  # seconds after the fourth; doubled for each that follows, un
 # by both: a name's bucket holds and drains more than a key's.
 KEY_SLOTS = 49_152
 NAME_SLOTS = 16_384
-SLOTS = KEY_SLOTS + NAME_SLOTS
 
 _RENEW_AFTER = 3_600.0  # a mark younger than this need not be written again
 
@@ -81,6 +81,11 @@ class Known(NamedTuple):
     digest: bytes
     succeeded: float  # the last time, as `Throttle` counts seconds
     wait: float  # seconds until a failure may be risked
+
+
+def cost_of_failure(seeds: Sized) -> int:
+    """The units of a code that is none of these seeds'."""
+    return otp.WINDOW_STEPS * len(seeds)
 
 
 class Throttle:

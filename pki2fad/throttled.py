@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from pki2fad import otp, wire
+from pki2fad import wire
 from pki2fad.access import Peer
 from pki2fad.account import Account
 from pki2fad.admin import Arguments
@@ -15,7 +15,7 @@ from pki2fad.keyring import Keyring
 from pki2fad.pieces import Pieces, in_pieces, sorted_names
 from pki2fad.refusals import Attempt, Refusals
 from pki2fad.tally import DAY, RESETS, RESETS_WITHIN
-from pki2fad.throttle import ACCOUNT, Throttle
+from pki2fad.throttle import ACCOUNT, Throttle, cost_of_failure
 from pki2fad.wire import Encoded
 
 LISTED = 1024  # throttled accounts in one answer: 64 KiB, and a MiB where all callers that they know are too
@@ -56,7 +56,7 @@ class ThrottleAdmin:
             return Answer(work=self._of_all(refusals, reading))
         account = self._keyring.account(name)
         caller = None if uid is None else self._caller(account, uid, origin or "", reading)
-        rows = [self._row(account, self._refused(), reading)]
+        rows = [self._row(account, self._refused(name), reading)]
         return Answer({"accounts": rows, "refusals": refusals, "caller": caller})
 
     def unthrottle(self, args: Arguments, _peer: Peer, reading: Reading) -> Answer:
@@ -95,7 +95,7 @@ class ThrottleAdmin:
                 if self._throttle.may_refuse(account.tally, _cost(account, reading), now):
                     failing[account.name] = account
             yield
-        refused = self._refused()
+        refused = self._refused(None)
         found: list[dict[str, Any]] = []
         for names in in_pieces((yield from sorted_names(failing))):
             rows = [self._row(failing[name], refused, reading) for name in names]
@@ -105,9 +105,12 @@ class ThrottleAdmin:
             yield
         return found[:LISTED]
 
-    def _refused(self) -> dict[bytes, Attempt]:
-        """Who was refused last, by the digests of their marks: these alone do not say who is known."""
-        attempts = [attempt for attempt, _ in self._refusals.of(None) if attempt.method == "verify"]
+    def _refused(self, name: str | None) -> dict[bytes, Attempt]:
+        """Who was refused last, for one account or for all, by the digests of their marks.
+
+        The digests alone do not say who is known.
+        """
+        attempts = [attempt for attempt, _ in self._refusals.of(name) if attempt.method == "verify"]
         return {self._throttle.key(of.uid, of.origin, of.account).digest: of for of in attempts}
 
     def _row(self, account: Account, refused: dict[bytes, Attempt], reading: Reading) -> dict[str, Any]:
@@ -141,7 +144,7 @@ class ThrottleAdmin:
 
 def _cost(account: Account, reading: Reading) -> int:
     """What a wrong code for it costs."""
-    return otp.WINDOW_STEPS * len(account.in_force(reading.wall))
+    return cost_of_failure(account.in_force(reading.wall))
 
 
 def _until(wait: float, reading: Reading) -> int | None:

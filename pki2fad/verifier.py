@@ -12,7 +12,7 @@ from pki2fad.keyring import Keyring
 from pki2fad.otp import Parameters
 from pki2fad.refusals import Attempt, Refusals
 from pki2fad.tally import NO_TALLY, Tally
-from pki2fad.throttle import NOBODY, Key, Throttle
+from pki2fad.throttle import NOBODY, Key, Throttle, cost_of_failure
 from pki2fad.times import moment
 
 # Codes of so many steps outside the window are told from wrong ones in the log.
@@ -53,7 +53,7 @@ class Verifier:
         # Up to a refusal a name that is no account is as much work as one: they must not be told apart.
         standing = _NO_ACCOUNT if account is None else account
         seeds, tally = standing.in_force(reading.wall), standing.tally
-        cost = otp.WINDOW_STEPS * len(seeds)
+        cost = cost_of_failure(seeds)
         throttle, key, now = self._throttle, NOBODY, 0.0
         if throttle.enabled:
             unknown = throttle.tally_of_unknown(name) if veiled else NO_TALLY
@@ -87,11 +87,12 @@ class Verifier:
         """
         key, now = self._throttle.key(payer, "", new.name), self._throttle.now(reading)
         attempt = Attempt("enroll_confirm", payer, "", new.name)
-        self._require_budget(key, NO_TALLY, otp.WINDOW_STEPS, reading, attempt)
+        cost = cost_of_failure((new,))
+        self._require_budget(key, NO_TALLY, cost, reading, attempt)
         self._require_clock(new, reading)
         step = self._match(new, new, code, _middle(new, reading))
         if step is None:
-            return self._fail(None, new.name, key, otp.WINDOW_STEPS, now)
+            return self._fail(None, new.name, key, cost, now)
         if step <= self._keyring.watermark(new):
             return Answer(INVALID, reason=REPLAYED)
         self._watch.saw(reading)
@@ -121,7 +122,7 @@ class Verifier:
         current = self._keyring.account(name)
         account = current.settled(reading.wall)
         key = self._throttle.key_to_resync(payer, name, account.tally.resets)
-        cost = otp.WINDOW_STEPS * len(account.seeds)
+        cost = cost_of_failure(account.seeds)
         self._require_budget(key, NO_TALLY, cost, reading, Attempt("resync", payer, "", name))
         self._require_clock(account, reading)
         found = self._offset(account, first, second, reading)

@@ -7,7 +7,7 @@ from support.throttles import DAY, HOUR, NOW, WINDOW, Account, is_known, make_th
 
 from pki2fad.clock import Reading
 from pki2fad.tally import EMPTY, Level, Tally
-from pki2fad.throttle import SLOTS, Throttle
+from pki2fad.throttle import KEY_SLOTS, NAME_SLOTS, Throttle
 
 
 @pytest.fixture
@@ -138,7 +138,7 @@ def test_a_flood_of_names_origins_and_uids_takes_no_more_room_and_evicts_nobody(
     later = NOW + DAY / 2
     before = [account.wait(later, uid) for uid in range(200)]
     flood(throttle, later)
-    assert len(throttle._slots) <= SLOTS
+    assert len(throttle._slots) <= KEY_SLOTS + NAME_SLOTS
     after = [account.wait(later, uid) for uid in range(200)]
     assert all(new >= old > 0 for new, old in zip(after, before, strict=True))
     assert known.wait(later) == 0
