@@ -119,8 +119,10 @@ def has_key() -> bool:
 
     from pki2fad import paths
 
-    sealed = os.path.join(paths.CREDSTORE, f"pki2fad.{paths.PRIVATE_KEY}")
-    places = [os.path.join(paths.SYSTEM_CONFIG, paths.PRIVATE_KEY), sealed]
+    places = [
+        os.path.join(paths.SYSTEM_CONFIG, paths.PRIVATE_KEY),
+        paths.sealed_credential(paths.PRIVATE_KEY),
+    ]
     with contextlib.suppress(UnusablePath):  # no home
         places.append(os.path.join(paths.config_dir(), paths.PRIVATE_KEY))
     return any(map(os.path.lexists, places))

@@ -32,6 +32,11 @@ VERIFY_SOCKET = "verify.sock"
 CREDSTORE = "/etc/credstore.encrypted"  # where systemd looks for sealed credentials
 
 
+def sealed_credential(name: str) -> str:
+    """Where systemd's sealed form of a credential is: of `PRIVATE_KEY`, for example."""
+    return os.path.join(CREDSTORE, f"pki2fad.{name}")
+
+
 def config_dir() -> str:
     """Where settings, keys and `seeds.d` are."""
     if os.geteuid() == 0:

@@ -53,7 +53,7 @@ def run(options: argparse.Namespace) -> int:
             {
                 "with": options.sealed_with,
                 "drop_in": _drop_in(names),
-                "files": [*map(_sealed, names), _DROP_IN],
+                "files": [*map(paths.sealed_credential, names), _DROP_IN],
             },
             as_json=options.json,
         )
@@ -83,13 +83,8 @@ def run(options: argparse.Namespace) -> int:
     return ui.DONE
 
 
-def _sealed(name: str) -> str:
-    """Where the sealed credential is."""
-    return os.path.join(paths.CREDSTORE, f"pki2fad.{name}")
-
-
 def _drop_in(names: "Iterable[str]") -> str:
-    lines = [f"LoadCredentialEncrypted={name}:{_sealed(name)}" for name in names]
+    lines = [f"LoadCredentialEncrypted={name}:{paths.sealed_credential(name)}" for name in names]
     return "\n".join(["[Service]", *lines, ""])
 
 
@@ -98,10 +93,11 @@ def _script(private: str, sealed_with: str, names: "Iterable[str]") -> str:
     lines = ["(", "set -e", "umask 077", f"mkdir -p {paths.CREDSTORE}"]
     for name in names:
         encrypt = f"systemd-creds encrypt --with-key={sealed_with} --name={name}"
+        sealed = paths.sealed_credential(name)
         if name.endswith(".pem"):
-            lines.append(f"{encrypt} {shlex.quote(private)} {_sealed(name)}")
+            lines.append(f"{encrypt} {shlex.quote(private)} {sealed}")
         else:
-            lines.append(f"systemd-ask-password -n 'Passphrase of the key:' | {encrypt} - {_sealed(name)}")
+            lines.append(f"systemd-ask-password -n 'Passphrase of the key:' | {encrypt} - {sealed}")
     lines += [
         "umask 022",
         f"mkdir -p {os.path.dirname(_DROP_IN)}",
@@ -118,7 +114,7 @@ def _seal(name: str, secret: bytes, sealed_with: str) -> str:
     """Make the sealed credential, and open it again to see that it can be; returns where it is."""
     from pki2fad import files
 
-    path = _sealed(name)
+    path = paths.sealed_credential(name)
     sealed = _systemd_creds("encrypt", f"--with-key={sealed_with}", f"--name={name}", "-", "-", data=secret)
     files.make_directory(paths.CREDSTORE, 0o700)
     files.replace(path, sealed, files.PRIVATE)
@@ -130,7 +126,7 @@ def _require_same(name: str, secret: bytes) -> None:
     """Raise `UnusableKey` unless this is what the sealed credential holds."""
     from pki2fad.errors import UnusableKey
 
-    path = _sealed(name)
+    path = paths.sealed_credential(name)
     if _systemd_creds("decrypt", f"--name={name}", path, "-") != secret:
         raise UnusableKey(f"{path} holds another {name}; seal this one with --apply")
 
