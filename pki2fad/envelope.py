@@ -91,7 +91,7 @@ def load_private(pem: bytes, path: str, passphrase: bytes | None = None) -> Priv
     except Exception:  # OpenSSL's reasons help nobody, and may differ by content
         if block.is_protected:
             raise WrongPassphrase(f"the passphrase does not open {path}, or it is damaged") from None
-        raise UnusableKey(f"{path} is damaged: no private key can be read from it") from None
+        raise keyforms.damaged(path) from None
     if not isinstance(key, rsa.RSAPrivateKey):
         raise UnusableKey(f"{path} is not an RSA key")
     _check_size(key.key_size, path)
@@ -111,7 +111,7 @@ def _protection(block: keyforms.Block, path: str) -> pkcs8.Form | None:
     try:
         return None if protected is None else pkcs8.parse(protected)
     except ValueError:
-        raise UnusableKey(f"{path} is damaged: no private key can be read from it") from None
+        raise keyforms.damaged(path) from None
 
 
 def load_public(pem: bytes, path: str) -> PublicKey:
@@ -131,7 +131,7 @@ def _load_public(text: bytes, path: str) -> PublicKey:
     try:
         key = serialization.load_pem_public_key(text)
     except Exception:
-        raise UnusableKey(f"{path} is damaged: no public key can be read from it") from None
+        raise keyforms.damaged(path) from None
     if not isinstance(key, rsa.RSAPublicKey):
         raise UnusableKey(f"{path} is not an RSA key")
     _check_size(key.key_size, path)

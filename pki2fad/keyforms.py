@@ -118,6 +118,11 @@ def public_keys(data: bytes, path: str) -> list[Block]:
     return keys
 
 
+def damaged(path: str) -> UnusableKey:
+    """The refusal of a file that has no key, though it looks like one's."""
+    return UnusableKey(f"{path} is damaged: no key can be read from it")
+
+
 def _blocks(data: bytes, path: str, *, private: bool) -> list[Block]:
     """All blocks of a PEM file, at least one."""
     if _BEGIN not in data:
@@ -142,7 +147,7 @@ def _form_of_block(block: Block, path: str) -> Form:
     if form is None:
         raise UnusableKey(f"{path} is a PEM file with {block.label.decode()}, and no key")
     if _tags(_from_base64(block.body)) is None:
-        raise _damaged(path)
+        raise damaged(path)
     return form
 
 
@@ -153,9 +158,9 @@ def _form_of_openssh(block: Block, path: str) -> Form:
         _, _, _, rest = _strings(data.removeprefix(_OPENSSH_MAGIC), 3)
         public, _, rest = _strings(rest[_NUMBER_BYTES:], 2)
     except ValueError:
-        raise _damaged(path) from None
+        raise damaged(path) from None
     if rest or not data.startswith(_OPENSSH_MAGIC):
-        raise _damaged(path)
+        raise damaged(path)
     if _SSH_RSA not in public:
         raise UnusableKey(f"{path} is not an RSA key")
     return _OPENSSH
@@ -171,9 +176,9 @@ def _form_of_ssh_line(data: bytes, path: str) -> Form | None:
     try:
         *_, rest = _strings(_from_base64(more.partition(b" ")[0]), 3)
     except ValueError:
-        raise _damaged(path) from None
+        raise damaged(path) from None
     if rest:
-        raise _damaged(path)
+        raise damaged(path)
     return _OPENSSH_PUBLIC
 
 
@@ -206,10 +211,6 @@ def _refuse(form: Form, path: str, *, private: bool) -> NoReturn:
         )
     command = form.command.format(shlex.quote(path), shlex.quote(f"{path}.pem"))
     raise UnusableKey(f"{path} is {form.what}; convert it with: {command}")
-
-
-def _damaged(path: str) -> UnusableKey:
-    return UnusableKey(f"{path} is damaged: no key can be read from it")
 
 
 def _from_base64(text: bytes) -> bytes:
