@@ -9,7 +9,7 @@ from pki2fad.errors import UnusablePath
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Iterator
+    from collections.abc import Callable, Iterator
     from typing import BinaryIO
 
 _PERIOD = 0.25  # seconds between two looks for more
@@ -22,34 +22,6 @@ def open_named(path: str) -> "BinaryIO":
         return open(path, "rb")
     except OSError as error:
         raise UnusablePath(f"cannot read {path}: {error.strerror}") from None
-
-
-def open_owned(path: str, owners: "Container[int]") -> "BinaryIO":
-    """A regular file of one of these users, by no link of any name in the path, and without waiting.
-
-    Raises `UnusablePath`.
-    """
-    *directories, name = os.path.abspath(path).split("/")[1:]
-    try:
-        directory = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            for part in directories:
-                inner = os.open(
-                    part, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory
-                )
-                os.close(directory)
-                directory = inner
-            flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
-            file = open(os.open(name, flags, dir_fd=directory), "rb")  # noqa: SIM115 - the caller closes it
-        finally:
-            os.close(directory)
-    except OSError as error:
-        raise UnusablePath(f"cannot read {path}: {error.strerror}") from None
-    status = os.fstat(file.fileno())
-    if not stat.S_ISREG(status.st_mode) or status.st_uid not in owners:
-        file.close()
-        raise UnusablePath(f"cannot read {path}: it is not a regular file of root or of the daemon's user")
-    return file
 
 
 def is_file(file: "BinaryIO", device: int, inode: int) -> bool:

@@ -8,15 +8,21 @@ import contextlib
 import errno
 import os
 import stat
-from collections.abc import Collection, Generator, Iterator
+from collections.abc import Collection, Generator
 
 from pki2fad.errors import UnusablePath
 
 _OTHERS_WRITE = 0o022
 _NOBODY = 65534  # what the kernel shows for an owner that has no mapping here: it may be anybody
 
+# To read a file, neither through a link in its own place nor waiting for anybody.
+_READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
+
 _MOST_LINKS = 40  # as many as the kernel follows
 _MOST_LINKS_BENEATH = 8  # Kubernetes needs two: NAME -> ..data/NAME, and ..data -> ..DATE
+
+# A path to show, the status, and a directory with the name in it.
+_Part = tuple[str, os.stat_result, int, str]
 
 
 def others_may_write(status: os.stat_result, owners: Collection[int] | None = None) -> bool:
@@ -58,9 +64,32 @@ def open_beneath(directory: int, name: str) -> int:
             if why is not None:
                 raise UnusablePath(f"{place} {why}")
             if not (stat.S_ISLNK(status.st_mode) or stat.S_ISDIR(status.st_mode)):
-                flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
-                return os.open(part, flags, dir_fd=above)
+                return os.open(part, _READ, dir_fd=above)
     raise UnusablePath("it is a directory, or leads to one")
+
+
+def open_owned(path: str, owners: Collection[int]) -> int:
+    """Open a regular file of one of these users for reading, through no link anywhere in its path.
+
+    Raises `UnusablePath`.
+    """
+    why = f"it is not a regular file of uid {' or '.join(map(str, sorted(owners)))}"
+    try:
+        with contextlib.closing(_from_root(os.path.abspath(path))) as parts:
+            for place, status, above, part in parts:
+                if stat.S_ISLNK(status.st_mode):
+                    why = f"{place} is a symbolic link"
+                    break
+                if not stat.S_ISDIR(status.st_mode):
+                    file = os.open(part, _READ, dir_fd=above)
+                    opened = os.fstat(file)
+                    if stat.S_ISREG(opened.st_mode) and opened.st_uid in owners:
+                        return file
+                    os.close(file)
+                    break
+    except OSError as error:
+        why = error.strerror or str(error)
+    raise UnusablePath(f"cannot read {path}: {why}")
 
 
 def owners(path: str) -> frozenset[int]:
@@ -74,7 +103,7 @@ def owners(path: str) -> frozenset[int]:
     missing = None
     found = {0}
     try:
-        for place, status in _from_root(path):
+        for place, status, *_ in _from_root(path):
             if stat.S_ISLNK(status.st_mode):
                 raise UnusablePath(f"{path} is not safe: {place} is a symbolic link")
             if stat.S_ISDIR(status.st_mode) and _is_open(status):
@@ -100,7 +129,7 @@ def ruler(path: str) -> os.stat_result | None:
     """
     directory, name = os.path.split(os.path.join(os.getcwd(), path))
     try:
-        components = list(_from_root(os.path.join(directory, "")))
+        components = [(place, status) for place, status, *_ in _from_root(os.path.join(directory, ""))]
     except OSError as error:
         raise UnusablePath(f"there is no directory {directory} for {name}: {error.strerror}") from None
     with contextlib.suppress(OSError):
@@ -132,7 +161,7 @@ def ruler(path: str) -> os.stat_result | None:
 def require_roots(path: str) -> None:
     """Raise `UnusablePath` unless root alone can write to what leads to a path, as far as it is there."""
     try:
-        for place, status in _from_root(path):
+        for place, status, *_ in _from_root(path):
             if others_may_write(status, (0,)):
                 raise UnusablePath(f"{place} is not safe for programs: others than root can write there")
     except FileNotFoundError:
@@ -146,21 +175,18 @@ def _is_open(status: os.stat_result) -> bool:
     return not stat.S_ISLNK(status.st_mode) and bool(status.st_mode & _OTHERS_WRITE)
 
 
-def _from_root(path: str) -> Iterator[tuple[str, os.stat_result]]:
-    """Each directory and link that leads to what a path names, from / on, and that itself."""
+def _from_root(path: str) -> Generator[_Part, None, None]:
+    """Each directory and link that leads to what a path names, from / on, and that itself, as `_parts`."""
     root = os.open("/", os.O_PATH | os.O_CLOEXEC)
     try:
-        yield "/", os.fstat(root)
+        yield "/", os.fstat(root), root, "."
         with contextlib.closing(_parts(path, root, "/", beneath=False)) as parts:
-            for place, status, _, _ in parts:
-                yield place, status
+            yield from parts
     finally:
         os.close(root)
 
 
-def _parts(
-    path: str, top: int, name: str, *, beneath: bool
-) -> Generator[tuple[str, os.stat_result, int, str], None, None]:
+def _parts(path: str, top: int, name: str, *, beneath: bool) -> Generator[_Part, None, None]:
     """Each directory and link that leads from `top`, called `name`, to what a path names, and that itself.
 
     Yields a path to show, the status, and a directory, open until the next is asked for, with the name in it.

@@ -6,6 +6,7 @@ import re
 import subprocess
 import time
 
+from pki2fad import trust
 from pki2fad.client import Client
 from pki2fad.errors import Forbidden, NotReachable, UnusablePath
 from pki2fad.times import moment
@@ -109,10 +110,10 @@ def _of_named(options: argparse.Namespace) -> "Iterator[Line]":
 
 
 def _of_daemons(options: argparse.Namespace, place: "dict[str, Any]") -> "Iterator[Line]":
-    path, owners = str(place["path"]), (0, place["uid"])
+    path, owners = str(place["path"]), {0, place["uid"]}
 
     def again() -> "Any":
-        return logfile.open_owned(path, owners)
+        return open(trust.open_owned(path, owners), "rb")
 
     file = again()
     if not logfile.is_file(file, place["device"], place["inode"]):

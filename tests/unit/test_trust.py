@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from support.agents import logged
+from support.agents import logged, open_below
 from support.peers import require_root
 
 import pki2factl
@@ -146,3 +146,43 @@ def test_no_other_module_looks_at_write_bits() -> None:
                 if named or bits & {0o002, 0o020, 0o022}:
                     looking.add(path.stem)
     assert looking == {"trust"}
+
+
+def write(path: Path) -> None:
+    path.write_text("mine\n")
+
+
+@pytest.mark.parametrize(
+    ("put", "told"),
+    [
+        (lambda _path: None, "No such file"),
+        (Path.mkdir, "not a regular file"),
+        (os.mkfifo, "not a regular file"),
+        (lambda path: path.symlink_to("/proc/version"), "log is a symbolic link"),
+    ],
+    ids=["nothing", "directory", "fifo", "link"],
+)
+def test_only_a_regular_file_is_opened_by_its_owner(
+    tmp_path: Path, put: Callable[[Path], None], told: str
+) -> None:
+    put(tmp_path / "log")
+    with pytest.raises(UnusablePath, match=f"cannot read {tmp_path}/log: .*{told}"):
+        trust.open_owned(str(tmp_path / "log"), {os.geteuid()})
+    assert open_below(tmp_path) == []
+
+
+def test_a_file_of_another_owner_is_not_opened(tmp_path: Path) -> None:
+    write(tmp_path / "log")
+    with pytest.raises(UnusablePath, match=f"not a regular file of uid {UID} or {UID + 1}"):
+        trust.open_owned(str(tmp_path / "log"), {UID, UID + 1})
+    assert open_below(tmp_path) == []
+    with open(trust.open_owned(str(tmp_path / "log"), {UID, os.geteuid()})) as file:
+        assert file.read() == "mine\n"
+
+
+def test_a_file_behind_a_linked_directory_is_not_opened_by_its_owner(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    write(tmp_path / "there" / "log")
+    (tmp_path / "link").symlink_to("there")
+    with pytest.raises(UnusablePath, match=f"{tmp_path}/link is a symbolic link"):
+        trust.open_owned(str(tmp_path / "link" / "log"), {os.geteuid()})
