@@ -19,13 +19,13 @@ def needed(accounts: int) -> int:
 
 def limit(proc: str = "/proc/self/cgroup", groups: str = "/sys/fs/cgroup") -> int | None:
     """Bytes that the control group (version 2) and those above it allow, None where there is no limit."""
-    path = own_group(proc) or ""
+    path = own_group(proc)
     limits = []
-    while path not in {"", "/"}:
+    while path:
         try:
-            with open(f"{groups}{path}/memory.max", encoding="ascii") as file:
+            with open(f"{groups}{path.rstrip('/')}/memory.max", encoding="ascii") as file:
                 limits.append(int(file.read()))
         except (OSError, ValueError):  # "max", or a kernel that counts no memory
             pass
-        path = os.path.dirname(path)
+        path = os.path.dirname(path) if path != "/" else ""  # in a container the limit is that of its root
     return min(limits, default=None)

@@ -34,6 +34,10 @@ def test_the_limit_is_the_lowest_of_the_group_and_those_above(
     assert group(tmp_path, limits) == expected
 
 
+def test_in_a_container_the_limit_is_that_of_the_root_that_it_sees(tmp_path: Path) -> None:
+    assert group(tmp_path, {"/": "4096\n"}, path="/") == 4096
+
+
 def test_without_control_groups_there_is_no_limit(tmp_path: Path) -> None:
     assert budget.limit(str(tmp_path / "none")) is None
 
