@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from pki2fad import clock
 from pki2fad.changes import Answer, LargeChange, Work
-from pki2fad.clock import boot
+from pki2fad.clock import Reading, boot
 from pki2fad.errors import Unavailable
 from pki2fad.memory import uncollected
 from pki2fad.pieces import Pieces
@@ -32,7 +32,7 @@ _Steps = Generator[Callable[[], Any] | None, Any, Answer]
 class Changing:
     """Carries out the changes of a work: `keep` keeps one, in the thread, and `applied` moves memory.
 
-    `version` is another one whenever an account was changed.
+    `version` is another one whenever an account was changed; `read` reads the clocks.
     """
 
     def __init__(
@@ -40,11 +40,13 @@ class Changing:
         keep: Callable[[LargeChange], object],
         applied: Callable[[LargeChange], Pieces[None]],
         version: Callable[[], int],
+        read: Callable[[], Reading] = clock.read,
     ) -> None:
         self.applying = False  # what is kept, and has not moved memory in whole
         self._keep = keep
         self._applied = applied
         self._version = version
+        self._read = read
 
     def steps(self, work: Work) -> _Steps:
         """The work, with its changes carried out."""
@@ -68,7 +70,7 @@ class Changing:
                 except Exception as error:
                     failure = error
                 if given is None:
-                    given = clock.read()
+                    given = self._read()
         finally:
             work.close()
 

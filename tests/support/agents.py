@@ -19,8 +19,9 @@ from pki2fad.backup import Content
 from pki2fad.changes import INVALID, Answer, Change, Edit, LargeChange, Steps, Work
 from pki2fad.clock import Reading, Watch
 from pki2fad.envelope import MasterKey
-from pki2fad.errors import BadSeal, Pki2fadError
+from pki2fad.errors import BadSeal
 from pki2fad.keyring import Keyring
+from pki2fad.longwork import Changing
 from pki2fad.minutelog import MinuteLog
 from pki2fad.otp import Parameters
 from pki2fad.pieces import finish
@@ -204,22 +205,20 @@ def answer_to(
 
 def carried_out(agent: Agent, work: Work, reading: Reading, keep: Callable[[LargeChange], object]) -> Answer:
     """The answer of a long work, where nobody waits and time stands still. Raises what it raises."""
-    given: Any = None
+    steps = Changing(keep, agent.applied, lambda: agent.version, lambda: reading).steps(work)
+    result: Any = None
     failure: Exception | None = None
     while True:
         try:
-            wanted = work.send(given) if failure is None else work.throw(failure)
+            wanted = steps.send(result) if failure is None else steps.throw(failure)
         except StopIteration as end:
             return end.value  # type: ignore[no-any-return]  # it is an Answer
-        given, failure = reading, None
-        try:
-            if callable(wanted):
-                given = wanted()
-            elif wanted is not None:
-                keep(wanted)
-                finish(agent.applied(wanted))
-        except Pki2fadError as error:
-            failure = error
+        result = failure = None
+        if wanted is not None:
+            try:
+                result = wanted()
+            except Exception as error:  # as in the thread: the work is told
+                failure = error
 
 
 def is_valid(agent: Agent, code: str, reading: Reading, *, store: Store | None = None, **args: Any) -> bool:
