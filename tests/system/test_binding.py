@@ -69,9 +69,9 @@ def test_what_is_not_a_socket_is_left_where_it_is(daemon: Daemon, kind: str) -> 
 
 
 def padded(root: Path, length: int) -> Path:
-    """A path of this length below `root`."""
-    directory = root / ("d" * (length - len(str(root)) - len("//s")))
-    return directory / "s"
+    """A path of this length in a directory where the other sockets of root's daemon have shorter ones."""
+    directory = root / "new"
+    return directory / ("s" * (length - len(f"{directory}/")))
 
 
 def test_a_path_of_107_bytes_serves(daemon: Daemon) -> None:
