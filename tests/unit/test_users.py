@@ -11,6 +11,7 @@ from support import peers
 from support.daemon import wait_until
 
 from pki2fad.access import OVERFLOW_ID, Access
+from pki2fad.errors import Unavailable
 from pki2fad.users import Users, user_name
 
 NOBODYS = next(uid for uid in range(400_000, 500_000) if uid not in {user.pw_uid for user in pwd.getpwall()})
@@ -21,10 +22,20 @@ def become(check: Callable[[], bool]) -> bool:
     return True
 
 
+def is_looked_up(name: Callable[[int], str | None], uid: int) -> bool:
+    """True if the name of a uid, or that it has none, is known."""
+    try:
+        name(uid)
+    except Unavailable:
+        return False
+    return True
+
+
 def test_a_user_is_known_when_a_thread_has_looked() -> None:
     users = Users()
     user = pwd.getpwnam("daemon").pw_uid
     assert become(lambda: users.is_user(user))
+    assert become(lambda: is_looked_up(users.name, NOBODYS))
     assert not users.is_user(NOBODYS)
 
 
@@ -34,6 +45,7 @@ def test_a_uid_pays_with_those_without_a_name_until_it_is_looked_up() -> None:
     assert access.payer(0) == 0  # of the configuration
     assert access.payer(user) == OVERFLOW_ID
     assert become(lambda: access.payer(user) == user)
+    assert become(lambda: is_looked_up(access.user_name, NOBODYS))
     assert access.payer(NOBODYS) == OVERFLOW_ID
 
 
@@ -49,7 +61,6 @@ HANGING = """
 import os, subprocess, sys
 os.mkfifo("passwd")
 subprocess.run(["mount", "--bind", "passwd", "/etc/passwd"], check=True)
-from pki2fad.errors import Unavailable
 from pki2fad.errors import Unavailable
 from pki2fad.users import Users
 users = Users()
