@@ -99,25 +99,8 @@ def load(file: str | None, given: Mapping[str, str | None]) -> Config:
     state_dir = settings.get("state_dir") or paths.state_dir()
     log_dir = settings.get("log_dir") or paths.log_dir(state_dir)
     socket = settings.get("socket") or paths.socket_path()
-    root_socket, verify_socket = (
-        table.take(name, str, "an absolute path") for name in ("root_socket", "verify_socket")
-    )
-    for name, path, others in (
-        ("root_socket", root_socket, (socket,)),
-        ("verify_socket", verify_socket, (socket, root_socket)),
-    ):
-        table.check(
-            path is None or (_is_path(path) and path not in others),
-            name,
-            "an absolute path, and not that of another socket",
-        )
-    for path, setting in (
-        (socket, "--socket"),
-        (root_socket, "root_socket"),
-        (verify_socket, "verify_socket"),
-    ):
-        if path is not None:
-            paths.check_socket(path, setting)
+    paths.check_socket(socket, "--socket")
+    root_socket, verify_socket = _sockets(table, socket)
     key = settings.get("key") or paths.credential(paths.PRIVATE_KEY)
     config = Config(
         file=file,
@@ -199,6 +182,19 @@ class _Table:
 
     def _label(self, key: str) -> str:
         return f"{self._name}.{key}" if self._name else key
+
+
+def _sockets(table: _Table, main: str) -> list[str | None]:
+    """The paths of `root_socket` and `verify_socket`, None for one that is not set."""
+    found: list[str | None] = []
+    for name in ("root_socket", "verify_socket"):
+        path = table.take(name, str, "an absolute path")
+        if path is not None:
+            is_new = _is_path(path) and path not in (main, *found)
+            table.check(is_new, name, "an absolute path, and not that of another socket")
+            paths.check_socket(path, name)
+        found.append(path)
+    return found
 
 
 def _key_group(table: _Table) -> str | int | None:
