@@ -1,6 +1,7 @@
 """All accounts in memory: sealed seeds and the master key, what is spent, the codes of the current steps."""
 
 import contextlib
+import math
 from collections import Counter, deque
 from collections.abc import Collection, Container, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
@@ -44,13 +45,13 @@ def check(accounts: Iterable[Account], master: "MasterKey") -> None:
                 raise BadSeal(f"account {account.name!r}: {error}") from None
 
 
-def is_forgotten(last_step: int, period: int, wall: float) -> bool:
-    """True for the watermark of a seed that is gone when no code of it can come any more.
+def first_remembered(period: int, wall: float) -> int:
+    """The least watermark of a seed that is gone that must still be known at this time.
 
-    That is a day after the last moment at which one could have been accepted, should the clock be set
-    back meanwhile. The store says the same in SQL.
+    A lower one is forgotten: its last code could have been accepted more than a day ago, should the clock be
+    set back meanwhile.
     """
-    return (last_step + 1 + otp.WINDOW) * period < wall - REMEMBERED
+    return math.ceil((wall - REMEMBERED) / period) - 1 - otp.WINDOW
 
 
 class Keyring:
@@ -216,7 +217,8 @@ class Keyring:
                 return
             self._looked_through = [*self.gone]
         for digest in self._looked_through[-_FORGOTTEN_AT_ONCE:]:
-            if is_forgotten(*self.gone[digest], wall):
+            last_step, period = self.gone[digest]
+            if last_step < first_remembered(period, wall):
                 del self.gone[digest]
         del self._looked_through[-_FORGOTTEN_AT_ONCE:]
         if not self._looked_through:

@@ -16,9 +16,9 @@ from typing import Any, TypeVar
 from pki2fad import otp
 from pki2fad.account import UNKNOWN, Account, Successor, reach
 from pki2fad.changes import Change, ClockEdit, Edit, Edits, Failure, LargeChange, Rotation, Spend
-from pki2fad.clock import REMEMBERED, Reading, Watch
+from pki2fad.clock import Reading, Watch
 from pki2fad.errors import UnusableState
-from pki2fad.keyring import Gone
+from pki2fad.keyring import Gone, first_remembered
 from pki2fad.otp import Parameters
 from pki2fad.statefile import StateFile
 from pki2fad.tally import EMPTY, NO_TALLY, Level, Tally
@@ -373,14 +373,14 @@ class Store:
         self._database.execute("INSERT OR REPLACE INTO seed_files VALUES (?, ?)", (account, digest))
 
     def _forget(self, wall: float) -> None:
-        """Forget watermarks that are too old, as `keyring.is_forgotten` says, but not soon again.
+        """Forget watermarks that are too old, but not soon again.
 
         All of them are looked at, by SQLite itself: that takes a tenth of what calls of Python would.
         """
         if self._forgotten_at is None or not 0 <= wall - self._forgotten_at < _FORGET_PERIOD:
-            self._database.execute(
-                "DELETE FROM gone WHERE (last_step + 1 + ?) * period < ? - ?", (otp.WINDOW, wall, REMEMBERED)
-            )
+            for period in self._leases:
+                first = first_remembered(period, wall)
+                self._database.execute("DELETE FROM gone WHERE period = ? AND last_step < ?", (period, first))
             self._forgotten_at = wall
 
     def _note_jump(self, wall: float) -> None:
