@@ -28,11 +28,13 @@ class Slow:
 
     def __init__(self, site: Site) -> None:
         self.site = site
+        self.kinds: list[type] = []  # of what is large, as it was asked for
         self.asked, self.go_on = threading.Event(), threading.Event()
         self.go_on.set()
 
     def keep(self, changes: Sequence[Change]) -> list[bool]:
         if isinstance(changes[0], Edits | ClockEdit | Rotation):
+            self.kinds.append(type(changes[0]))
             self.asked.set()
             assert self.go_on.wait(TIMEOUT)
         return self.site.store.keep(changes)
@@ -92,11 +94,18 @@ async def begin_restore(peer: RawPeer, data: bytes) -> list[Any]:
     return last
 
 
+def long_requests(at: Bench) -> int:
+    """How many there are that were not answered."""
+    work = at.server.long_work
+    return (work._job is not None) + len(work._waiting)
+
+
 async def send_and_wait(at: Bench, peer: RawPeer, request: list[Any]) -> None:
-    """Send a long request, and go on when its first pieces are done."""
+    """Send a long request, and go on when its first pieces are done, or when it waits for another."""
+    before = long_requests(at)
     peer.send(request)
     async with asyncio.timeout(TIMEOUT):
-        while at.server.long_work._job is None:  # noqa: ASYNC110 - it tells nobody
+        while long_requests(at) == before:  # noqa: ASYNC110 - it tells nobody
             await asyncio.sleep(0)
 
 
@@ -169,15 +178,23 @@ async def test_what_comes_behind_a_long_request_on_its_connection_waits_for_it(s
 
 @in_loop
 async def test_long_requests_of_several_clients_are_carried_out_one_after_the_other(
-    slow: Slow, host_key: PrivateKey, other_key: PrivateKey
+    slow: Slow, replacing: bytes, host_key: PrivateKey, other_key: PrivateKey
 ) -> None:
     async with served(slow) as at:
-        peers = [await at.connect() for _ in range(2)]
-        peers[0].send(requests("rotate", host_key, other_key))
-        peers[1].send(requests("clock_accept", host_key, other_key))
-        for peer in peers:
+        first, second, third = [await at.connect() for _ in range(3)]
+        last = await begin_restore(first, replacing)
+        slow.go_on.clear()
+        await send_and_wait(at, first, last)
+        await send_and_wait(at, second, requests("rotate", host_key, other_key))
+        await send_and_wait(at, third, requests("clock_accept", host_key, other_key))
+        assert await asyncio.to_thread(slow.asked.wait, TIMEOUT)
+        assert slow.kinds == [Edits]
+        assert long_requests(at) == 3
+        slow.go_on.set()
+        for peer in (first, second, third):
             ((_, _, error, _),) = await receive(peer, 1)
             assert error is None
+        assert slow.kinds == [Edits, Rotation, ClockEdit]
 
 
 @in_loop
