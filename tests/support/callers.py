@@ -1,5 +1,6 @@
 """Callers with one role each, an agent that throttles them, and what they see."""
 
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ PERIOD = 30
 STEP = int(STARTED.wall) // PERIOD + 10
 
 # Uids that the rules name, and so with budgets of their own.
-VERIFIER, OTHER_VERIFIER, GENERATOR, ADMIN, RELAY = range(5001, 5006)
+VERIFIER, OTHER_VERIFIER, GENERATOR, ADMIN, RELAY, LOCAL_ADMIN = range(5001, 5007)
 GROUP = 6001  # has the role `verify`
 RULES = (
     Rule("verify", (VERIFIER, OTHER_VERIFIER, GENERATOR, ADMIN, RELAY)),
@@ -25,6 +26,7 @@ RULES = (
     Rule("admin", (ADMIN,)),
     Rule("relay", (RELAY,)),
 )
+WITH_LOCAL_ADMIN = (*RULES, Rule("verify", (LOCAL_ADMIN,)), Rule("admin", (LOCAL_ADMIN,), ("default",)))
 
 WRONG_CODES = ["000000", "0000000", "00000000"]  # of the account's length and of others
 
@@ -45,6 +47,11 @@ def fresh_agent(*, enabled: bool = True, rules: tuple[Rule, ...] = RULES) -> Age
     throttle = Throttle(b"secret", (), STARTED)
     throttle.enabled = enabled
     return make_agent(make_keyring({"default": SEED, "other": OTHER_SEED}), rules, throttle=throttle)
+
+
+def codes_of(*steps: int) -> list[str]:
+    """The codes of steps that are so far from now."""
+    return [reference_code(SEED, STEP + step) for step in steps]
 
 
 def ask(agent: Agent, account: str, code: str, uid: int = VERIFIER, reading: Reading = NOW) -> Answer:
@@ -69,3 +76,10 @@ def tire(agent: Agent, account: str = "default", uid: int = VERIFIER, **more: An
         }
     with pytest.raises(Throttled):
         call(agent, "verify", peer(uid), NOW, account=account, code="000000", **more)
+
+
+def fill(agent: Agent, reading: Reading = NOW) -> None:
+    """Let strangers fail until the account refuses everybody it does not know."""
+    for host in range(60):
+        with suppress(Throttled):
+            call(agent, "verify", peer(RELAY), reading, code="000000", origin=f"host-{host}")
