@@ -10,9 +10,9 @@ from collections import deque
 from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
-from pki2fad import clock
+from pki2fad import clock, log
 from pki2fad.changes import Answer, LargeChange, Work
 from pki2fad.clock import Reading, boot
 from pki2fad.errors import Unavailable
@@ -83,10 +83,16 @@ class Changing:
             self.applying = False
 
 
-class _Job(NamedTuple):
-    work: Work
-    done: Done
-    charge: Charge
+class _Job:
+    """A work, from when it is asked for until it has ended. Only what has the job drives its steps."""
+
+    __slots__ = ("charge", "done", "goes_on", "steps")
+
+    def __init__(self, steps: _Steps, done: Done, charge: Charge) -> None:
+        self.steps = steps
+        self.done = done
+        self.charge = charge
+        self.goes_on = False  # it was not done in one go
 
 
 class LongWork:
@@ -102,13 +108,11 @@ class LongWork:
         self._commit = commit
         self._give_up = give_up
         self._waiting: deque[_Job] = deque()
-        self._job: _Job | None = None
-        self._steps: _Steps | None = None
+        self._job: _Job | None = None  # that is carried out
         self._thread = ThreadPoolExecutor(1, "long-work")
         self._in_thread: asyncio.Future[Any] | None = None
         self._stopping = False
         self._uncollected = contextlib.ExitStack()
-        self._goes_on = False  # it was not done in one go
 
     @property
     def uses_store(self) -> bool:
@@ -130,9 +134,8 @@ class LongWork:
 
         `done` gets its answer, or what it raised. `charge` is told how many seconds each piece took.
         """
-        self._waiting.append(_Job(work, done, charge))
-        if self._job is None:
-            self._next()
+        self._waiting.append(_Job(self._changing.steps(work), done, charge))
+        self._next()
 
     async def stop(self) -> None:
         """Give up what has changed nothing yet, and finish what is kept already."""
@@ -140,74 +143,74 @@ class LongWork:
         if self._in_thread is not None:
             self._give_up()
             await asyncio.wait([self._in_thread])
-        elif self._changing.applying:
-            self._go_on()
+        elif self._job is not None and self._changing.applying:
+            self._go_on(self._job)
         elif self._job is not None:
-            self._end(_stopped())
+            self._end(self._job, _stopped())
         self._thread.shutdown()
 
     def _next(self) -> None:
-        if self._waiting:
-            self._job = self._waiting.popleft()
-            if self._stopping:
-                self._job.work.close()
-                self._end(_stopped())
-            else:
-                self._steps = self._changing.steps(self._job.work)
-                self._go_on()
+        """Begin the work whose turn it is, unless one is carried out: that one's end comes here again."""
+        if self._job is not None or not self._waiting:
+            return
+        self._job = job = self._waiting.popleft()
+        if self._stopping:
+            self._end(job, _stopped())
+        else:
+            self._go_on(job)
 
-    def _go_on(self, result: Any = None, failure: Exception | None = None) -> None:
+    def _go_on(self, job: _Job, result: Any = None, failure: Exception | None = None) -> None:
         """Carry out pieces for a while; `result` or `failure` is what the thread came to."""
-        if self._job is None or self._steps is None:
-            return  # it was given up
+        if job is not self._job:
+            return  # it was ended meanwhile
         begun = boot()
         try:
-            wanted = self._steps.send(result) if failure is None else self._steps.throw(failure)
+            wanted = job.steps.send(result) if failure is None else job.steps.throw(failure)
             while wanted is None and (self._stopping or boot() - begun < _AT_ONCE):
-                wanted = next(self._steps)
+                wanted = next(job.steps)
         except StopIteration as end:
-            self._job.charge(boot() - begun)
-            self._end(end.value)
+            job.charge(boot() - begun)
+            self._end(job, end.value)
         except Exception as error:
-            self._job.charge(boot() - begun)
-            self._end(_stopped() if self._stopping else error)
+            job.charge(boot() - begun)
+            self._end(job, _stopped() if self._stopping else error)
         else:
-            self._job.charge(boot() - begun)
-            if not self._goes_on:  # the collector would hold everybody up: it looks through all that is made
-                self._goes_on = True
+            job.charge(boot() - begun)
+            if not job.goes_on:  # the collector would hold everybody up: it looks through all that is made
+                job.goes_on = True
                 self._uncollected.enter_context(uncollected())
             if wanted is None:
-                asyncio.get_running_loop().call_soon(self._go_on)
+                asyncio.get_running_loop().call_soon(self._go_on, job)
             elif self._stopping:
-                self._end(_stopped())
+                self._end(job, _stopped())
             else:
-                self._hand_over(wanted)
+                self._hand_over(job, wanted)
 
-    def _hand_over(self, wanted: Callable[[], Any]) -> None:
+    def _hand_over(self, job: _Job, wanted: Callable[[], Any]) -> None:
         """Have the thread do something, when all is kept that waits for the store."""
         self._commit()
         self._in_thread = asyncio.get_running_loop().run_in_executor(self._thread, wanted)
-        self._in_thread.add_done_callback(self._come_back)
+        self._in_thread.add_done_callback(partial(self._come_back, job))
 
-    def _come_back(self, finished: asyncio.Future[Any]) -> None:
+    def _come_back(self, job: _Job, finished: asyncio.Future[Any]) -> None:
         self._in_thread = None
         self._commit()
         error = finished.exception()
         if isinstance(error, Exception):
-            self._go_on(failure=error)
+            self._go_on(job, failure=error)
         else:
-            self._go_on(finished.result())
+            self._go_on(job, finished.result())
 
-    def _end(self, outcome: Answer | Exception) -> None:
-        assert self._job is not None
-        done, steps = self._job.done, self._steps
-        self._job = self._steps = None
-        self._goes_on = False
+    def _end(self, job: _Job, outcome: Answer | Exception) -> None:
+        """Say what it came to. The next one begins in a turn of its own, also if `done` asks for it."""
         self._uncollected.close()
-        if steps is not None:
-            steps.close()
-        done(outcome)
-        if self._waiting and self._job is None:
+        job.steps.close()
+        try:
+            job.done(outcome)
+        except Exception as error:  # a mistake of ours keeps no other waiting
+            log.failure("failed", error)
+        finally:
+            self._job = None
             asyncio.get_running_loop().call_soon(self._next)
 
 
