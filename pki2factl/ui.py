@@ -198,7 +198,14 @@ def ask(prompt: str) -> str | None:
     try:
         return getpass.getpass(prompt)
     except EOFError:
+        end_line()
         return None
+
+
+def end_line() -> None:
+    """Leave the line of a prompt that was not answered, if there is a terminal."""
+    if sys.stderr.isatty():
+        print(file=sys.stderr)
 
 
 def with_spinner(message: str, work: "Callable[[], T]") -> "T":

@@ -323,7 +323,7 @@ class Agent:
     def _verify(self, args: Arguments, peer: Peer, reading: Reading) -> Answer:
         code, name, origin = args["code"], args["account"], args.get("origin", "")
         if not otp.is_code(code):
-            raise BadRequest("a code is 6 to 8 ASCII digits, as a string")
+            raise BadRequest(otp.CODE_RULE)
         if len(origin) > _ORIGIN_LIMIT:
             raise BadRequest(f"an origin is at most {_ORIGIN_LIMIT} characters long")
         if "origin" in args and not self.access.allows(peer, access.RELAY, name):
@@ -340,7 +340,7 @@ class Agent:
     def _resync(self, args: Arguments, peer: Peer, reading: Reading) -> Answer:
         first, second = args["first"], args["second"]
         if not (otp.is_code(first) and otp.is_code(second)):
-            raise BadRequest("a code is 6 to 8 ASCII digits, as a string")
+            raise BadRequest(otp.CODE_RULE)
         return self._verifier.resync(args["account"], first, second, self._payer(peer.uid), reading)
 
     def _payer(self, uid: int) -> int:

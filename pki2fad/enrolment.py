@@ -62,7 +62,7 @@ class Enrolment:
         """The first code, which makes the account if it is right."""
         name, code = args["account"], args["code"]
         if not otp.is_code(code):
-            raise BadRequest("a code is 6 to 8 ASCII digits, as a string")
+            raise BadRequest(otp.CODE_RULE)
         self._require_no_account(name)
         account, until = self._keyring.enrolments.get(name, (None, 0.0))
         if account is None or until <= reading.boot:

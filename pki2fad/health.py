@@ -10,6 +10,7 @@ from pki2fad.errors import UnusableState
 STATE = "state"  # the last change could not be stored
 RELOAD = "reload"  # the last reload failed, and the settings before it hold
 MINUTE_LOG = "minute_log"  # a minute log could not be written
+SEEDS = "seeds"  # a file of seeds.d, or all of it, was ignored
 
 
 class _Trouble(NamedTuple):

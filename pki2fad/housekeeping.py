@@ -21,6 +21,7 @@ _TROUBLES = {
     health.STATE: "a change could not be stored",
     health.RELOAD: "reload failed, the old configuration holds",
     health.MINUTE_LOG: "the minute log cannot be written",
+    health.SEEDS: "a file of seeds.d was ignored",
 }
 
 # Accounts for which the code of the next step is made in one go, and seconds until the next are: 100 000 are

@@ -23,6 +23,7 @@ _HASHES: dict[str, Callable[..., Any]] = {
     "SHA256": hashlib.sha256,
     "SHA512": hashlib.sha512,
 }
+CODE_RULE = "a code is 6 to 8 digits"
 _CODE = re.compile(r"[0-9]{6,8}", re.ASCII)
 
 

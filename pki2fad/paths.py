@@ -7,7 +7,7 @@ the XDG base directory specification. This module is on the client's path.
 import os
 import stat
 
-from pki2fad.errors import UnusablePath
+from pki2fad.errors import UnusableKey, UnusablePath
 
 SYSTEM_SOCKET = "/run/pki2fad/socket"
 SYSTEM_ROOT_SOCKET = "/run/pki2fad/root.sock"
@@ -67,6 +67,15 @@ def credential(name: str) -> str | None:
     directory = os.environ.get("CREDENTIALS_DIRECTORY")
     path = os.path.join(directory, name) if directory else ""
     return path if os.path.isfile(path) else None
+
+
+def require_no_state(state: str, private: str) -> None:
+    """Raise `UnusableKey` if there is a state file, which needs the private key that is not there."""
+    if os.path.lexists(state):
+        raise UnusableKey(
+            f"there is no key {private}, and the state {state} needs it: put {private} back; if it is lost,"
+            f" move {state}* away, run pki2factl init and restore a backup"
+        )
 
 
 def socket_path() -> str:

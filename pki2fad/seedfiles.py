@@ -22,11 +22,11 @@ class SeedFile(NamedTuple):
     modified: float  # Unix time
 
 
-def read_all(directory: str) -> Iterator[SeedFile]:
+def read_all(directory: str, ignored: list[str]) -> Iterator[SeedFile]:
     """The files in `seeds.d`, by name, also those to which links lead that stay beneath it.
 
-    A file, or a directory, that somebody else could have written is named in the log and passed over,
-    and so is one that cannot be read; it keeps no other out.
+    A file, or a directory, that somebody else could have written is named in the log and in `ignored`, and
+    passed over; so is one that cannot be read. It keeps no other out.
     """
     with contextlib.ExitStack() as opened:
         try:
@@ -40,7 +40,9 @@ def read_all(directory: str) -> Iterator[SeedFile]:
         except FileNotFoundError:
             return
         except (OSError, UnusablePath) as error:
-            log.error("seeds_ignored", path=directory, audit="refused", reason=error)
+            why = (error.strerror if isinstance(error, OSError) else None) or str(error)
+            log.error("seeds_ignored", path=directory, audit="refused", reason=why)
+            ignored.append(f"{directory}: {why}")
             return
         for name in names:
             account, suffix = os.path.splitext(name)
@@ -50,7 +52,13 @@ def read_all(directory: str) -> Iterator[SeedFile]:
             try:
                 yield _read(place, name, path, account)
             except (UnusablePath, BadSeal) as error:
-                log.error("seed_ignored", path=path, account=account, audit="refused", reason=error)
+                ignore(path, account, error, ignored)
+
+
+def ignore(path: str, account: str, why: Exception, ignored: list[str]) -> None:
+    """Say in the log, and in `ignored`, that a file is passed over."""
+    log.error("seed_ignored", path=path, account=account, audit="refused", reason=why)
+    ignored.append(f"{path}: {why}")
 
 
 def _read(directory: int, name: str, path: str, account: str) -> SeedFile:

@@ -42,7 +42,7 @@ from pki2fad.errors import (
     UnusablePath,
     UnusableState,
 )
-from pki2fad.health import RELOAD
+from pki2fad.health import RELOAD, SEEDS
 from pki2fad.housekeeping import Housekeeping, log_outcome
 from pki2fad.keyring import Keyring
 from pki2fad.listener import Sockets
@@ -165,18 +165,20 @@ class _Service:
         reading = clock.read()
         self._users = Users()
         access, key_group = _named(config, self._users)
+        state = os.path.join(config.state_dir, paths.STATE_FILE)
         try:
-            private = host_key(config.key, key_group=key_group)
+            private = host_key(config.key, state, key_group=key_group)
         except ProtectedKey as error:
             private = None
             if paths.credential(paths.PASSPHRASE):
                 why_locked = f"the credential {paths.PASSPHRASE} does not open the key"
             log.warning("locked", reason=f"{error}; unlock with: pki2factl unlock")
         _make_log_directories(config)
-        store = Store(os.path.join(config.state_dir, paths.STATE_FILE))
+        store = Store(state)
         resources.callback(store.close)
         self._store = store
-        self._first_seed_files = list(seedfiles.read_all(config.seeds_dir))
+        ignored: list[str] = []
+        self._first_seed_files = list(seedfiles.read_all(config.seeds_dir, ignored))
         self._keyring = keyring = Keyring()
         self._vault = Vault(
             keyring,
@@ -208,7 +210,7 @@ class _Service:
         self._housekeeping.why_locked = why_locked
         self._minute_log = MinuteLog(self._agent, _own_peer(), config.minute_log.files)
         self._agent.metrics.last_code = self._minute_log.last_code
-        finish(self._applied(self._first_seed_files))
+        finish(self._applied(self._first_seed_files, ignored))
         until = self._agent.unavailable_until(reading)
         if until is not None:
             reason = "codes may have been used that are not on record"
@@ -331,13 +333,24 @@ class _Service:
 
     def _apply_seed_files(self, done: Done) -> None:
         def work() -> Work:
-            yield from self._applied(seedfiles.read_all(self._config.seeds_dir))
+            ignored: list[str] = []
+            yield from self._applied(seedfiles.read_all(self._config.seeds_dir, ignored), ignored)
             return Answer(quiet=True)
 
         self._server.long_work.begin(work(), done)
 
-    def _applied(self, seed_files: Iterable[SeedFile]) -> Pieces[None]:
-        """Load those that are new or have changed; while the keys are locked, none."""
+    def _applied(self, seed_files: Iterable[SeedFile], ignored: list[str]) -> Pieces[None]:
+        """Load those that are new or have changed; while the keys are locked, none.
+
+        It is a trouble if something is or was `ignored`.
+        """
+        yield from self._loaded(seed_files, ignored)
+        if ignored:
+            self._agent.health.failed(SEEDS, ignored[0])
+        elif not self._keyring.locked:
+            self._agent.health.mended(SEEDS)
+
+    def _loaded(self, seed_files: Iterable[SeedFile], ignored: list[str]) -> Pieces[None]:
         for file in seed_files:
             yield
             if self._keyring.locked:
@@ -355,7 +368,7 @@ class _Service:
                 edit = self._agent.provision(file.account, file.sealed, file.digest, reading)
                 self._server.edit(edit)
             except (BadSeal, BadRequest, UnusableState) as error:
-                log.error("seed_ignored", path=file.path, account=file.account, audit="refused", reason=error)
+                seedfiles.ignore(file.path, file.account, error, ignored)
             else:
                 done = "added" if before is None else "unchanged" if edit.put is before else "replaced"
                 log.audit("seed_loaded", path=file.path, account=file.account, audit=done)

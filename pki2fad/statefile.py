@@ -217,6 +217,14 @@ def _checkpoint(path: str) -> None:
         database.execute("PRAGMA wal_checkpoint(PASSIVE)")
 
 
+def damaged(path: str, why: object) -> UnusableState:
+    """What is raised for a state file that is damaged, with the next step."""
+    return UnusableState(
+        f"the state file {path} is damaged ({why}); it was left as it is: move {path}* away, start, and"
+        " restore a backup"
+    )
+
+
 def _check(path: str) -> None:
     """Refuse a file that is damaged, newer or not ours, and leave it untouched: only read it."""
     if not os.path.exists(path) or os.path.getsize(path) == 0:
@@ -230,16 +238,15 @@ def _check(path: str) -> None:
     except sqlite3.OperationalError as error:
         raise _unusable(path, error) from None
     except sqlite3.DatabaseError as error:
-        raise UnusableState(f"the state file {path} is damaged ({error}); it was left as it is") from None
+        raise damaged(path, error) from None
     if check != "ok":
-        damage = " ".join(check.split())
-        raise UnusableState(f"the state file {path} is damaged ({damage}); it was left as it is")
+        raise damaged(path, " ".join(check.split()))
     if application != APPLICATION_ID and tables:  # without tables: we were killed while making it
-        raise UnusableState(f"{path} is not a state file of pki2fad; it was left as it is")
+        raise UnusableState(f"{path} is not a state file of pki2fad; it was left as it is: move it away")
     if version > len(MIGRATIONS):
         raise UnusableState(
             f"the state file {path} is of a newer version of pki2fad (schema {version}, this one knows"
-            f" {len(MIGRATIONS)}); it was left as it is"
+            f" {len(MIGRATIONS)}); it was left as it is: install that version again"
         )
 
 

@@ -20,7 +20,7 @@ from pki2fad.clock import Reading, Watch
 from pki2fad.errors import UnusableState
 from pki2fad.keyring import Gone, first_remembered
 from pki2fad.otp import Parameters
-from pki2fad.statefile import StateFile
+from pki2fad.statefile import StateFile, damaged
 from pki2fad.tally import EMPTY, NO_TALLY, Level, Tally
 
 T = TypeVar("T")
@@ -101,7 +101,7 @@ class Store:
                 parameters = _parameters(algorithm, digits, period)
                 tally = _tally(*counted)
             except ValueError as error:
-                raise UnusableState(f"{self.path} is damaged: account {name!r}: {error}") from None
+                raise damaged(self.path, f"account {name!r}: {error}") from None
             yield Account(
                 name,
                 parameters,
@@ -127,9 +127,7 @@ class Store:
                     raise ValueError("a deadline is of the wrong type")
                 parameters = _parameters(algorithm, digits, period)
             except ValueError as error:
-                raise UnusableState(
-                    f"{self.path} is damaged: successor of account {name!r}: {error}"
-                ) from None
+                raise damaged(self.path, f"successor of account {name!r}: {error}") from None
             # A successor that was used before is a seed that came back.
             drift = UNKNOWN if last_step >= 0 else b""
             account = Account(name, parameters, sealed, digest, last_step, drift=drift)

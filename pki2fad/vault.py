@@ -24,6 +24,7 @@ from pki2fad.errors import (
 )
 from pki2fad.keyring import Keyring
 from pki2fad.pieces import Pieces, finish
+from pki2fad.statefile import damaged
 from pki2fad.store import Store
 
 # The mode, at most, of a key's file that the `key_group` may read: nobody writes such a file in its place.
@@ -76,7 +77,7 @@ class Vault:
                 raise
         except BadSeal as error:
             self.close()
-            raise UnusableState(f"the state file {self._store.path} is damaged: {error}") from None
+            raise damaged(self._store.path, error) from None
         self._keyring.unlock(master)
         self._privates = [private]
         if not master.locked:
@@ -92,7 +93,7 @@ class Vault:
         secret = None if passphrase is None else passphrase.encode("utf-8", "surrogateescape")
         try:
             # To derive the key of a protected file takes long.
-            private = yield partial(host_key, self._path, secret, key_group=self._key_group)
+            private = yield partial(host_key, self._path, self._store.path, secret, key_group=self._key_group)
             yield from self._opened(private)
         except ProtectedKey:
             raise Locked("the host's key is protected: its passphrase is needed") from None
@@ -240,14 +241,17 @@ class Vault:
         )
 
 
-def host_key(path: str, passphrase: bytes | None = None, *, key_group: int | None = None) -> PrivateKey:
+def host_key(
+    path: str, state: str, passphrase: bytes | None = None, *, key_group: int | None = None
+) -> PrivateKey:
     """The host's private key, from a file that only its owner and the `key_group` can read.
 
-    For want of a passphrase that of the credential `host.passphrase` is used, if systemd passed one. Raises
-    `UnusableKey`, and `ProtectedKey` and `WrongPassphrase` (of a passphrase that was given), which are of
-    its kind.
+    `state` is the state file that it opens. For want of a passphrase that of the credential
+    `host.passphrase` is used, if systemd passed one. Raises `UnusableKey`, and `ProtectedKey` and
+    `WrongPassphrase` (of a passphrase that was given), which are of its kind.
     """
     if not os.path.lexists(path):
+        paths.require_no_state(state, path)
         raise UnusableKey(f"there is no key {path}; make one with: pki2factl init")
     pem, status = files.read_with_status(path)
     if not _is_credential(path):

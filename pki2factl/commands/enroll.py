@@ -4,9 +4,8 @@ import argparse
 import sys
 
 from pki2fad.client import Client, Enrolment
-from pki2fad.errors import BadRequest
 
-from .. import typed, ui
+from .. import readiness, typed, ui
 
 HELP = "make an account for yourself: a new seed for your authenticator, and a first code of it"
 
@@ -35,6 +34,7 @@ def run(options: argparse.Namespace) -> int:
     memory.forbid_dumps()
     files.require_absent(options.uri_out)
     with Client(options.socket) as client:
+        readiness.require(client)
         enrolment = client.enroll()
         _hand_over(enrolment, options.uri_out)
         active = _confirm(client, stdin=options.stdin)
@@ -70,18 +70,16 @@ def _confirm(client: Client, *, stdin: bool) -> bool:
     """True if a right code came."""
     if stdin:
         return client.enroll_confirm(typed.code(ui.read_stdin().decode("utf-8", "replace")))
-    import getpass
+    from pki2fad import otp
 
-    for _ in range(_ATTEMPTS):
-        try:
-            given = getpass.getpass("Code: ")
-        except EOFError:
-            break
-        try:
-            if client.enroll_confirm(typed.code(given)):
-                return True
-        except BadRequest as error:
-            ui.hint(str(error))
-        else:
-            ui.hint("this is not its code")
+    attempts = _ATTEMPTS
+    while attempts and (given := ui.ask("Code: ")) is not None:
+        code = typed.code(given)
+        if not otp.is_code(code):  # the daemon would refuse it, and not count it
+            ui.hint(otp.CODE_RULE)
+            continue
+        if client.enroll_confirm(code):
+            return True
+        ui.hint("this is not its code")
+        attempts -= 1
     return False

@@ -27,7 +27,7 @@ def run(options: argparse.Namespace) -> int:
     if needs_seed:
         files.require_absent(options.uri_out)
     made = [*files.make_directory(config_dir), *files.make_directory(seeds)]
-    made += _make_keys(config_dir, None if needs_seed else sealed)
+    made += _make_keys(config_dir, None if needs_seed else sealed, default_place=not options.config_dir)
     uri = None
     if needs_seed:
         uri = _make_seed(config_dir, sealed, options.uri_out)
@@ -56,8 +56,11 @@ def _next_command(config_dir: str | None) -> str:
     return ui.start_command()
 
 
-def _make_keys(config_dir: str, sealed: str | None) -> list[str]:
-    """Make those of both key files that are missing; `sealed` is a seed that the key has to open."""
+def _make_keys(config_dir: str, sealed: str | None, *, default_place: bool) -> list[str]:
+    """Make those of both key files that are missing; `sealed` is a seed that the key has to open.
+
+    In the default place the state, which a new key would not open, is known too.
+    """
     from pki2fad import envelope, files, paths
     from pki2fad.errors import UnusablePath
 
@@ -68,8 +71,14 @@ def _make_keys(config_dir: str, sealed: str | None) -> list[str]:
     public = os.path.join(config_dir, paths.PUBLIC_KEY)
     if not os.path.lexists(private):
         keypair.require_not_sealed(private)
-        if sealed is not None:
-            raise UnusablePath(f"{sealed} is there, but not the key {private} that opens it; move it away")
+        if default_place:
+            paths.require_no_state(os.path.join(paths.state_dir(), paths.STATE_FILE), private)
+        orphans = " and ".join(path for path in (public, sealed) if path and os.path.lexists(path))
+        if orphans:
+            raise UnusablePath(
+                f"the key {private} is not there, but what belongs to it is: put {private} back; if it is"
+                f" lost, move {orphans} away and run this again"
+            )
         make(private, public, envelope.DEFAULT_BITS, force=False)
         return [private, public]
     if not os.path.lexists(public):

@@ -5,7 +5,7 @@ import sys
 
 from pki2fad.client import Client
 
-from .. import typed, ui
+from .. import readiness, typed, ui
 
 HELP = "follow an authenticator whose clock is off, by two codes that it shows one after the other"
 
@@ -31,6 +31,8 @@ def _read(options: argparse.Namespace) -> list[str]:
     if options.stdin:
         codes = typed.two_codes(ui.read_stdin().decode("utf-8", "replace"))
     elif sys.stdin.isatty():
+        with Client(options.socket) as client:  # not kept open, as people may take their time
+            readiness.require(client)
         asked = [ui.ask("Code: "), ui.ask("The next code: ")]
         codes = [typed.code(code) for code in asked if code]
     else:

@@ -23,6 +23,7 @@ _TROUBLES = {
     "state": "a change could not be stored, so right codes are not accepted",
     "reload": "the last reload failed, and the settings before it hold",
     "minute_log": "the minute log cannot be written",
+    "seeds": "a file of seeds.d was ignored",
 }
 
 

@@ -20,7 +20,7 @@ def put(directory: Path, name: str, sealed: bytes = b"sealed", mode: int = 0o644
 
 def taken(directory: Path) -> list[str]:
     """The accounts whose files are taken."""
-    return [file.account for file in read_all(str(directory))]
+    return [file.account for file in read_all(str(directory), [])]
 
 
 def assert_only_it_is_refused(directory: Path, bad: Path, told: str) -> None:

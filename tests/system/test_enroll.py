@@ -18,6 +18,7 @@ from support.daemon import PATIENCE, PKI2FACTL, Daemon, Mounts, as_user, environ
 from support.raw import Seed, connect_as
 from support.terminal import CTRL_C, CTRL_D, Terminal, secret_of, terminal, uris
 
+from pki2fad import envelope
 from pki2fad.envelope import PrivateKey
 
 USER = next(user for user in pwd.getpwall() if user.pw_uid not in (0, 65534))
@@ -105,14 +106,51 @@ def test_a_user_enrols_at_a_terminal_and_has_an_account(served: Daemon) -> None:
 def test_a_wrong_code_is_asked_for_again_and_the_third_ends_it(served: Daemon) -> None:
     with enrolling(served) as opened:
         seed = shown_seed(opened)
-        for number, code in enumerate((wrong(seed), "123 456", wrong(seed)), 1):
+        given = (wrong(seed), "12345", "", "123 456", "no code", wrong(seed))
+        for number, code in enumerate(given, 1):
             opened.wait_for("Code: ", number)
             opened.type(f"{code}\n")
         status, shown = opened.finish()
     assert status == 1
     assert f"pki2factl: error: no right code came, and there is no account {NAME}\n" in shown
+    assert shown.count("hint: this is not its code\n") == 3
+    assert shown.count("hint: a code is 6 to 8 digits\n") == 3
     assert "Traceback" not in shown
     assert accounts(served) == []
+
+
+def test_while_codes_cannot_be_checked_no_seed_is_shown_and_no_code_asked_for(
+    served: Daemon, host_key: PrivateKey
+) -> None:
+    with served.client() as client:
+        client.load(Seed().sealed(host_key), "other")
+        backup = client.backup(envelope.public_pem(host_key.public_key()))
+        client.remove("other")
+        client.restore(backup)
+        until = client.status()["unavailable_until"]
+    assert until > time.time()
+    with enrolling(served) as opened:
+        status, shown = opened.finish()
+    assert status == 5
+    assert "pki2factl: error: unavailable: codes cannot be checked yet" in shown
+    assert "pki2factl: hint: try again in " in shown
+    assert not uris(shown)
+    assert "Code" not in shown
+    with terminal(served.root, "--socket", str(served.socket), "resync", "other") as opened:
+        status, shown = opened.finish()
+    assert (status, "Code" in shown) == (5, False)
+
+
+def test_while_the_daemon_is_locked_no_code_is_asked_for(served: Daemon) -> None:
+    with served.client() as client:
+        client.lock()
+    for command in (enrolling(served), terminal(served.root, "--socket", str(served.socket), "resync", "a")):
+        with command as opened:
+            status, shown = opened.finish()
+        assert status == 5
+        assert "pki2factl unlock" in shown
+        assert "Code" not in shown
+        assert not uris(shown)
 
 
 def test_a_right_code_after_a_wrong_one_will_do(served: Daemon) -> None:

@@ -166,7 +166,10 @@ def test_a_seed_without_its_key_is_refused(config: Path) -> None:
     sealed = config / "seeds.d" / "default.sealed"
     sealed.write_text("sealed to a key that is gone\n")
     before = content(config)
-    assert_fails_with(init(config), sealed)
+    done = init(config)
+    assert_fails_with(done, sealed)
+    private = config / "host.pem"
+    assert f"put {private} back; if it is lost, move {sealed} away and run this again" in done.stderr
     assert content(config) == before
 
 
@@ -175,9 +178,36 @@ def test_a_public_key_without_its_private_one_is_kept(config: Path) -> None:
     (config / "host.pub.pem").write_text("what was there")
     done = init(config)
     assert_fails_with(done, config / "host.pub.pem")
+    assert f"move {config}/host.pub.pem away and run this again" in done.stderr
     assert "--force" not in done.stderr  # which init does not have
     assert (config / "host.pub.pem").read_text() == "what was there"
     assert not (config / "host.pem").exists()
+
+
+def test_what_it_names_for_a_lost_key_is_all_that_is_in_the_way(keyed: Path) -> None:
+    assert init(keyed).returncode == 0
+    (keyed / "host.pem").unlink()
+    said = init(keyed).stderr
+    named = said.partition("if it is lost, move ")[2].partition(" away and run this again")[0]
+    for path in named.split(" and "):
+        Path(path).rename(f"{path}.lost")
+    assert init(keyed).returncode == 0
+
+
+def test_a_lost_key_whose_state_is_there_is_not_replaced_by_another(short_path: Path) -> None:
+    command = as_user(USER)
+    os.chown(short_path, USER, USER)
+    state = short_path / ".local" / "state" / "pki2fad" / "state.db"
+    state.parent.mkdir(parents=True)
+    state.touch()
+    for path in (state, *state.parents[:4]):
+        os.chown(path, USER, USER)
+    done = ctl(short_path, "init", command=command)
+    assert (done.returncode, done.stdout) == (6, "")
+    private = short_path / ".config" / "pki2fad" / "host.pem"
+    assert f"the state {state} needs it: put {private} back" in done.stderr
+    assert "restore a backup" in done.stderr
+    assert not private.exists()
 
 
 def protected(key: PrivateKey) -> bytes:

@@ -170,6 +170,10 @@ def test_a_bad_file_is_named_and_keeps_no_other_out(
     assert accounts(daemon) == ["a", "c"]
     (line,) = ignored(daemon)
     assert f"path={bad} " in line
+    done = daemon.ctl("status", "--check")
+    assert done.returncode == 6
+    (trouble,) = [line for line in done.stdout.splitlines() if line.startswith("TROUBLE")]
+    assert f": a file of seeds.d was ignored: {bad}: " in trouble
 
 
 def test_a_file_for_another_key_is_named_and_mended_by_a_reload(
@@ -179,9 +183,15 @@ def test_a_file_for_another_key_is_named_and_mended_by_a_reload(
     daemon.start()
     (line,) = ignored(daemon)
     assert f"path={bad} " in line
+    assert daemon.ctl("status", "--check").returncode == 6
+    said = daemon.reload()  # it is ignored again
+    assert any(line.endswith("; a file of seeds.d was ignored") for line in said)  # and not which
+    assert daemon.ctl("status", "--check").returncode == 6
     daemon.deliver("default", seal(ONE))
-    daemon.reload()
+    assert not any("ignored" in line for line in daemon.reload())
     assert has(daemon, ONE)
+    done = daemon.ctl("status", "--check")
+    assert (done.returncode, "TROUBLE" in done.stdout) == (0, False)
 
 
 @pytest.mark.parametrize("spoil", [group_writable, of_another_user, link])

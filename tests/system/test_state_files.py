@@ -98,7 +98,16 @@ def test_a_key_of_another_kind_is_refused(daemon: Daemon, key: Path) -> None:
 
 def test_a_missing_key_is_named(daemon: Daemon, key: Path) -> None:
     key.unlink()
-    assert str(key) in refused_and_untouched(daemon)
+    error = refused_and_untouched(daemon)
+    assert f"there is no key {key}; make one with: pki2factl init" in error
+
+
+def test_a_key_that_is_lost_beside_its_state_is_not_replaced_by_another(used: Daemon) -> None:
+    key = used.config_dir / "host.pem"
+    key.unlink()
+    error = refused_and_untouched(used)
+    assert f"there is no key {key}, and the state {used.state_file} needs it: put {key} back" in error
+    assert f"move {used.state_file}* away, run pki2factl init and restore a backup" in error
 
 
 def test_a_key_of_another_user_is_refused(daemon: Daemon, key: Path) -> None:
@@ -240,6 +249,8 @@ def test_a_state_file_that_cannot_be_trusted_is_refused_and_left(used: Daemon, k
     error = refused_and_untouched(used)
     assert reason in error
     assert str(used.state_dir) in error
+    if reason == "damaged":
+        assert f"it was left as it is: move {used.state_file}* away, start, and restore a backup" in error
 
 
 def test_a_master_key_that_was_changed_is_refused(used: Daemon) -> None:

@@ -28,7 +28,7 @@ def directory(tmp_path: Path) -> Path:
 def test_a_file_is_given_with_its_account_its_content_its_digest_and_its_age(directory: Path) -> None:
     path = put(directory, "default.sealed", b"\x00\xffsealed")
     os.utime(path, (1_600_000_000, 1_600_000_000))
-    assert list(read_all(str(directory))) == [
+    assert list(read_all(str(directory), [])) == [
         SeedFile(
             str(path),
             "default",
@@ -42,7 +42,7 @@ def test_a_file_is_given_with_its_account_its_content_its_digest_and_its_age(dir
 
 def test_a_file_as_an_issuer_delivers_it_opens_to_its_seed(directory: Path, host_key: PrivateKey) -> None:
     put(directory, "default.sealed", envelope.seal_seed(host_key.public_key(), bytearray(SEED)))
-    (file,) = read_all(str(directory))
+    (file,) = read_all(str(directory), [])
     assert envelope.open_seed(host_key, file.sealed) == SEED
 
 
@@ -62,9 +62,9 @@ def test_a_file_as_an_issuer_delivers_it_opens_to_its_seed(directory: Path, host
 )
 def test_white_space_is_no_part_of_the_base64_and_of_its_digest(directory: Path, text: bytes) -> None:
     path = put(directory, "default.sealed")
-    (plain,) = read_all(str(directory))
+    (plain,) = read_all(str(directory), [])
     path.write_bytes(text)
-    (file,) = read_all(str(directory))
+    (file,) = read_all(str(directory), [])
     assert (file.sealed, file.digest) == (b"sealed", plain.digest)
 
 
@@ -195,7 +195,7 @@ def test_nothing_is_taken_from_what_is_no_directory(tmp_path: Path, directory: P
 def test_a_file_that_goes_away_meanwhile_keeps_no_other_out(directory: Path) -> None:
     for name in ("a", "b", "c"):
         put(directory, f"{name}.sealed")
-    with logged() as lines, contextlib.closing(read_all(str(directory))) as files:
+    with logged() as lines, contextlib.closing(read_all(str(directory), [])) as files:
         accounts = [next(files).account]
         (directory / "b.sealed").unlink()
         accounts += [file.account for file in files]

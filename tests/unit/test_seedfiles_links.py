@@ -35,7 +35,7 @@ def mounted(directory: Path, *names: str) -> Path:
 def test_files_are_taken_as_kubernetes_mounts_a_secret(directory: Path) -> None:
     mounted(directory, "ann.sealed", "ben.sealed")
     with logged() as lines:
-        found = [(file.path, file.account, file.sealed) for file in read_all(str(directory))]
+        found = [(file.path, file.account, file.sealed) for file in read_all(str(directory), [])]
     assert found == [
         (str(directory / "ann.sealed"), "ann", b"ann.sealed"),
         (str(directory / "ben.sealed"), "ben", b"ben.sealed"),
@@ -45,7 +45,7 @@ def test_files_are_taken_as_kubernetes_mounts_a_secret(directory: Path) -> None:
 
 def test_a_secret_that_is_exchanged_meanwhile_is_read_from_the_new_directory(directory: Path) -> None:
     old = mounted(directory, "ann.sealed", "ben.sealed")
-    with contextlib.closing(read_all(str(directory))) as files:
+    with contextlib.closing(read_all(str(directory), [])) as files:
         assert next(files).sealed == b"ann.sealed"
         new = directory / "..2026_02_01_00_00_00.987654321"
         new.mkdir(mode=0o755)

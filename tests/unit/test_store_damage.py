@@ -232,7 +232,7 @@ def test_a_row_with_a_value_out_of_range_or_of_another_type_is_damage_of_a_named
 ) -> None:
     with edited(path) as database:
         database.execute(f"UPDATE accounts SET {column} = ? WHERE name = 'a007'", (value,))
-    told = f"{re.escape(str(path))} is damaged: account 'a007'"
+    told = f"{re.escape(str(path))} is damaged \\(account 'a007'"
     with contextlib.closing(Store(str(path))) as store, pytest.raises(UnusableState, match=told):
         list(store.accounts())
 

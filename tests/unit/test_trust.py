@@ -79,7 +79,7 @@ def load_settings(path: Path) -> None:
 
 def take_seed(path: Path) -> None:
     with logged() as lines:
-        assert list(seedfiles.read_all(str(path.parent))) == []
+        assert list(seedfiles.read_all(str(path.parent), [])) == []
     raise UnusablePath("".join(lines))
 
 
@@ -88,7 +88,7 @@ def use_state(path: Path) -> None:
 
 
 def open_key(path: Path) -> None:
-    vault.host_key(str(path))
+    vault.host_key(str(path), "")
 
 
 def read_map(path: Path) -> None:
