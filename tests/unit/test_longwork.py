@@ -1,136 +1,42 @@
-"""Long requests go in pieces: others are answered between them, and all or nothing stays."""
+"""Long requests go in pieces, between which others are answered."""
 
 import asyncio
-import select
-import threading
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from support.agents import OTHER_SEED, SEED, make_keyring, reference_code, unpacked
-from support.bench import TIMEOUT, Bench, bench, call, in_loop, receive
-from support.raw import REQUEST, RawPeer
-from support.sites import Site
+from support.agents import SEED, reference_code, unpacked
+from support.bench import TIMEOUT, call, in_loop, receive
+from support.longwork import (
+    MANY,
+    STATUS,
+    Slow,
+    arrives,
+    begin_restore,
+    is_answered,
+    long_requests,
+    other_seeds,
+    requests,
+    send_and_wait,
+    served,
+    slow_site,
+)
+from support.raw import REQUEST
 
-from pki2fad import clock, envelope, wire
-from pki2fad.changes import Change, ClockEdit, Edits, Rotation
+from pki2fad import clock, envelope
+from pki2fad.changes import ClockEdit, Edits, Rotation
 from pki2fad.envelope import PrivateKey
-from pki2fad.otp import Parameters
-
-MANY = 4000  # what is done with them takes many pieces
-STATUS = [REQUEST, 7, "status", []]
-
-
-class Slow:
-    """A store that keeps what is large only when it is told to."""
-
-    def __init__(self, site: Site) -> None:
-        self.site = site
-        self.kinds: list[type] = []  # of what is large, as it was asked for
-        self.asked, self.go_on = threading.Event(), threading.Event()
-        self.go_on.set()
-
-    def keep(self, changes: Sequence[Change]) -> list[bool]:
-        if isinstance(changes[0], Edits | ClockEdit | Rotation):
-            self.kinds.append(type(changes[0]))
-            self.asked.set()
-            assert self.go_on.wait(TIMEOUT)
-        return self.site.store.keep(changes)
-
-    def give_up(self) -> None:
-        self.site.store.give_up()
-        self.go_on.set()
 
 
 @pytest.fixture
-def site(tmp_path: Path, host_key: PrivateKey) -> Iterator[Site]:
-    """A host with many accounts, on record."""
-    with Site(tmp_path / "state.db", host_key) as site:
-        master = site.keyring.master
-        accounts = make_keyring({f"user{i}": SEED for i in range(MANY)}, master=master).accounts
-        edit = site.agent._admin._edit
-        site.keep(*(edit(name, one, None, site.reading) for name, one in accounts.items()))
-        yield site
+def slow(tmp_path: Path, host_key: PrivateKey) -> Iterator[Slow]:
+    with slow_site(tmp_path, host_key) as slow:
+        yield slow
 
 
 @pytest.fixture
-def slow(site: Site) -> Slow:
-    return Slow(site)
-
-
-@asynccontextmanager
-async def served(slow: Slow) -> AsyncIterator[Bench]:
-    async with bench(slow.site.agent, slow) as at:
-        at.server.long_work._give_up = slow.give_up
-        yield at
-
-
-@pytest.fixture
-def replacing(site: Site, tmp_path: Path, host_key: PrivateKey, other_key: PrivateKey) -> bytes:
-    """A backup of accounts of the same names, with other seeds."""
-    with Site(tmp_path / "other.db", other_key) as other:
-        for name in site.keyring.accounts:
-            seed = bytearray(OTHER_SEED)
-            other.keyring.put(other.keyring.seal(name, seed, Parameters()))
-        return other.backup(host_key)
-
-
-def restoring(data: bytes, **more: Any) -> list[Any]:
-    """The requests that restore a backup."""
-    size = wire.PART_LIMIT
-    parts = [(offset, data[offset : offset + size]) for offset in range(0, len(data), size)]
-    arguments = [{"upload": "0" * 32, "offset": offset, "part": part} for offset, part in parts]
-    arguments[-1] |= {"last": True, **more}
-    return [[REQUEST, number, "restore", [each]] for number, each in enumerate(arguments)]
-
-
-async def begin_restore(peer: RawPeer, data: bytes) -> list[Any]:
-    """Send all parts, and wait for the answers to all but the last, which is returned as a request."""
-    *parts, last = restoring(data, replace=True)
-    await asyncio.to_thread(peer.send, *parts)
-    await receive(peer, len(parts))
-    return last
-
-
-def long_requests(at: Bench) -> int:
-    """How many there are that were not answered."""
-    work = at.server.long_work
-    return (work._job is not None) + len(work._waiting)
-
-
-async def send_and_wait(at: Bench, peer: RawPeer, request: list[Any]) -> None:
-    """Send a long request, and go on when its first pieces are done, or when it waits for another."""
-    before = long_requests(at)
-    peer.send(request)
-    async with asyncio.timeout(TIMEOUT):
-        while long_requests(at) == before:  # noqa: ASYNC110 - it tells nobody
-            await asyncio.sleep(0)
-
-
-async def arrives(peer: RawPeer) -> None:
-    """Wait until an answer arrives, in the loop itself: a thread would see it later."""
-    arrived = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    loop.add_reader(peer.stream, arrived.set)
-    async with asyncio.timeout(TIMEOUT):
-        await arrived.wait()
-    loop.remove_reader(peer.stream)
-
-
-def is_answered(peer: RawPeer) -> bool:
-    return bool(select.select([peer.stream], [], [], 0)[0])
-
-
-def requests(name: str, host_key: PrivateKey, other_key: PrivateKey) -> list[Any]:
-    arguments: dict[str, dict[str, Any]] = {
-        "accounts": {},
-        "backup": {"to": envelope.public_pem(host_key.public_key())},
-        "rotate": {"private": envelope.private_pem(other_key)},
-        "clock_accept": {},
-    }
-    return [REQUEST, 1, name, [arguments[name]]]
+def replacing(slow: Slow, tmp_path: Path, host_key: PrivateKey, other_key: PrivateKey) -> bytes:
+    return other_seeds(slow, tmp_path, host_key, other_key)
 
 
 @pytest.mark.parametrize("method", ["accounts", "backup", "rotate", "clock_accept"])
@@ -198,47 +104,6 @@ async def test_long_requests_of_several_clients_are_carried_out_one_after_the_ot
 
 
 @in_loop
-async def test_an_edit_that_comes_between_ends_the_request_and_nothing_of_it_is_made(
-    slow: Slow, replacing: bytes, host_key: PrivateKey
-) -> None:
-    async with served(slow) as at:
-        long, other = await at.connect(), await at.connect()
-        last = await begin_restore(long, replacing)
-        before = {account.name: account.digest for account in slow.site.store.accounts()}
-        sealed = envelope.seal_seed(host_key.public_key(), bytearray(OTHER_SEED))
-        await send_and_wait(at, long, last)
-        other.send([REQUEST, 1, "load", [{"account": "new", "sealed": sealed}]])
-        assert (await receive(other, 1))[0][2] is None
-        ((_, _, error, _),) = await receive(long, 1)
-        assert error == ["unavailable", "unavailable: another change came between; try again", 1]
-        after = {account.name: account.digest for account in slow.site.store.accounts()}
-        assert after.pop("new")
-        assert after == before
-        assert before.items() <= {n: one.digest for n, one in slow.site.keyring.accounts.items()}.items()
-        peer = await at.connect()
-        last = await begin_restore(peer, replacing)
-        peer.send(last)
-        assert (await receive(peer, 1))[0][2] is None  # tried again it goes through
-
-
-@in_loop
-async def test_a_code_that_is_accepted_meanwhile_stays_spent_with_the_seed_that_is_replaced(
-    slow: Slow, replacing: bytes
-) -> None:
-    async with served(slow) as at:
-        long, other = await at.connect(), await at.connect()
-        last = await begin_restore(long, replacing)
-        old = slow.site.keyring.accounts["user7"]
-        step = int(clock.wall() // 30)
-        await send_and_wait(at, long, last)
-        other.send([REQUEST, 1, "verify", [{"account": "user7", "code": reference_code(SEED, step)}]])
-        assert (await receive(other, 1))[0][2:] == [None, {"valid": True}]
-        assert (await receive(long, 1))[0][2] is None
-    for gone in (slow.site.keyring.gone, slow.site.store.gone()):
-        assert gone[old.digest][0] >= step
-
-
-@in_loop
 async def test_while_the_store_is_in_use_others_are_answered_and_what_has_to_be_kept_waits(
     slow: Slow, replacing: bytes, host_key: PrivateKey
 ) -> None:
@@ -264,84 +129,6 @@ async def test_while_the_store_is_in_use_others_are_answered_and_what_has_to_be_
         assert (await receive(long, 1))[0][2] is None
         kept = {account.name: account.last_step for account in slow.site.store.accounts()}
         assert kept["apart"] >= step
-
-
-@in_loop
-async def test_a_change_that_cannot_be_kept_leaves_everything_as_it_was(slow: Slow, replacing: bytes) -> None:
-    async with served(slow) as at:
-        peer = await at.connect()
-        last = await begin_restore(peer, replacing)
-        slow.site.store._database.execute(
-            "CREATE TRIGGER full BEFORE INSERT ON accounts WHEN new.name = 'user3999'"
-            " BEGIN SELECT raise(ABORT, 'the disk is full'); END"
-        )
-        before = {name: account.digest for name, account in slow.site.keyring.accounts.items()}
-        peer.send(last)
-        ((_, _, error, _),) = await receive(peer, 1)
-        assert error[0] == "unavailable"
-        assert {name: one.digest for name, one in slow.site.keyring.accounts.items()} == before
-        assert {account.name: account.digest for account in slow.site.store.accounts()} == before
-        code = reference_code(SEED, int(clock.wall() // 30))
-        assert await call(peer, "verify", account="user1", code=code) == (None, {"valid": True})
-
-
-@pytest.mark.parametrize("where", ["while seeds are sealed", "while it is kept"])
-@in_loop
-async def test_a_lock_during_a_rotation_keeps_the_keys_locked_and_either_key_opens_the_state(
-    slow: Slow, host_key: PrivateKey, other_key: PrivateKey, where: str
-) -> None:
-    async with served(slow) as at:
-        long, other = await at.connect(), await at.connect()
-        slow.go_on.clear()
-        await send_and_wait(at, long, requests("rotate", host_key, other_key))
-        if where == "while it is kept":
-            assert await asyncio.to_thread(slow.asked.wait, TIMEOUT)
-        other.send([REQUEST, 1, "lock", []])
-        assert (await receive(other, 1))[0][3] == {"locked": True}
-        slow.go_on.set()
-        ((_, _, error, _),) = await receive(long, 1)
-        assert (error is None) is (where == "while it is kept")
-        assert (await call(other, "generate", account="user1"))[0][0] == "locked"
-    site = slow.site
-    for key in (host_key,) if error else (host_key, other_key):
-        site._key = key
-        site.kill()
-        assert site.call("generate", account="user1")["code"]
-
-
-@pytest.mark.parametrize("where", ["while seeds are opened", "while it is kept"])
-@in_loop
-async def test_a_stop_gives_up_what_is_not_kept_and_nothing_has_changed(
-    slow: Slow, replacing: bytes, where: str
-) -> None:
-    before = {account.name: account.digest for account in slow.site.store.accounts()}
-    async with served(slow) as at:
-        peer = await at.connect()
-        last = await begin_restore(peer, replacing)
-        slow.go_on.clear()
-        await send_and_wait(at, peer, last)
-        if where == "while it is kept":
-            assert await asyncio.to_thread(slow.asked.wait, TIMEOUT)
-        reader = asyncio.create_task(asyncio.to_thread(lambda: list(peer.messages())))
-        async with asyncio.timeout(2):
-            await at.server.stop()
-        ((_, _, error, _),) = await reader
-        assert error == ["unavailable", "unavailable: the daemon stops"]
-    slow.site.kill()
-    assert {account.name: account.digest for account in slow.site.store.accounts()} == before
-
-
-@in_loop
-async def test_a_client_that_is_gone_does_not_end_what_it_asked_for(slow: Slow, replacing: bytes) -> None:
-    async with served(slow) as at:
-        gone, other = await at.connect(), await at.connect()
-        last = await begin_restore(gone, replacing)
-        await send_and_wait(at, gone, last)
-        gone.close()
-        other.send([REQUEST, 1, "recipients", []])  # waits for its turn behind it
-        assert (await receive(other, 1))[0][2] is None
-        expected = slow.site.keyring.seal("user5", bytearray(OTHER_SEED), Parameters()).digest
-        assert slow.site.keyring.accounts["user5"].digest == expected
 
 
 @in_loop
