@@ -136,6 +136,10 @@ class Access:
         """
         return uid if uid in self._named or self._users.is_user(uid) else OVERFLOW_ID
 
+    def is_being_looked_up(self, uid: int) -> bool:
+        """True until it is known whether the uid is one of a user: then it may have another payer."""
+        return uid not in self._named and self._users.is_being_looked_up(uid)
+
     def user_name(self, uid: int) -> str | None:
         """What the system calls the user of this uid, None if it has none.
 

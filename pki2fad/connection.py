@@ -4,7 +4,7 @@ import select
 import socket
 from typing import TYPE_CHECKING
 
-from pki2fad import clock, log, plain, wire
+from pki2fad import clock, log, passing, plain, wire
 from pki2fad.access import NO_RIGHTS, Access, Peer, Rights
 from pki2fad.clock import boot
 from pki2fad.errors import ProtocolError
@@ -47,6 +47,7 @@ class Connection:
         "_decoder",
         "_held",
         "_hung_up",
+        "_may_bring",
         "_more",
         "_out",
         "_plain",
@@ -62,6 +63,7 @@ class Connection:
         "has_long",
         "has_work",
         "is_new",
+        "looks",
         "payer",
         "peer",
         "queued",
@@ -78,12 +80,14 @@ class Connection:
         self.subject = ""  # what a line of the log has before the account's name
         self.state = OPEN
         self.queued = False  # it is to be served
+        self.looks = 0  # how often it was looked whether its uid is known
         self.is_new = True  # nothing has come yet
         self.has_long = False  # a long answer, outside the pool
         self.has_work = False  # a request that takes long: what comes behind it waits
         self.descriptor = stream.fileno()
         self._server = server
         self._stream = stream
+        self._may_bring = passing.may_bring_some(stream)  # descriptors
         self._decoder = wire.Decoder(wire.REQUEST, wire.REQUEST_LIMIT)
         self._plain: list[Plain] = []  # of what was read, before what the decoder has
         self._more = False  # what was read is not all handled
@@ -111,8 +115,8 @@ class Connection:
                 self._send_rest()
             if self._unsent or self._held or self.state >= ENDING:
                 return self._settle()
-            if self.access is not self._server.access:
-                self._server.reassign(self)
+            if self.access is not self._server.access and not self._server.reassign(self):
+                return False  # the server comes back when it knows who it is
             if not self._more and self._readable:
                 if not self._server.makes_room(self, self._read_size):
                     return False  # the server comes back when there is room
@@ -176,9 +180,8 @@ class Connection:
             return
         self.state = CLOSED
         self._more = self._readable = False
-        self._server.forget(self)
+        self._server.forget(self, self._stream, may_bring=self._may_bring)
         self.count(0, None)
-        self._stream.close()
 
     def expire(self) -> None:
         """Its deadline is over."""
@@ -215,7 +218,7 @@ class Connection:
     def _read(self) -> None:
         self.is_new = False
         try:
-            data = self._stream.recv(self._read_size)
+            data = self._receive() if self._may_bring else self._stream.recv(self._read_size)
         except BlockingIOError:
             self._readable = False
             return
@@ -239,6 +242,14 @@ class Connection:
             self._plain, data = plain.split(data)
         if data:
             self._decoder.feed(data)
+
+    def _receive(self) -> bytes:
+        """What was sent, where descriptors may come with it. Raises `ProtocolError` if some do."""
+        data, passed = passing.receive(self._stream, self._read_size)
+        if passed:
+            self._server.closer.close_passed(passed)
+            raise ProtocolError("it passed descriptors")
+        return data
 
     def _handle(self, reading: clock.Reading, end: float) -> None:
         if self._plain:

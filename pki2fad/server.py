@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from pki2fad import clock, log, plain, wire
+from pki2fad import clock, log, passing, plain, wire
 from pki2fad.access import Access, Peer
 from pki2fad.admission import Admission
 from pki2fad.agent import Agent
@@ -21,13 +21,18 @@ from pki2fad.connection import CLOSED, DEADLINE, Connection
 from pki2fad.decisions import LOOKS, DecisionLog
 from pki2fad.errors import Internal, Refusal, Unavailable, UnusableState
 from pki2fad.longwork import Changing, LongWork
-from pki2fad.payer import STRANGERS, Payer, Pool
+from pki2fad.passing import Closer
+from pki2fad.payer import Payer, Pool
 from pki2fad.peer import peer_of
 from pki2fad.plain import Plain
 from pki2fad.turns import Turns
 
 # One answer that is longer is outside the pool at a time, up to `wire.RESPONSE_LIMIT`.
 _LONG_SIZE = 64 * 1024
+
+# Looks whether the uid of a client is known, and seconds between two: an ordinary one takes a millisecond.
+_LOOKS = 100
+_LOOK_PERIOD = 0.01
 
 # Seconds between two looks for clients whose deadline is over.
 _SWEEP = 1.0
@@ -58,7 +63,8 @@ class Server:
     ) -> None:
         self.admission = Admission(max_connections, max_connections_per_uid)
         self.pool = Pool()
-        self.turns = Turns(self._flush)
+        self.closer = Closer()
+        self.turns = Turns(self._flush, lambda: not self.closer.is_behind)
         self._agent = agent
         self._keep = keep
         self._connections: set[Connection] = set()
@@ -116,7 +122,7 @@ class Server:
         payer = self._payer(peer)
         if not self.admission.admit(payer, peer.uid):
             self._decisions.warning(peer, "connection_refused", reason="too many connections")
-            stream.close()
+            self._close(stream, lambda: None, may_bring=passing.may_bring_some(stream))
             return None
         if not peer.gids:
             reason = "the peer is in more than 256 groups"
@@ -126,16 +132,24 @@ class Server:
         self.turns.add(connection)
         return connection
 
-    def reassign(self, connection: Connection) -> None:
-        """Let the rules that hold now say what a connection may, and who pays for it."""
+    def reassign(self, connection: Connection) -> bool:
+        """Let the rules that hold now say what a connection may, and who pays for it.
+
+        False while the uid of somebody with a role is looked up, for a second at most: it is served when that
+        is done. A name service that takes longer has it pay with the strangers.
+        """
         access, peer = self.access, connection.peer
+        is_unknown = access.has_some_role(peer) and access.is_being_looked_up(peer.uid)
+        if is_unknown and connection.looks < _LOOKS:
+            connection.looks += 1
+            asyncio.get_running_loop().call_later(_LOOK_PERIOD, self.turns.queue, connection)
+            return False
         payer = self._payer(peer)
         if payer is not connection.payer:
-            self.admission.move(connection.payer, payer, connection.peer.uid)
+            self.admission.move(connection.payer, payer, peer.uid)
             connection.move(payer)
-        # Somebody with a role whose uid is looked up meanwhile pays with the strangers until that is done.
-        is_final = payer.key != STRANGERS or not access.has_some_role(peer)
-        connection.learn(access if is_final else None, access.rights(peer))
+        connection.learn(None if is_unknown else access, access.rights(peer))
+        return True
 
     def makes_room(self, connection: Connection, more: int = 0) -> bool:
         """Have clients that wait given up, the oldest first, until the pool has room for so many bytes more.
@@ -156,12 +170,13 @@ class Server:
         self._answered.append(connection)
         self.turns.schedule()
 
-    def forget(self, connection: Connection) -> None:
-        """A connection ends."""
+    def forget(self, connection: Connection, stream: socket.socket, *, may_bring: bool) -> None:
+        """A connection ends. It counts until its stream is closed, which may take long."""
         self._connections.discard(connection)
         self._without_room.discard(connection)
         self.turns.remove(connection)
-        self.admission.leave(connection.payer, connection.peer.uid)
+        payer, uid = connection.payer, connection.peer.uid
+        self._close(stream, lambda: self.admission.leave(payer, uid), may_bring=may_bring)
         if self._long is connection:
             self._long = None
         self._closed.set()
@@ -348,6 +363,13 @@ class Server:
         without_room, self._without_room = self._without_room, set()
         for connection in without_room:
             self.turns.queue(connection)
+
+    def _close(self, stream: socket.socket, closed: Callable[[], object], *, may_bring: bool) -> None:
+        if may_bring and passing.has_unread(stream):
+            self.closer.close(stream, closed)
+        else:
+            stream.close()
+            closed()
 
     def _payer(self, peer: Peer) -> Payer:
         return self.admission.payer(self.access, peer)

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from pki2fad import clock
+from pki2fad import clock, passing
 from pki2fad.acceptor import ACCEPT_PAUSE, Acceptor
 from pki2fad.clock import boot
 from pki2fad.connection import Connection
@@ -35,11 +35,18 @@ _CONNECTION_EVENTS = select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP | sele
 class Turns:
     """Takes what is ready, and has connections served until their payers have had their time.
 
-    `flush` keeps what was changed and lets the answers go; `now` says how late it is, in seconds.
+    `flush` keeps what was changed and lets the answers go; `may_accept` says whether everybody is let in;
+    `now` says how late it is, in seconds.
     """
 
-    def __init__(self, flush: Callable[[], None], now: Callable[[], float] = boot) -> None:
+    def __init__(
+        self,
+        flush: Callable[[], None],
+        may_accept: Callable[[], bool] = lambda: True,
+        now: Callable[[], float] = boot,
+    ) -> None:
         self._flush = flush
+        self._may_accept = may_accept
         self._now = now
         self._poll = select.epoll()
         self._acceptors: list[Acceptor] = []  # in the order in which they are served
@@ -62,6 +69,7 @@ class Turns:
 
         Where everybody may connect (`for_all`), some are accepted once in a turn: a flood takes no more.
         """
+        passing.refuse(listening)
         acceptor = Acceptor(listening, accepted)
         self._acceptors.append(acceptor)
         if for_all:
@@ -149,12 +157,16 @@ class Turns:
                 self.queue(connection)
         if readable:
             for acceptor in self._acceptors:
-                is_due = first or acceptor not in self._for_all
-                if is_due and acceptor.fileno() in readable and not acceptor.accept():
-                    self._pause(acceptor)
+                if acceptor.fileno() in readable and (first or acceptor not in self._for_all):
+                    self._accept(acceptor)
+
+    def _accept(self, acceptor: Acceptor) -> None:
+        is_refused = acceptor in self._for_all and not self._may_accept()
+        if is_refused or not acceptor.accept():
+            self._pause(acceptor)
 
     def _pause(self, acceptor: Acceptor) -> None:
-        """Accept nothing there for a while: there are no descriptors left."""
+        """Accept nothing there for a while: there are no descriptors left, or too much waits to be closed."""
         self._poll.unregister(acceptor.fileno())
 
         def go_on() -> None:

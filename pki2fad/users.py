@@ -37,6 +37,10 @@ class Users:
         found = self._found(uid)
         return found is not None and found[0] is not None
 
+    def is_being_looked_up(self, uid: int) -> bool:
+        """True until a thread has found out whether the uid has a name."""
+        return self._found(uid) is None
+
     def name(self, uid: int) -> str | None:
         """The name, None if there is none. Never blocks: raises `Unavailable` until it was looked up."""
         found = self._found(uid)

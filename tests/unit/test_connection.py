@@ -1,18 +1,20 @@
 """Who is at the other end, how much is taken from it, and that others have their turn."""
 
 import asyncio
+import grp
 import os
+import pwd
 import socket
 from typing import ClassVar
 
 import pytest
 from msgpack import packb
 from support.agents import logged
-from support.bench import Keeper, agent, bench, in_loop, receive, send_until_blocked
+from support.bench import Keeper, agent, bench, call, in_loop, receive, send_until_blocked
 from support.peers import require_root
 from support.raw import NOTIFICATION, REQUEST, RawPeer, pair_of
 
-from pki2fad.access import Peer
+from pki2fad.access import Access, Peer, Rule
 from pki2fad.agent import Agent
 from pki2fad.changes import Answer
 from pki2fad.clock import Reading
@@ -91,6 +93,18 @@ async def test_from_a_client_that_does_not_read_little_is_taken_until_it_does() 
         assert count < 100_000
         answers = await receive(peer, count)
         assert [(msgid, error) for _, msgid, error, _ in answers] == [(0, None)] * count
+
+
+@in_loop
+async def test_who_has_a_role_by_a_group_pays_for_itself_from_the_first_request_on() -> None:
+    group, user = grp.getgrnam("daemon"), pwd.getpwnam("daemon")
+    asked = agent()
+    asked.access = Access([Rule("verify", (f"@{group.gr_name}",))], os.geteuid())
+    async with bench(asked, Keeper()) as at:
+        peer = await at.connect(Peer(7, user.pw_uid, frozenset((group.gr_gid,))))
+        error, _ = await call(peer, "verify", account="nobody", code="000000")
+        assert error is None
+        assert at.connection.payer.key == PayerKey(user.pw_uid, verify_only=False)
 
 
 HALF = packb([REQUEST, 1, "load", [{"sealed": bytes(60_000)}]])[:-1]

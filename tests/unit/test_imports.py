@@ -64,7 +64,7 @@ LAYERS = (
     "sinks",
     "log",
     "paths trust wire otp envelope access",
-    "account calls locks peer payer plain process throttle",
+    "account calls locks passing peer payer plain process throttle",
     "admission background budget entry keyring",
     "backup batch changes statefile",
     "verifier restore shortcut",

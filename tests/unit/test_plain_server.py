@@ -64,9 +64,12 @@ async def ask(
             for some in (messages[:FIRST], messages[FIRST:]):
                 client.send_bytes(b"".join(some))
                 answers += await receive(client, len(some))
-    for _, _, _, result in answers:
-        if isinstance(result, dict):
-            result.pop("valid_for", None)  # the second may have ended meanwhile
+    for answer in answers:  # the second may have ended meanwhile
+        if isinstance(answer[3], dict):
+            answer[3].pop("valid_for", None)
+        elif answer[2] is not None:
+            answer[2] = answer[2][:1]
+    lines = [re.sub(" reason=.*try again at .*| until=.*", "", line) for line in lines]
     return answers, sorted(lines), asked.metrics.read()["requests"], [*chain.from_iterable(keeper.kinds)]
 
 

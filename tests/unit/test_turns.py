@@ -50,7 +50,7 @@ class Table:
         self.served: list[PayerKey | str] = []
         self.open = ExitStack()
         self.now = 1000.0
-        self.turns = Turns(lambda: self.served.append("flush"), lambda: self.now)
+        self.turns = Turns(lambda: self.served.append("flush"), now=lambda: self.now)
 
     def busy(self, key: PayerKey, seconds: float, most: int = 1_000_000, payer: Payer | None = None) -> Busy:
         connection = Busy(self, payer or Payer(key), seconds, most)
