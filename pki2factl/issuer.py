@@ -27,7 +27,7 @@ _LONGEST_DELAY = 30.0
 _BODY_LIMIT = 256 * 1024  # an answer has a kilobyte
 _SHOWN = 300  # characters of the issuer's own message
 
-# Under which of these, in any case, the issuers in use and common web frameworks say what is wrong.
+# Names, in any case, under which the issuers in use and common web frameworks have their message.
 _MESSAGES = ("message", "error", "detail", "msg", "errors", "details", "reason")
 
 
@@ -217,7 +217,7 @@ def _is_page(body: bytes) -> bool:
 
 
 def _message(answer: dict[str, Any]) -> str:
-    """What the issuer itself says is wrong, in short; a text goes before what is only a number, say."""
+    """The issuer's own message, in short; a text goes before other values, for example a number."""
     by_name = {name.lower(): said for name, said in answer.items() if said}
     found = [by_name[name] for name in _MESSAGES if name in by_name]
     for said in found:

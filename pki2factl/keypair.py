@@ -59,7 +59,7 @@ def new_passphrase(*, from_stdin: bool, weak: bool) -> str:
         raise BadRequest("an empty passphrase protects nothing")
     if len(passphrase) < _SHORTEST and not weak:
         raise BadRequest(
-            f"the passphrase has {len(passphrase)} characters, and whoever finds the key's file can guess it;"
+            f"the passphrase has {len(passphrase)} characters: anybody with the key's file can guess it;"
             f" take at least {_SHORTEST}, or add --weak"
         )
     return passphrase

@@ -1,4 +1,4 @@
-"""The lines of a log file: the last ones, and with a reader who waits those that come, over rotations."""
+"""Reads a log file: its last lines, and lines as they are added, also after a rotation."""
 
 import os
 import stat
@@ -79,7 +79,7 @@ def _newer(file: "BinaryIO", again: "Callable[[], BinaryIO]") -> "BinaryIO | Non
 
 
 def _start_of_last(file: "BinaryIO", count: int) -> int:
-    """Where the last so many lines begin."""
+    """The position at which the last `count` lines begin."""
     at = file.seek(0, os.SEEK_END)
     if at and count:
         file.seek(at - 1)

@@ -25,13 +25,13 @@ def add_code_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def told(options: argparse.Namespace) -> "dict[str, Any]":
-    """Those that the command is told."""
+    """The parameters that the command was given."""
     names = ("algorithm", "digits", "period")
     return {name: value for name in names if (value := getattr(options, name)) is not None}
 
 
 def given(options: argparse.Namespace) -> "Parameters":
-    """The parameters, with the defaults for what is not told. Raises `BadRequest`."""
+    """The parameters, with the defaults for those that were not given. Raises `BadRequest`."""
     from pki2fad.otp import Parameters
 
     try:

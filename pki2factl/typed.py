@@ -24,7 +24,7 @@ def two_codes(text: str) -> list[str]:
 
 
 def behind_password(typed: bytes, digits: int) -> tuple[bytes, str]:
-    """What was typed before the last digits, so many of them, and these as a code."""
+    """Split what was typed: all but the last `digits` digits, and these as a code."""
     start = len(typed)
     while start and digits:
         start -= 1

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 Arguments = dict[str, Any]
 
-# What a batch of one account says itself, and of any other sealed seed the arguments say.
+# Arguments that a batch of one account has itself; other sealed seeds need them.
 _SAID = ("account", "algorithm", "digits", "period")
 
 _LAST_DEADLINE = 253_402_300_799  # the last second of the year 9999: what comes after has no date
@@ -202,7 +202,7 @@ class Admin:
         return Answer(work=work())
 
     def recipients(self, _args: Arguments, _peer: Peer, _reading: Reading) -> Answer:
-        """Who can open the state; asked when nothing is being kept."""
+        """The keys that open the state; asked when nothing is being kept."""
 
         def work() -> Work:
             first, *others = self._keys.recipients()

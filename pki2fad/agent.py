@@ -184,7 +184,7 @@ class Agent:
             if self._keyring.locked and not method.locked_too:
                 raise Locked(_LOCKED)
             answer = method.run(args, peer, reading)
-            if "sealed" in args:  # which may have said whose it is
+            if "sealed" in args:  # which may have named the account
                 request.account = answer.result["account"]
             return answer
         except Refusal as refusal:
@@ -257,7 +257,7 @@ class Agent:
 
     @property
     def version(self) -> int:
-        """Higher whenever an account or the master key is another, or is there no more."""
+        """A number that rises whenever an account or the master key changes or goes."""
         return self._keyring.version
 
     @property
@@ -366,7 +366,7 @@ class Agent:
 
 
 def _checked(method: _Method, request: Request) -> Arguments:
-    """The arguments, with the account filled in where nothing sealed says it. Raises `BadRequest`."""
+    """The arguments, with the default account unless what is sealed may name one. Raises `BadRequest`."""
     if request.args is None:
         raise BadRequest(request.fault)
     args = arguments.typed(request.args, method.arguments, method.required)

@@ -1,4 +1,4 @@
-"""What a client means, in whatever generation of MessagePack it says it: text, numbers and arguments by name.
+"""Reads arguments as clients of every generation of MessagePack send them: text, numbers and names.
 
 Older ones have one type for text and bytes, and some languages have one type for all numbers, and one for
 maps and arrays.
@@ -18,7 +18,8 @@ _SCALARS = frozenset({str, bytes, int, float, bool, type(None)})
 
 _FORM = f"the parameters are one map of at most {MOST} arguments, which are scalars"
 
-# Arguments that say who is meant, or prove it. A program that has none for them does not mean `default`.
+# Arguments that name an account or a caller, or prove one. A program with no value for them does not mean
+# `default`.
 _NEVER_NIL = frozenset({"account", "accounts", "origin", "code"})
 
 _EXACT = 2**53  # a float has every whole number below it

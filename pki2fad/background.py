@@ -1,4 +1,4 @@
-"""Work in a thread that nobody waits for at the end of the process: what it asks may never answer."""
+"""Runs a call in a thread, which may never end: the end of the process does not wait for it."""
 
 import asyncio
 import contextlib

@@ -34,8 +34,8 @@ from pki2fad.wire import Encoded
 if TYPE_CHECKING:
     from pki2fad.envelope import MasterKey
 
-# A code that is accepted may be of so many steps before the one that the clock shows: the window, a step
-# before it with the same code, and a prover that is behind.
+# Steps by which an accepted code may be before the one that the clock shows: the window, a step before it
+# with the same code, and a prover that is behind.
 _STEPS_BEFORE = otp.WINDOW + 1 + otp.MAX_OFFSET
 
 _NAMES_LOGGED = 200  # in one line: the journal cuts lines at 48 KiB
@@ -94,7 +94,7 @@ class Bulk:
         )
 
     def backup(self, args: Arguments, _peer: Peer, reading: Reading) -> Answer:
-        """All accounts as they are now, for whoever has one of these keys."""
+        """All accounts as they are now, for the owners of these keys."""
         return Answer(work=self._backup(args["to"], reading))
 
     def _backup(self, to: bytes, reading: Reading) -> Work:

@@ -118,7 +118,7 @@ def load(
     deadline: int | None = None,
     cutover: bool = False,
 ) -> "Call[tuple[str, bool]]":
-    """Load a sealed seed: the account, which the seed may have said, and whether it changed."""
+    """Load a sealed seed. Gives the account, which the seed may name, and whether it changed."""
     arguments: dict[str, Any] = {"sealed": sealed, "replace": replace}
     said = {"account": account, "algorithm": algorithm, "digits": digits, "period": period}
     arguments |= {name: value for name, value in said.items() if value is not None}
@@ -163,14 +163,14 @@ def verify_explained(code: str, account: str, origin: str | None) -> "Call[dict[
 
 
 def throttled(account: str | None, uid: int | None, origin: str | None) -> "Call[dict[str, Any]]":
-    """Who has to wait after wrong codes."""
+    """Callers that have to wait after wrong codes."""
     arguments = {"account": account, "uid": uid, "origin": origin}
     given = {name: value for name, value in arguments.items() if value is not None}
     return ("throttled", given, lambda result: {**result})
 
 
 def unthrottle(account: str, *, force: bool) -> "Call[int]":
-    """Let nobody wait for wrong codes that were given for an account."""
+    """Let all callers of an account try again at once, after wrong codes."""
     return ("unthrottle", {"account": account, "force": force}, lambda result: int(result["left"]))
 
 

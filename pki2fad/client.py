@@ -143,7 +143,7 @@ class Client:
         return changed
 
     def load_named(self, sealed: bytes, account: str | None = None, **how: "Any") -> "tuple[str, bool]":
-        """Do what `load` does with these arguments; returns the account too, which `sealed` may have said."""
+        """Do what `load` does with these arguments; returns the account too, which `sealed` may name."""
         return self._call(calls.load(sealed, account, **how))
 
     def load_batch(self, batch: bytes, *, replace: bool = False) -> "dict[str, Any]":
@@ -180,14 +180,14 @@ class Client:
     def throttled(
         self, account: str | None = None, *, uid: int | None = None, origin: str | None = None
     ) -> "dict[str, Any]":
-        """Who has to wait after wrong codes; PROTOCOL.md says what is in it.
+        """Callers that have to wait after wrong codes; PROTOCOL.md says what is in it.
 
         Without `account` for all of them; `uid`, and perhaps `origin`, ask about one caller for `account`.
         """
         return self._call(calls.throttled(account, uid, origin))
 
     def unthrottle(self, account: str = "default", *, force: bool = False) -> int:
-        """Let nobody wait any more for wrong codes that were given for an account.
+        """Let all callers of an account try again at once, after wrong codes.
 
         Returns how often that is possible without `force` in the next days: three times in 30 days.
         """

@@ -188,7 +188,7 @@ class Connection:
         self.give_up("it does not read" if self._unsent else "its message is not finished")
 
     def give_up(self, reason: object) -> None:
-        """End it now, and say why."""
+        """End it now, and log the reason."""
         self._server.violated(self, reason)
         self.close()
 
@@ -198,7 +198,7 @@ class Connection:
         self.subject = f"uid={self.peer.uid} pid={self.peer.pid} account="
 
     def count(self, size: int, stalled_by: object) -> None:
-        """Have so many bytes counted in the pool, and a deadline set for what it waits for."""
+        """Count `size` bytes in the pool, and set a deadline for what it waits for."""
         if size != self._size:
             self._server.pool.change(self.payer, size - self._size)
             self._size = size

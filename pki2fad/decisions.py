@@ -21,8 +21,8 @@ from pki2fad.payer import STRANGERS, PayerKey
 from pki2fad.plain import Plain
 from pki2fad.wire import Request
 
-# Log lines in one second about what the uids of one payer did wrong. Others would be hidden among more, and a
-# disk that is full of them keeps no watermark.
+# Log lines in one second about what one payer did wrong: a uid with a role, or all callers without one. More
+# would hide the lines about others, and a disk that is full of them keeps no watermark.
 NOISE_PER_SECOND = 20
 
 # Seconds for which lines about ordinary verdicts may wait for others: a write for each would take as long as

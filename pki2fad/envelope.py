@@ -386,7 +386,7 @@ class Opener:
         self._cipher.authenticate_additional_data(associated)
 
     def parts(self, size: int) -> Iterator[bytes]:
-        """The text, so many bytes at a time."""
+        """The text, in pieces of `size` bytes."""
         for begin in range(0, len(self._sealed), size):
             yield self._cipher.update(self._sealed[begin : begin + size])
 

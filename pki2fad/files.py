@@ -43,7 +43,7 @@ def make_directory(path: str, mode: int | None = None) -> list[str]:
                 there = os.path.join(there, name)
                 if _make_one(directory, name, usual if missing or mode is None else mode):
                     made.append(there)
-                # Whoever may rename what was made could put a link in its place.
+                # Somebody who may rename it could have put a link in its place.
                 directory = _open_directory(opened, name, directory)
         except NotADirectoryError:
             raise UnusablePath(f"{there} is in the way: it is not a directory") from None

@@ -29,7 +29,7 @@ class Health:
         self._troubles: dict[str, _Trouble] = {}
 
     def failed(self, what: str, reason: object) -> None:
-        """Something went wrong; what was wrong already is so since it began."""
+        """Note a trouble; one that is known keeps its beginning."""
         known = self._troubles.get(what)
         self._troubles[what] = _Trouble(known.since if known else self._now(), str(reason))
 
@@ -38,7 +38,7 @@ class Health:
         self._troubles.pop(what, None)
 
     def stored(self, failure: UnusableState | None) -> None:
-        """A change was stored, or could not be. The thread that keeps large changes says it too."""
+        """A change was stored, or could not be. The thread for large changes calls this too."""
         if failure is not None:
             self.failed(STATE, failure)
             self.state_failed()

@@ -1,4 +1,4 @@
-"""What the daemon does by itself from time to time, and what systemd is told of how it is."""
+"""What the daemon does by itself from time to time, and the STATUS that systemd shows."""
 
 import asyncio
 
@@ -16,7 +16,7 @@ _PERIOD = 1.0  # seconds between two looks whether the daemon is idle, and how i
 # Seconds between two looks for deadlines of successors; they count without it.
 _SETTLE_PERIOD = 60.0
 
-# Everybody can read what systemd is told, so the reasons are left out.
+# Everybody can read the STATUS that systemd shows, so the reasons are left out.
 _TROUBLES = {
     health.STATE: "a change could not be stored",
     health.RELOAD: "reload failed, the old configuration holds",

@@ -68,7 +68,7 @@ class Keyring:
         self.floors: dict[int, int] = {}
         # Not accounts yet, by name: each with the CLOCK_BOOTTIME until which it waits for its first code.
         self.enrolments: dict[str, tuple[Account, float]] = {}
-        self.version = 0  # higher whenever an account or the master key is another, or is there no more
+        self.version = 0  # rises whenever an account or the master key changes or goes
         self._held: Container[str] = ()
         self._kinds: Counter[tuple[int, int]] = Counter()
         self._with_successor: dict[str, None] = {}

@@ -42,7 +42,7 @@ class Changing:
         version: Callable[[], int],
         read: Callable[[], Reading] = clock.read,
     ) -> None:
-        self.applying = False  # what is kept, and has not moved memory in whole
+        self.applying = False  # True while memory follows a change that is kept
         self._keep = keep
         self._applied = applied
         self._version = version
@@ -132,7 +132,7 @@ class LongWork:
     def begin(self, work: Work, done: Done, charge: Charge = lambda _: None) -> None:
         """Carry out a work: its first pieces at once, if there is no other.
 
-        `done` gets its answer, or what it raised. `charge` is told how many seconds each piece took.
+        `done` gets its answer, or what it raised. `charge` gets the seconds that each piece took.
         """
         self._waiting.append(_Job(self._changing.steps(work), done, charge))
         self._next()

@@ -112,7 +112,7 @@ class _AccountLog:
         self._said = ""  # the text of the last line, if it was not a code
         self._file: tuple[int, ...] | None = None  # the one that was read last, as `_identity` has it
         self._accepted = 0  # how often the clock had been, at the last look
-        self.trouble = ""  # why the file could not be written, as the log was told
+        self.trouble = ""  # why the file could not be written, as the log has it
 
     @property
     def last_code(self) -> int:

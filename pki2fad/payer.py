@@ -64,7 +64,7 @@ class Pool:
         self._holders: set[Payer] = set()
 
     def change(self, payer: Payer, size: int) -> None:
-        """The payer holds so many bytes more, or fewer."""
+        """Count `size` bytes more for the payer, or fewer if it is negative."""
         payer.held += size
         if payer.key != ROOT:
             self._held += size
@@ -74,7 +74,7 @@ class Pool:
             self._holders.discard(payer)
 
     def too_large(self, payer: Payer, more: int = 0) -> Payer | None:
-        """The payer that gives something up if this one holds so many bytes more; None if there is room."""
+        """The payer that gives something up if this one holds `more` bytes; None if there is room."""
         if payer.held + more > SHARE:
             return payer
         if payer.key != ROOT and self._held + more > POOL - SHARE:

@@ -1,4 +1,4 @@
-"""Where a log is, for who wants to read it: a file, the journal, a terminal, or what somebody else reads."""
+"""Where a log is, for its readers: a file, the journal, a terminal, or a stream that somebody else reads."""
 
 import os
 import stat

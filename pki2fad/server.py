@@ -49,8 +49,8 @@ Keep = Callable[[Sequence[Change]], list[bool]]
 class Server:
     """All connections, and the changes whose answers wait. It is made in the loop that serves them.
 
-    `keep` is the store's: it keeps changes and gives one verdict for each, or raises `UnusableState`. So does
-    it soon after `give_up` was called from another thread.
+    `keep` is the store's: it keeps changes and gives one verdict for each, or raises `UnusableState`.
+    `give_up`, called from another thread, makes a `keep` that is under way raise it soon.
     """
 
     def __init__(
@@ -152,7 +152,7 @@ class Server:
         return True
 
     def makes_room(self, connection: Connection, more: int = 0) -> bool:
-        """Have clients that wait given up, the oldest first, until the pool has room for so many bytes more.
+        """Have clients that wait given up, the oldest first, until the pool has room for `more` bytes.
 
         False if there is no room, and nobody to be given up: the connection is served again when something
         was handled.

@@ -307,7 +307,7 @@ class _Service:
         self._agent.shortcut.close()
         if not config.throttle.enabled:
             log.warning(
-                "not_throttled", reason="[throttle] enabled = false: whoever guesses may go on guessing"
+                "not_throttled", reason="[throttle] enabled = false: an attacker can guess without a limit"
             )
 
     def _make_state(self, private: PrivateKey) -> MasterKey:
@@ -385,7 +385,7 @@ def _named(config: Config, users: Users) -> tuple[Access, int | None]:
 def _check_state_dir(path: str) -> None:
     why = trust.objection(os.stat(path))
     if why is not None:
-        raise UnusablePath(f"{path} {why}: whoever can, can put an old state back")
+        raise UnusablePath(f"{path} {why}: they could put an old state back")
 
 
 def _fill(keyring: Keyring, store: Store, throttle: Throttle) -> None:

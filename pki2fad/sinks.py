@@ -165,8 +165,8 @@ def say(stream: IO[str], text: str) -> None:
 class _Outlet(Protocol):
     """Takes bytes as `os.write` does, and raises `OSError` rather than wait.
 
-    O_NONBLOCK is never set on a descriptor that we were given: whoever shares it, a shell for example,
-    shares its flags.
+    O_NONBLOCK is never set on a descriptor that we were given: other processes that have it, for example a
+    shell, share its flags.
     """
 
     def put(self, data: bytes) -> int:
@@ -211,7 +211,7 @@ class _Own(_Plain):
 
 
 class _Stream:
-    """A socket, the journal's for example: it cannot be opened again, but be told not to wait."""
+    """A socket, for example the journal's: it cannot be opened again, but a write need not wait."""
 
     def __init__(self, descriptor: int) -> None:
         self._socket = socket.socket(fileno=os.dup(descriptor))

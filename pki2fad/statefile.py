@@ -26,8 +26,8 @@ _LOG_LIMIT = 64 * 1024 * 1024
 _BUSY_TIMEOUT = 2  # seconds to wait for another process that has locked the file, before it is named
 
 _LINKED = (
-    "the state file has another name (a hard link): whoever opens it by that damages it; look for it with"
-    " find -samefile, and remove it"
+    "the state file has another name (a hard link). Another program may open it by that name and damage it:"
+    " look for it with find -samefile, and remove it"
 )
 
 # Migrations in order; the schema's version is how many were applied.
@@ -82,7 +82,7 @@ class StateFile:
         self.path = path
         self._changes = 0  # since the last checkpoint
         self._checkpoint: threading.Thread | None = None
-        self.stored: Callable[[UnusableState | None], None] = lambda _: None  # is told how each change went
+        self.stored: Callable[[UnusableState | None], None] = lambda _: None  # after each change
         _check(path)
         try:
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, files.PRIVATE))

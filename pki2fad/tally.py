@@ -13,8 +13,8 @@ DAY = 86_400.0
 KNOWN_FOR = 30 * DAY  # a mark lasts so long after the last success
 MARKS = 16  # keys with a mark for one account; the one that succeeded least recently makes room
 
-# Resets within a time that an administrator may ask for without insisting: SECURITY.md says what each gives
-# to those who guess.
+# Resets within a time that an administrator may ask for without `force`: SECURITY.md says what each gives
+# to an attacker.
 RESETS = 3
 RESETS_WITHIN = 30 * DAY
 

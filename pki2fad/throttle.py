@@ -72,7 +72,7 @@ class Key(NamedTuple):
     slot: int
 
 
-NOBODY = Key(bytes(DIGEST_BYTES), 0)  # where none is told from another
+NOBODY = Key(bytes(DIGEST_BYTES), 0)  # where callers are not distinguished
 
 
 class Known(NamedTuple):

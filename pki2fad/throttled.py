@@ -1,4 +1,4 @@
-"""What administrators see of who is throttled, and how they end it for an account."""
+"""The methods `throttled` and `unthrottle`: administrators see which callers wait, and end it."""
 
 import math
 from collections.abc import Callable
@@ -41,7 +41,7 @@ class ThrottleAdmin:
         self._payer = payer
 
     def throttled(self, args: Arguments, _peer: Peer, reading: Reading) -> Answer:
-        """Accounts for which callers are refused now, and who was refused last; one account in any case."""
+        """Accounts for which callers are refused now, and the last refusals; a named account in any case."""
         name, uid, origin = args.get("account"), args.get("uid"), args.get("origin")
         if uid is None and origin is not None:
             raise BadRequest("an origin is asked about together with a uid")
@@ -106,9 +106,9 @@ class ThrottleAdmin:
         return found[:LISTED]
 
     def _refused(self, name: str | None) -> dict[bytes, Attempt]:
-        """Who was refused last, for one account or for all, by the digests of their marks.
+        """The last callers refused for one account, or for all, by the digests of their marks.
 
-        The digests alone do not say who is known.
+        A digest alone does not name a caller.
         """
         attempts = [attempt for attempt, _ in self._refusals.of(name) if attempt.method == "verify"]
         return {self._throttle.key(of.uid, of.origin, of.account).digest: of for of in attempts}
@@ -148,5 +148,5 @@ def _cost(account: Account, reading: Reading) -> int:
 
 
 def _until(wait: float, reading: Reading) -> int | None:
-    """The Unix time after so many seconds, None after none."""
+    """The Unix time at which the wait (seconds) is over, None if there is none."""
     return math.ceil(reading.wall + wait) if wait > 0 else None

@@ -121,9 +121,11 @@ def owners(path: str) -> frozenset[int]:
 
 
 def ruler(path: str) -> os.stat_result | None:
-    """The status of what belongs to the user who rules over a file's place; None if root does, or is not we.
+    """The status of what belongs to the user who rules over a file's place.
 
-    That is the first one other than root to whom a component of the path belongs: they can exchange what
+    None if root does, or if we are not root.
+
+    That user is the first one other than root to whom a component of the path belongs: they can exchange what
     is below at any moment. Raises `UnusablePath` if there is no such directory, and for root where two
     users rule, or anybody may.
     """

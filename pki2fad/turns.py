@@ -22,7 +22,7 @@ from pki2fad.payer import ROOT, STRANGERS, Payer
 QUANTUM = 0.0005
 
 # Seconds after which the loop does its other work: timers, signals, the minute log. What was changed is kept
-# at the end of a turn, and the answers leave; both happen earlier for those who ask beside busy others.
+# at the end of a turn, and the answers leave; both happen earlier for callers beside busy ones.
 TURN = 0.002
 
 # Events taken from the kernel at once: those of a crowd stand before that of a login.

@@ -19,10 +19,10 @@ from pki2fad.times import moment
 _NEAR_STEPS = 10
 _NEAR = [sign * (otp.WINDOW + steps) for steps in range(1, _NEAR_STEPS + 1) for sign in (-1, 1)]
 
-# What an administrator who asks for it may know of a code that is not valid.
+# What `explain` says about a code that is not valid.
 _EXPLAINED = {REPLAYED: "used", WRONG: "old"}
 
-# Stands for an account where a name is none, and where that must not be told apart.
+# Stands for an account that does not exist, where a peer must not notice the difference.
 _NO_ACCOUNT = Account("", Parameters(), b"", b"", -1)
 
 # Seconds for which codes may be spent ahead of the clock before `status` says so: some are in every window.
@@ -50,7 +50,7 @@ class Verifier:
         """
         self._keyring.require_not_held(name)
         account = self._keyring.accounts.get(name) if veiled else self._keyring.account(name)
-        # Up to a refusal a name that is no account is as much work as one: they must not be told apart.
+        # Up to a refusal a name that is no account is as much work as one: a peer must not notice it.
         standing = _NO_ACCOUNT if account is None else account
         seeds, tally = standing.in_force(reading.wall), standing.tally
         cost = cost_of_failure(seeds)

@@ -123,7 +123,7 @@ def encode_map_start(count: int) -> bytes:
 
 
 def encode_bytes_start(size: int) -> bytes:
-    """What stands before so many bytes."""
+    """What stands before a string of `size` bytes."""
     return b"\xc6" + size.to_bytes(4, "big")
 
 

@@ -1,4 +1,4 @@
-"""Ends with 1, and says where, unless root alone can write to what leads to each path: trusted.py PATH..."""
+"""Exits with 1 and the place unless root alone can write to what leads to each path: trusted.py PATH..."""
 
 import sys
 from pathlib import Path

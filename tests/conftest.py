@@ -13,7 +13,7 @@ from support.daemon import Daemon, short_directory
 from pki2fad import envelope
 from pki2fad.envelope import PrivateKey
 
-os.umask(0o022)  # what tests make is the same for who has another one, as users of Ubuntu have
+os.umask(0o022)  # files of tests are the same under another umask, as users of Ubuntu have
 
 VECTORS = Path(__file__).parent / "vectors"
 

@@ -12,7 +12,7 @@ HELP = "load a sealed seed (base64), from a file or standard input"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The file, and how codes are made from the seed where the file does not say it."""
+    """The file, and parameters for a file that has none."""
     parser.add_argument("file", nargs="?", default="-", metavar="FILE", help="- or none: standard input")
     parameters.add_arguments(parser)
     parser.add_argument("--replace", action="store_true", help="also if the account has another seed")

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     Line = tuple[str, str]  # "2026-01-31T12:34:56+01:00" or "", and what comes after it
 
-HELP = "show what the daemon decided, from where it logs, and with -f go on with it"
+HELP = "show the daemon's decisions, from its log; -f waits for further ones"
 
 _TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)\.\d{3}([+-]\d\d:\d\d) ")
 _OLD_TIME = re.compile(r"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d),\d{3} ")  # local, as logs had it before
@@ -54,7 +54,7 @@ def run(options: argparse.Namespace) -> int:
     status = _status(options)
     place = status.get("log")
     if place is None:
-        raise Forbidden("only root and the daemon's user are told where it logs; --file names a log")
+        raise Forbidden("only root and the daemon's user can see where it logs; --file names a log")
     if place["kind"] == "file":
         return _show(options, f"{place['path']}", _of_daemons(options, place))
     if place["kind"] == "journal":

@@ -8,7 +8,7 @@ HELP = "seal a new seed, or one from standard input, to a host's public key"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """To whom, what, and where to; what is said of the account goes with the seed, and into the URI."""
+    """The host's key, the seed, the files, and the account and parameters for the seed and the URI."""
     parser.add_argument("--to", required=True, metavar="PUBLIC.pem", help="the host's public key")
     parser.add_argument(
         "--seed-stdin", action="store_true", help="take the seed from standard input, as hex digits"

@@ -28,7 +28,7 @@ _TROUBLES = {
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Whether the exit code tells."""
+    """Whether the exit code shows trouble."""
     parser.add_argument("--check", action="store_true", help="exit with 6 if something is wrong")
 
 
@@ -71,7 +71,7 @@ def _troubles(status: "dict[str, Any]") -> "Iterator[str]":
     """What an administrator has to mend."""
     for trouble in status["trouble"]:
         what = _TROUBLES.get(trouble["what"], trouble["what"])
-        why = trouble["reason"] or "an administrator is told why"
+        why = trouble["reason"] or "root and administrators of all accounts see why"
         yield f"TROUBLE since {moment(trouble['since'])}: {what}: {ui.one_line(why)}"
     if status["clock_behind"] > _BEHIND:
         yield (

@@ -1,4 +1,4 @@
-"""`pki2factl throttled`: who has to wait after wrong codes, and until when."""
+"""`pki2factl throttled`: which callers have to wait after wrong codes, and until when."""
 
 import argparse
 
@@ -11,7 +11,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-HELP = "list who has to wait after wrong codes, and until when"
+HELP = "list accounts and callers that have to wait after wrong codes, and until when"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

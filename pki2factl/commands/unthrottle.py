@@ -1,4 +1,4 @@
-"""`pki2factl unthrottle`: let nobody wait any more for wrong codes that were given for an account."""
+"""`pki2factl unthrottle`: let all callers of an account try again at once, after wrong codes."""
 
 import argparse
 
@@ -6,7 +6,7 @@ from pki2fad.client import Client
 
 from .. import ui
 
-HELP = "let those who gave wrong codes for an account try again at once"
+HELP = "let all callers of an account try again at once, after wrong codes"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -1,4 +1,4 @@
-"""Those who ask on the sockets for few, alone and beside attackers: right codes, and what they wait for."""
+"""Clients on `root.sock` and `verify.sock`, alone and beside attackers: right codes and their latency."""
 
 import contextlib
 import os

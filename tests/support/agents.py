@@ -217,7 +217,7 @@ def carried_out(agent: Agent, work: Work, reading: Reading, keep: Callable[[Larg
         if wanted is not None:
             try:
                 result = wanted()
-            except Exception as error:  # as in the thread: the work is told
+            except Exception as error:  # as in the thread: the work gets it
                 failure = error
 
 

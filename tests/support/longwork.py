@@ -22,7 +22,7 @@ STATUS = [REQUEST, 7, "status", []]
 
 
 class Slow:
-    """A store that keeps what is large only when it is told to."""
+    """A store that keeps what is large only when the test lets it."""
 
     def __init__(self, site: Site) -> None:
         self.site = site

@@ -11,7 +11,7 @@ JOURNALD = "systemd-journal"  # the first 15 characters, as the kernel has them
 # More than journald takes of one service in 30 s by default: 10 000, and six times that on a large disk.
 FLOOD = 80_000
 
-# Asks for codes, so many times or until a line of the log is dropped, and for a backup. Prints how often,
+# Asks for codes, `least` times or until a line of the log is dropped, and for a backup. Prints how often,
 # and the status.
 ASK = r"""
 import json, socket, sys

@@ -179,7 +179,7 @@ def test_a_name_service_that_hangs_holds_up_neither_requests_nor_a_stop(daemon: 
     daemon.configure('[[access]]\nrole = "verify"\nwho = ["daemon"]\n')
     daemon.start(command=[require("unshare"), "--mount", "--"])
     fifo = daemon.root / "passwd"
-    os.mkfifo(fifo)  # nobody writes to it: whoever looks into /etc/passwd waits
+    os.mkfifo(fifo)  # nobody writes to it: every reader of /etc/passwd waits
     inside = [require("nsenter"), "--mount", f"--target={daemon.pid}", "--"]
     subprocess.run([*inside, "mount", "--bind", str(fifo), "/etc/passwd"], check=True)
     daemon.signal(signal.SIGHUP)

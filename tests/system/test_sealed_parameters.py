@@ -25,7 +25,7 @@ def running(daemon: Daemon, host_key: PrivateKey) -> Daemon:
 
 
 def seal(home: Path, *told: str, out: str = "one.sealed") -> Path:
-    """Seal SEED, and what is told of it, to a file."""
+    """Seal SEED, with the options `told`, to a file."""
     done = ctl(home, "seal", "--to=host.pub.pem", "--seed-stdin", f"--out={out}", *told, input=SEED)
     assert (done.returncode, done.stderr) == (0, "")
     return home / out

@@ -1,4 +1,4 @@
-"""The second socket, on which nothing is answered but `verify`, whoever asks."""
+"""`verify.sock`, on which nothing is answered but `verify`, to root too."""
 
 import os
 import stat

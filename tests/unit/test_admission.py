@@ -16,7 +16,7 @@ def peer(uid: int, *, verify_only: bool = False) -> Peer:
 
 
 def admit(admission: Admission, uid: int, count: int, *, verify_only: bool = False) -> int:
-    """How many of so many connections get in."""
+    """How many of `count` connections get in."""
     payer = admission.payer(ACCESS, peer(uid, verify_only=verify_only))
     return sum(admission.admit(payer, uid) for _ in range(count))
 

@@ -1,4 +1,4 @@
-"""Administrators who ask for it are told why a code is not valid, and nothing of codes to come."""
+"""With `explain` administrators get why a code is not valid, and nothing about codes to come."""
 
 import pytest
 from support.agents import ROOT, call

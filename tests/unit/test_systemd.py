@@ -45,7 +45,7 @@ print(json.dumps({
 
 
 def passed(directory: Path, count: int, **settings: str) -> dict[str, Any]:
-    """What a process makes of so many sockets and this environment."""
+    """What a process makes of `count` sockets and this environment."""
     arguments = [str(count), str(directory), *(f"{name}={value}" for name, value in settings.items())]
     done = subprocess.run(
         [sys.executable, "-P", "-c", PASSED, *arguments], check=True, capture_output=True, text=True

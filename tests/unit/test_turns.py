@@ -59,7 +59,7 @@ class Table:
         return connection
 
     def take(self, count: int) -> list[PayerKey]:
-        """Who is served in so many turns."""
+        """The payers that are served in `count` turns."""
         self.served.clear()
         for _ in range(count):
             self.turns.turn()

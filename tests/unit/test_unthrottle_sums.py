@@ -1,4 +1,4 @@
-"""The sums of SECURITY.md: what unthrottling an account is worth to those who guess."""
+"""The sums of SECURITY.md: what unthrottling an account is worth to an attacker."""
 
 import heapq
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ A_YEAR = 162 + 365 * 27  # comparisons that an account lets by without any unthr
 
 
 def compared(strangers: int, known: int, days: float, unthrottled: Sequence[float] = ()) -> tuple[int, int]:
-    """The comparisons that strangers and known callers get in so many days, all as fast as they are let.
+    """The comparisons that strangers and known callers get in `days` days, as fast as they may.
 
     `unthrottled` are the days on which an administrator unthrottles the account.
     """
