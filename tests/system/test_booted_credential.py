@@ -14,6 +14,8 @@ from support.tpm import software_tpm
 from pki2fad import envelope
 from pki2fad.envelope import PrivateKey
 
+pytestmark = pytest.mark.slow  # hosts are booted, or the software is installed on one
+
 SEED = b"a seed of the credential tests.."
 PASSPHRASE = "correct horse"
 KEY = "/etc/pki2fad/host.pem"

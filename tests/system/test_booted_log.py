@@ -6,6 +6,8 @@ import pytest
 from support.daemon import wait_until
 from support.installed import SERVICE, Installed
 
+pytestmark = pytest.mark.slow  # hosts are booted, or the software is installed on one
+
 JOURNALD = "systemd-journal"  # the first 15 characters, as the kernel has them
 
 # More than journald takes of one service in 30 s by default: 10 000, and six times that on a large disk.
@@ -70,7 +72,6 @@ def test_a_flood_of_lines_takes_none_of_those_that_matter_from_the_journal(host:
     assert not host.sh("journalctl -o cat --grep='Suppressed .* messages from pki2fad' || true").stdout
 
 
-@pytest.mark.slow
 def test_a_journald_that_is_stopped_stops_nothing_and_gets_what_matters_later(host: Installed) -> None:
     prepared(host)
     host.run("pkill", "--signal=STOP", "--exact", JOURNALD)

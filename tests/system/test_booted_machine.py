@@ -11,6 +11,8 @@ from support.installed import SERVICE, Installed
 
 from pki2fad.envelope import PrivateKey
 
+pytestmark = pytest.mark.slow  # hosts are booted, or the software is installed on one
+
 SEED = b"a seed of the machine tests....."
 LOG = "/var/log/pki2fad/codes.log"
 TRY_LATER, INVALID = 5, 1

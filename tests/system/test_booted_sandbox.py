@@ -11,6 +11,8 @@ from support.installed import Installed
 
 from pki2fad.envelope import PrivateKey
 
+pytestmark = pytest.mark.slow  # hosts are booted, or the software is installed on one
+
 SEED = b"a seed of the sandbox tests....."
 
 # Calls that the C library has no function for, or one that Python does not have everywhere.

@@ -7,6 +7,8 @@ import pytest
 from support.daemon import wait_until
 from support.installed import SERVICE, Installed
 
+pytestmark = pytest.mark.slow  # hosts are booted, or the software is installed on one
+
 SOCKET = "pki2fad.socket"
 INFO, NOTICE, ERROR = "6", "5", "3"
 

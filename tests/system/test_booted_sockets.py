@@ -4,6 +4,8 @@ import pytest
 from support.daemon import code_of
 from support.installed import SEED, SERVICE, Installed
 
+pytestmark = pytest.mark.slow  # hosts are booted, or the software is installed on one
+
 RULES = """
 [[credential]]
 unit = "backup.service"

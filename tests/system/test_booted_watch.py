@@ -8,6 +8,8 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from support.daemon import wait_until
 from support.installed import Installed
 
+pytestmark = pytest.mark.slow  # hosts are booted, or the software is installed on one
+
 TEXTFILES = "/var/lib/prometheus/node-exporter"
 FILE = f"{TEXTFILES}/pki2fad.prom"
 

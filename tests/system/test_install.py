@@ -10,6 +10,8 @@ from support import clones, peers
 from support.clones import Cloned
 from support.daemon import wait_until
 
+pytestmark = pytest.mark.slow  # hosts are booted, or the software is installed on one
+
 README = (clones.CHECKOUT / "systemd" / "README.md").read_text()
 
 # Clients that ask one after the other, each over a connection of its own; ends with its standard input.

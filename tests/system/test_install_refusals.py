@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from support.clones import Cloned
 
+pytestmark = pytest.mark.slow  # hosts are booted, or the software is installed on one
+
 NOBODY = ["setpriv", "--reuid=4242", "--regid=4242", "--clear-groups"]
 
 

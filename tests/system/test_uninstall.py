@@ -3,8 +3,11 @@
 import json
 import re
 
+import pytest
 from support import clones, peers
 from support.clones import Cloned
+
+pytestmark = pytest.mark.slow  # hosts are booted, or the software is installed on one
 
 README = (clones.CHECKOUT / "systemd" / "README.md").read_text()
 KEPT = ("/etc/pki2fad", "/var/lib/pki2fad", "/var/log/pki2fad")

@@ -10,6 +10,8 @@ import pytest
 from support import clones
 from support.clones import Cloned
 
+pytestmark = pytest.mark.slow  # hosts are booted, or the software is installed on one
+
 README = (clones.CHECKOUT / "systemd" / "README.md").read_text()
 UID = 4242
 

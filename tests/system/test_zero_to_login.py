@@ -9,6 +9,8 @@ import pytest
 from support import clones, peers
 from support.clones import Cloned
 
+pytestmark = pytest.mark.slow  # hosts are booted, or the software is installed on one
+
 README = (clones.CHECKOUT / "systemd" / "README.md").read_text()
 
 # What a host has before: sshd, a user who gets in with a key, and nothing that asks for a host's key.
