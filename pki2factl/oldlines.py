@@ -4,10 +4,11 @@ import re
 from datetime import UTC, datetime
 from typing import NamedTuple
 
+# White space is never given back (`*+`): else a long run of it is divided in every way between its places.
 # 2026-01-31 12:34:00 UTC - 2FA Code: 123456, 2026-01-31T12:34:00Z OTP=123456, 123456 and what is between.
 _CODE = re.compile(
-    rb"(?:(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d:\d\d(?:\.\d{1,6})?) ?(?:(UTC|Z)|([+-]\d\d:?\d\d))?\s*(?:-\s*)?"
-    rb"(?:(?:2FA|T?OTP)?\s*(?:CODE)?\s*[:=]\s*)?|\s*)(\d{6})\s*",
+    rb"(?:(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d:\d\d(?:\.\d{1,6})?) ?(?:(UTC|Z)|([+-]\d\d:?\d\d))?\s*+(?:-\s*+)?"
+    rb"(?:(?:2FA|T?OTP)?\s*+(?:CODE)?\s*+[:=]\s*+)?|\s*+)(\d{6})\s*",
     re.IGNORECASE,
 )
 _OURS = re.compile(

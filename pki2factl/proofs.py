@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from pki2fad import envelope
 from pki2fad.errors import BadRequest, BadSeal
 
-_LABEL = re.compile(rb"^\W*(commit hash|encrypted signature)[^:\n]*:", re.IGNORECASE | re.MULTILINE)
+_LABEL = re.compile(rb"^[^\w\n]*(commit hash|encrypted signature)[^:\n]*:", re.IGNORECASE | re.MULTILINE)
 _HASH = re.compile(rb"[\s*`]*([0-9a-f]{40})[\s*`]*", re.IGNORECASE)
 _BASE64 = re.compile(rb"[\s*`]*((?:[A-Za-z0-9+/]+[ \t\r]*\n?[ \t]*)+={0,2})")
 

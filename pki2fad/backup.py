@@ -44,6 +44,12 @@ _MAGIC = b"pki2fad backup 1\n"
 _ANY_MAGIC = b"pki2fad backup "
 _LENGTH_BYTES = 4
 
+# The header is parsed before anything proves whose it is. A slot takes 570 bytes or more: there is room for
+# the keys of a request of 64 KiB three times over, and for hundreds that are added.
+_LONGEST_HEADER = 256 * 1024
+_MOST_SLOTS = _LONGEST_HEADER // 512
+_FINGERPRINT = re.compile(r"SHA256:[A-Za-z0-9+/]{43}")
+
 _END_OF_TIME = 2**40  # steps and seconds; no clock gets there
 
 _FINGERPRINTS_NAMED = 8  # in a message
@@ -52,8 +58,10 @@ _FINGERPRINTS_NAMED = 8  # in a message
 _TEXT = 64 * 1024
 _TEXTS = 16
 
-# No account's text is longer, with white space around it.
+# No account's text is longer, with white space around it, and what stands before and behind them all is not.
 _LONGEST_RECORD = 4096
+_LONGEST_START = 4096
+_LONGEST_REST = 64 * 1024
 
 _ACCOUNTS = re.compile(rb'"accounts"\s*:\s*\[')
 _SPACE = re.compile(r"[ \t\r\n]*")
@@ -139,7 +147,7 @@ def slot(data: bytes | bytearray, fingerprint: str) -> bytes:
 
 
 def with_slot(data: bytes, master: "MasterKey", fingerprint: str, wrapped: bytes) -> bytes:
-    """The same backup, that one more key can open. Raises `BadSeal`."""
+    """The same backup, that one more key can open. Raises `BadSeal`, and `BadRequest` without room for it."""
     slots, start, sealed = _parts(data)
     try:
         with master.opened(bytes(sealed), start) as text:
@@ -150,8 +158,10 @@ def with_slot(data: bytes, master: "MasterKey", fingerprint: str, wrapped: bytes
 
 
 def _start(slots: Mapping[str, bytes]) -> bytes:
-    """All that stands before the content."""
+    """All that stands before the content. Raises `BadRequest` for too many slots."""
     header = json.dumps({"slots": {name: base64.b64encode(key).decode() for name, key in slots.items()}})
+    if len(header) > _LONGEST_HEADER or len(slots) > _MOST_SLOTS:
+        raise BadRequest("a backup has no room for so many keys")
     return _MAGIC + len(header).to_bytes(_LENGTH_BYTES, "big") + header.encode()
 
 
@@ -162,13 +172,25 @@ def _parts(data: bytes | bytearray) -> tuple[dict[str, bytes], bytes, memoryview
             raise BadSeal("this backup is damaged, or of another version of pki2fad")
         raise BadSeal("this is not a backup of pki2fad")
     begin = len(_MAGIC) + _LENGTH_BYTES
-    end = begin + int.from_bytes(data[len(_MAGIC) : begin], "big")
+    length = int.from_bytes(data[len(_MAGIC) : begin], "big")
+    end = begin + length
     try:
-        slots = json.loads(data[begin:end])["slots"]
-        wrapped = {name: base64.b64decode(key, validate=True) for name, key in slots.items()}
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        _require(length <= _LONGEST_HEADER)
+        slots = _slots(bytes(data[begin:end]))
+    except (ValueError, KeyError, TypeError, AttributeError):
         raise BadSeal(DAMAGED) from None
-    return wrapped, bytes(data[:end]), memoryview(data)[end:]
+    return slots, bytes(data[:end]), memoryview(data)[end:]
+
+
+def _slots(header: bytes) -> dict[str, bytes]:
+    """The slots in a header that anybody may have written. Raises `ValueError` and the like.
+
+    There are two objects and no list, and no more values than commas: that bounds what the parser makes.
+    """
+    _require(header.count(b"{") == 2 and b"[" not in header and header.count(b",") < _MOST_SLOTS)
+    slots = json.loads(header)["slots"]
+    _require(all(map(_FINGERPRINT.fullmatch, slots)))
+    return {name: base64.b64decode(key, validate=True) for name, key in slots.items()}
 
 
 def _to_json(record: Record) -> dict[str, Any]:
@@ -185,7 +207,7 @@ def _content(texts: list[bytes]) -> Pieces[Content]:
     _require(bool(texts))
     first = texts.pop(0)
     begin = _ACCOUNTS.search(first)
-    _require(begin is not None)
+    _require(begin is not None and begin.end() <= _LONGEST_START)
     assert begin is not None
     texts.reverse()  # the next is taken from the end
     reader = _Records(first[begin.end() :], texts)
@@ -214,7 +236,9 @@ class _Records:
         if self._next() == "]":
             return
         while True:
-            value, self._at = _read(self._text, self._at)
+            value, end = _read(self._text, self._at)
+            _require(end - self._at <= _LONGEST_RECORD)
+            self._at = end
             yield value
             following = self._next()
             if following == "]":
@@ -224,8 +248,9 @@ class _Records:
             self._next()
 
     def rest(self) -> bytes:
-        """What stands behind the elements, the end of the list first: no more than a part or two."""
-        _require(len(self._more) <= 1)
+        """What stands behind the elements, the end of the list first."""
+        size = len(self._text) - self._at + sum(map(len, self._more))
+        _require(size <= _LONGEST_REST)
         return b"".join([self._text[self._at :].encode(), *self._more])
 
     def _next(self) -> str:

@@ -29,10 +29,13 @@ if TYPE_CHECKING:  # what seals and opens is passed in: nothing here depends on 
 # The most accounts in one: whatever they are called, a request has room, and nobody waits long for it.
 MOST = 200
 
+_DAMAGED = "the batch is damaged or cut short"
+
 _MAGIC = b"pki2fad batch 1\n"
 _ANY_MAGIC = b"pki2fad batch "
 _ANY_MAGIC_TEXT = base64.b64encode(_ANY_MAGIC[:12])  # 12 bytes are 16 characters, whatever follows
 _LENGTH_BYTES = 2
+_LONGEST_KEY = 16384 // 8  # bytes: OpenSSL uses no RSA key of more bits
 
 
 def pack(seeds: Iterable[tuple[str, Parameters, bytearray]], wrapped: bytes, master: "MasterKey") -> bytes:
@@ -71,7 +74,7 @@ def unpack(data: bytes, master: "MasterKey") -> list[Entry]:
         with master.opened(sealed, start) as text:
             return _entries(json.loads(text))
     except (BadSeal, ValueError, TypeError, RecursionError):
-        raise BadSeal("the batch is damaged or cut short") from None
+        raise BadSeal(_DAMAGED) from None
 
 
 def _parts(data: bytes) -> tuple[bytes, bytes, bytes]:
@@ -81,7 +84,10 @@ def _parts(data: bytes) -> tuple[bytes, bytes, bytes]:
             raise BadSeal("this batch is damaged, or of another version of pki2fad")
         raise BadSeal("this is not a batch of pki2fad")
     begin = len(_MAGIC) + _LENGTH_BYTES
-    end = begin + int.from_bytes(data[len(_MAGIC) : begin], "big")
+    length = int.from_bytes(data[len(_MAGIC) : begin], "big")
+    if length > _LONGEST_KEY:
+        raise BadSeal(_DAMAGED)
+    end = begin + length
     return data[begin:end], data[:end], data[end:]
 
 

@@ -6,6 +6,8 @@ OCTET_STRING = 0x04
 OBJECT_IDENTIFIER = 0x06
 SEQUENCE = 0x30
 
+_MOST = 16  # elements side by side: no key has more than ten, and what does is not taken apart
+
 _LONG = 0x80  # of a length's first byte: the others are the length
 
 
@@ -25,9 +27,11 @@ def integer(value: int) -> bytes:
 
 
 def elements(data: bytes) -> list[tuple[int, bytes]]:
-    """The tag and the content of each element of `data`. Raises `ValueError` if one is cut off."""
-    found = []
+    """The tag and the content of each element of `data`. Raises `ValueError`: one cut off, too many."""
+    found: list[tuple[int, bytes]] = []
     while data:
+        if len(found) == _MOST:
+            raise ValueError("more elements than a key has")
         head, size = 2, data[1] if len(data) > 1 else len(data)
         if size & _LONG:
             head += size & ~_LONG

@@ -9,7 +9,8 @@ from pki2fad import der
 from pki2fad.errors import UnusableKey
 
 _BEGIN = b"-----BEGIN "
-_BLOCK = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----\s(.*?)-----END \1-----", re.DOTALL)
+_LABEL = re.compile(rb"[A-Z0-9 ]+")
+_DASHES = b"-----"
 _PROTECTED = b"ENCRYPTED PRIVATE KEY"
 _LINE = 64  # characters of base64, as RFC 7468 wants them
 _OPENSSH_MAGIC = b"openssh-key-v1\0"
@@ -94,7 +95,7 @@ def protected_pem(data: bytes) -> bytes:
 
 def private_key(data: bytes, path: str) -> Block:
     """The private key in a file, which may have certificates too. Raises `UnusableKey`."""
-    blocks = _blocks(data, path, private=True)
+    blocks, _ = _blocks(data, path, private=True)
     keys = [block for block in blocks if block.label.endswith(b"PRIVATE KEY")]
     if len(keys) > 1:
         raise UnusableKey(f"{path} has {len(keys)} private keys; one is needed here")
@@ -107,13 +108,13 @@ def private_key(data: bytes, path: str) -> Block:
 
 def public_keys(data: bytes, path: str) -> list[Block]:
     """The public keys, at least one, in a file. Raises `UnusableKey`."""
-    blocks = _blocks(data, path, private=False)
+    blocks, beside = _blocks(data, path, private=False)
     if any(block.label.endswith(b"PRIVATE KEY") for block in blocks):
         _refuse(_PRIVATE_KEY, path, private=False)
     keys = [block for block in blocks if _OF_LABEL.get(block.label) is _PUBLIC_KEY]
     if not keys:
         _refuse(_form_of_block(blocks[0], path), path, private=False)
-    if _BLOCK.sub(b"", data).strip():  # it may be a key that lost its first line, and would be left out
+    if beside:  # it may be a key that lost its first line, and would be left out
         raise UnusableKey(f"{path} has something beside its keys; leave only the keys in it")
     return keys
 
@@ -123,8 +124,8 @@ def damaged(path: str) -> UnusableKey:
     return UnusableKey(f"{path} is damaged: no key can be read from it")
 
 
-def _blocks(data: bytes, path: str, *, private: bool) -> list[Block]:
-    """All blocks of a PEM file, at least one."""
+def _blocks(data: bytes, path: str, *, private: bool) -> tuple[list[Block], bool]:
+    """All blocks of a PEM file, at least one, and whether anything stands beside them."""
     if _BEGIN not in data:
         form = _form_of_ssh_line(data, path) or _OF_TAGS.get(_tags(data))
         if form is None:
@@ -135,10 +136,17 @@ def _blocks(data: bytes, path: str, *, private: bool) -> list[Block]:
             f"{path} has the two characters \\n where line ends belong; mend it with:"
             f" sed -i 's/\\\\n/\\n/g' {shlex.quote(path)}"
         )
-    blocks = [Block(match[1], match[0], match[2]) for match in _BLOCK.finditer(data)]
-    if len(blocks) < data.count(_BEGIN):
-        raise UnusableKey(f"{path} is damaged: a line that begins with '-----BEGIN' has no '-----END'")
-    return blocks
+    before, *parts = data.split(_BEGIN)
+    blocks, beside = [], [before]
+    for part in parts:  # each byte is in one, so that this takes no longer than the file is
+        label, dashes, rest = part.partition(_DASHES)
+        end = b"-----END %b-----" % label
+        body, found, after = rest.partition(end)
+        if not (found and _LABEL.fullmatch(label) and body[:1].isspace()):
+            raise UnusableKey(f"{path} is damaged: a line that begins with '-----BEGIN' has no '-----END'")
+        blocks.append(Block(label, b"".join((_BEGIN, label, dashes, body, end)), body))
+        beside.append(after)
+    return blocks, any(map(bytes.strip, beside))
 
 
 def _form_of_block(block: Block, path: str) -> Form:

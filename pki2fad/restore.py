@@ -107,7 +107,8 @@ class Plan:
         if others and not replace:
             raise in_the_way(others)
         yield from take_up_watermarks(edits)
-        spent = [one for one in self._content.spent if one not in self._watch.spent]
+        known = {*self._watch.spent}
+        spent = [one for one in self._content.spent if one not in known]
         wall = self._reading.wall
         return Edits(edits, self._burnt(periods), tuple(one for one in spent if one[1] > wall))
 

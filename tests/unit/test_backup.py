@@ -11,7 +11,7 @@ from support.agents import SEED, packed, unpacked
 from pki2fad import backup, envelope
 from pki2fad.backup import Content, Record
 from pki2fad.envelope import MasterKey, PrivateKey
-from pki2fad.errors import BadSeal, UnusableKey
+from pki2fad.errors import BadRequest, BadSeal, UnusableKey
 from pki2fad.keyring import Keyring
 from pki2fad.otp import Parameters
 
@@ -124,6 +124,10 @@ def test_a_slot_that_was_taken_from_another_backup_opens_nothing(made: bytes, ho
         opened(forged, host_key)
 
 
+def with_header(header: bytes) -> bytes:
+    return MAGIC + len(header).to_bytes(4, "big") + header
+
+
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
@@ -138,11 +142,38 @@ def test_a_slot_that_was_taken_from_another_backup_opens_nothing(made: bytes, ho
         (MAGIC + b"\0\0\0\x12" + b'{"slots":{"a":17}}', "damaged"),
         (MAGIC + b"\0\0\xff\xff" + b"[" * 0xFFFF, "damaged"),
         (MAGIC + b"\0\0\0\4\xff\xfe\xfd\xfc", "damaged"),
+        (with_header(b'{"slots":{}}' + b" " * (256 * 1024 - 11)), "damaged"),
+        (with_header(b'{"x":[[],[]],"slots":{}}'), "damaged"),
+        (with_header(b'{"x":{},"slots":{}}'), "damaged"),
+        (with_header(b'{"slots":{"SHA256:x":""}}'), "damaged"),
+        (with_header(b'{"slots":{' + b'"":"",' * 600 + b'"":""}}'), "damaged"),
     ],
 )
 def test_what_is_no_backup_is_refused_and_said_to_be_none(data: bytes, reason: str) -> None:
     with pytest.raises(BadSeal, match=reason):
         backup.slot(data, "SHA256:x")
+
+
+def many(count: int, size: int) -> dict[str, bytes]:
+    names = [base64.b64encode(index.to_bytes(32, "big")).decode().rstrip("=") for index in range(count)]
+    return {f"SHA256:{name}": bytes(size) for name in names}
+
+
+@pytest.mark.parametrize(("count", "size"), [(110, 384), (24, 2048), (440, 384)])
+def test_a_backup_for_as_many_keys_as_a_request_ever_had_room_for_opens(
+    content: Content, master: MasterKey, host_key: PrivateKey, count: int, size: int
+) -> None:
+    """110 keys of 3072 bits or 24 of 16384 are more than 64 KiB of PEM; others were added."""
+    data = packed(content, {**many(count, size), **slots(master, host_key)}, master)
+    assert opened(data, host_key) == content
+
+
+@pytest.mark.parametrize(("count", "size"), [(513, 200), (480, 384)])
+def test_a_header_that_would_not_be_read_is_not_made(
+    content: Content, master: MasterKey, count: int, size: int
+) -> None:
+    with pytest.raises(BadRequest, match="no room for so many keys"):
+        packed(content, many(count, size), master)
 
 
 GOOD = {**entries.GOOD, "last_step": 5, "offset": 0, "drift": ""}
@@ -159,12 +190,39 @@ WRONG: list[dict[str, Any]] = [
 
 def sealed_json(data: Any, master: MasterKey) -> bytes:
     """What somebody seals who knows the format."""
+    return sealed_text(json.dumps(data), master)
+
+
+def sealed_text(text: str, master: MasterKey) -> bytes:
     start = MAGIC + b"\0\0\0\x0c" + b'{"slots":{}}'
-    return start + master.seal(bytearray(json.dumps(data).encode()), start)
+    return start + master.seal(bytearray(text.encode()), start)
 
 
 def body(**more: Any) -> dict[str, Any]:
     return {"created": 0, "accounts": [GOOD], "floors": [], "spent": []} | more
+
+
+@pytest.mark.parametrize(
+    ("text", "is_read"),
+    [
+        ('{"created":0,"accounts":[%s],"floors":[],"spent":[]}', True),
+        ('{"created":0,"accounts":[%s],"floors":[],"spent":[]}' + " " * 60_000, True),
+        ('{"created":0,"accounts":[%s],"floors":[],"spent":[]}' + " " * 66_000, False),
+        ('{"created":0,' + " " * 4096 + '"accounts":[%s],"floors":[],"spent":[]}', False),
+        ('{"created":0,"accounts":[{' + " " * 4096 + '%s],"floors":[],"spent":[]}', False),
+    ],
+)
+def test_what_is_longer_than_a_backup_makes_it_is_refused(
+    master: MasterKey, text: str, *, is_read: bool
+) -> None:
+    """Before it is parsed, or after one account: nobody waits for what a sealer made large."""
+    account = json.dumps(GOOD)
+    sealed = sealed_text(text % (account[1:] if "[{" in text else account), master)
+    if is_read:
+        assert len(unpacked(sealed, master).records) == 1
+    else:
+        with pytest.raises(BadSeal):
+            unpacked(sealed, master)
 
 
 def test_what_somebody_else_packs_by_the_description_is_unpacked(master: MasterKey) -> None:

@@ -105,6 +105,7 @@ def test_what_is_cut_short_or_goes_on_is_noticed(made: bytes, master: MasterKey)
         (b"", "not a batch"),
         (b"pki2fad backup 1\n" + bytes(64), "not a batch"),
         (b"pki2fad batch 2\n" + bytes(64), "another version"),
+        (b"pki2fad batch 1\n" + (2049).to_bytes(2, "big") + bytes(4096), "damaged"),
     ],
 )
 def test_what_is_no_batch_is_refused_and_said_to_be_none(data: bytes, reason: str) -> None:

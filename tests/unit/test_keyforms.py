@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings, strategies
 from support import peers
 
-from pki2fad import envelope, keyforms
+from pki2fad import der, envelope, keyforms
 from pki2fad.envelope import PrivateKey
 from pki2fad.errors import UnusableKey
 
@@ -175,3 +175,36 @@ def test_pem_of_something_else_is_named() -> None:
     pem = run("openssl", "ecparam", "-name", "prime256v1")
     for private in (True, False):
         assert refusal(pem, "FILE", private=private) == "FILE is a PEM file with EC PARAMETERS, and no key"
+
+
+@pytest.mark.parametrize("private", [True, False])
+@pytest.mark.parametrize("label", [b"A", b"PRIVATE KEY"])
+def test_a_megabyte_of_openings_is_refused_like_one(label: bytes, *, private: bool) -> None:
+    """A search for the end of each in all that follows would take many minutes: the test would not end."""
+    opening = b"-----BEGIN %b-----\n" % label
+    for data in (opening, opening * (2**20 // len(opening))):
+        assert refusal(data, "FILE", private=private) == (
+            "FILE is damaged: a line that begins with '-----BEGIN' has no '-----END'"
+        )
+
+
+def test_blocks_are_found_apart_from_what_stands_beside_them(host_key: PrivateKey) -> None:
+    pem = envelope.public_pem(host_key.public_key())
+    for data in (b"x" + pem, pem + b"x", pem + b"x\n" + pem):
+        assert refusal(data, "FILE", private=False) == (
+            "FILE has something beside its keys; leave only the keys in it"
+        )
+    for data in (b"\n" + pem + b" \n", pem + b"\n" + pem):
+        assert envelope.load_publics(data, "FILE")[0].public_numbers() == (
+            host_key.public_key().public_numbers()
+        )
+    for data in (pem.replace(b"-----END", b"-----BEGIN"), pem.replace(b"KEY-----\n", b"KEY-----")):
+        assert "is damaged" in refusal(data, "FILE", private=False)
+
+
+def test_der_with_more_elements_than_a_key_has_is_not_taken_apart() -> None:
+    number = der.integer(1)
+    assert len(der.elements(number * 16)) == 16
+    with pytest.raises(ValueError, match="more elements"):
+        der.elements(number * 20_000)
+    assert "is not a PEM file" in refusal(der.element(der.SEQUENCE, number * 20_000), "FILE", private=True)

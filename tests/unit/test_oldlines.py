@@ -99,3 +99,11 @@ def test_a_long_line_is_cut() -> None:
 def test_reading_what_was_read_changes_nothing(lines: list[bytes]) -> None:
     once = oldlines.read(b"\n".join(lines))
     assert oldlines.read(once.content) == once
+
+
+@pytest.mark.parametrize("blank", [b" ", b"\t", b" - "])
+def test_a_line_with_much_white_space_is_read_like_any_other(blank: bytes) -> None:
+    """Divided in every way between four places, 64 KiB of it would take years: the test would not end."""
+    line = b"2026-01-31 12:34:00" + blank + b" " * 65_536
+    assert oldlines.read(line + b"123456").codes == 1
+    assert oldlines.read(line + b"x").codes == 0
