@@ -40,8 +40,8 @@ _SWEEP = 1.0
 # Seconds that a stop leaves to those who were just let in to ask: the next daemon is not asked instead.
 NEWCOMERS_DEADLINE = 0.05
 
-# Seconds that a stop leaves to clients to be answered; all of a stop takes at most 2.
-STOP_DEADLINE = 1.5
+# Seconds that a stop leaves to clients to be answered; all of a stop takes at most 2, on a busy machine too.
+STOP_DEADLINE = 1.2
 
 Keep = Callable[[Sequence[Change]], list[bool]]
 

@@ -12,7 +12,7 @@ from support.agents import logged
 from support.bench import TIMEOUT, Keeper, agent, bench, call, in_loop, receive, send_until_blocked
 from support.raw import REQUEST, Seed, connect
 
-from pki2fad import clock
+from pki2fad import clock, passing
 from pki2fad.access import Peer
 from pki2fad.agent import Agent
 from pki2fad.changes import Answer, Edit, Spend
@@ -215,14 +215,15 @@ async def test_an_unexpected_failure_of_the_store_is_internal_and_the_connection
 async def test_a_stop_answers_what_was_read_whatever_the_other_clients_do(keeper: Keeper, seed: Seed) -> None:
     many = {f"user{number}": Seed() for number in range(100)}
     async with bench(agent(default=seed, **many), keeper) as at:
-        reading, silent, half, *deaf = [await at.connect() for _ in range(8)]
+        reading, connection = await at.connect(), at.connection
+        silent, half, *deaf = [await at.connect() for _ in range(7)]
         for peer in deaf:  # what each of them has sent takes longer to answer than a stop may take
             await send_until_blocked(peer, "accounts")
         half.send_bytes(b"\x94\x00")
         verify = [REQUEST, 0, "verify", [{"code": seed.code()}]]
         reading.send(verify, *([REQUEST, msgid, "status", []] for msgid in range(1, 1000)))
-        await asyncio.sleep(0)  # the loop sees that there is something to read
-        await asyncio.sleep(0)  # it is read, and the first turn of it handled
+        while passing.has_unread(connection._stream):
+            await asyncio.sleep(0)
         reader = asyncio.create_task(asyncio.to_thread(lambda: list(reading.messages())))
         async with asyncio.timeout(2):  # all that a stop may take, whatever clients do
             await at.server.stop()
