@@ -8,7 +8,7 @@ from pki2fad import backup, otp, wire
 from pki2fad.account import Account, kept
 from pki2fad.backup import Content, Record
 from pki2fad.changes import Edit, Edits, in_the_way, take_up_watermarks
-from pki2fad.clock import Reading, Watch
+from pki2fad.clock import Interval, Reading, Watch
 from pki2fad.errors import BadRequest, Unavailable
 from pki2fad.keyring import Keyring
 from pki2fad.pieces import Pieces, in_pieces
@@ -18,6 +18,9 @@ _UPLOAD = re.compile(r"[0-9a-f]{32}", re.ASCII)
 # Seconds by which the clocks of two hosts may differ, with what is spent ahead of each after a restart.
 _AHEAD = 600
 
+
+# Each `verify` looks at all of these intervals. One comes when a clock that was ahead is accepted.
+_MOST_SPENT = 1000
 
 # Seconds without another part after which an upload is abandoned: its client sends one after the other.
 _ABANDONED = 30.0
@@ -107,10 +110,16 @@ class Plan:
         if others and not replace:
             raise in_the_way(others)
         yield from take_up_watermarks(edits)
+        return Edits(edits, self._burnt(periods), self._spent())
+
+    def _spent(self) -> tuple[Interval, ...]:
+        """The intervals in which codes may have been used, and which are not known here."""
         known = {*self._watch.spent}
-        spent = [one for one in self._content.spent if one not in known]
         wall = self._reading.wall
-        return Edits(edits, self._burnt(periods), tuple(one for one in spent if one[1] > wall))
+        spent = {one for one in self._content.spent if one[1] > wall} - known
+        if len(known | spent) > _MOST_SPENT:
+            raise BadRequest(f"there would be more than {_MOST_SPENT} times at which the clock was ahead")
+        return tuple(sorted(spent))
 
     def _edit(self, record: Record, account: Account) -> tuple[Edit | None, bool]:
         """What a record changes, None for nothing; and whether the account has another seed."""

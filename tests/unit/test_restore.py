@@ -9,7 +9,8 @@ from support.agents import OTHER_SEED, SEED, Syncs, packed, reference_code, unpa
 from support.sites import Site
 
 from pki2fad import backup, envelope, wire
-from pki2fad.envelope import PrivateKey
+from pki2fad.backup import Content
+from pki2fad.envelope import MasterKey, PrivateKey
 from pki2fad.errors import AccountExists, BadRequest, BadSeal, Unavailable, UnusableState
 from pki2fad.otp import Parameters
 
@@ -272,6 +273,30 @@ def test_what_the_clock_made_doubtful_is_doubtful_where_it_is_restored(
     other.restart()
     with pytest.raises(Unavailable):
         other.verify(ahead)
+
+
+def with_spent(site: Site, key: PrivateKey, count: int) -> bytes:
+    """A backup that says that the clock was ahead so often, each time twice."""
+    public = key.public_key()
+    spent = [(site.wall + 2 * index, site.wall + 2 * index + 1) for index in range(1, count + 1)]
+    with MasterKey() as master:
+        slots = {envelope.fingerprint(public): master.wrap(public)}
+        return packed(Content(int(site.wall), [], {}, spent * 2), slots, master)
+
+
+def test_restores_never_make_verify_look_at_more_than_a_thousand_intervals(
+    other: Site, other_key: PrivateKey
+) -> None:
+    for _ in range(2):
+        other.restore(with_spent(other, other_key, 700))
+        assert len(other.watch.spent) == 700
+    for more in (1001, 1100):
+        with pytest.raises(BadRequest, match="more than 1000 times"):
+            other.restore(with_spent(other, other_key, more))
+    assert len(other.watch.spent) == 700
+    other.restore(with_spent(other, other_key, 1000))
+    other.restart()
+    assert len(other.watch.spent) == 1000
 
 
 def test_floors_in_the_backup_hold(site: Site, other: Site, other_key: PrivateKey) -> None:
