@@ -54,7 +54,7 @@ def has_unread(connection: socket.socket) -> bool:
 
 
 class Closer:
-    """Closes what may block, in a thread. Whoever passes such things has these closed one after the other."""
+    """Closes what may block: in a thread, one after the other."""
 
     def __init__(self) -> None:
         self._queue: queue.SimpleQueue[tuple[Callable[[], object], Callable[[], object] | None]] = (

@@ -1,4 +1,4 @@
-"""Long requests over a state of many accounts, and a store that keeps what is large when it is told to."""
+"""Long requests over a state of many accounts, and a store that keeps what is large when the test lets it."""
 
 import asyncio
 import select
