@@ -32,6 +32,9 @@ PublicKey = rsa.RSAPublicKey
 DEFAULT_BITS = 4096
 MINIMUM_BITS = 3072  # NIST SP 800-57: 128 bits of security
 MAXIMUM_BITS = 16384  # OpenSSL's own limit for using a public key
+_EXPONENT_BITS = (
+    64  # OpenSSL's own limit for keys of more than 3072 bits; longer ones take 30 ms for each use
+)
 SEED_BYTES = 32  # what issuers in use make
 
 _SEED_TEXT = re.compile(rb"(?:[0-9a-f]{2}){16,64}")
@@ -94,7 +97,7 @@ def load_private(pem: bytes, path: str, passphrase: bytes | None = None) -> Priv
         raise keyforms.damaged(path) from None
     if not isinstance(key, rsa.RSAPrivateKey):
         raise UnusableKey(f"{path} is not an RSA key")
-    _check_size(key.key_size, path)
+    _check_size(key.public_key(), path)
     return key
 
 
@@ -134,13 +137,18 @@ def _load_public(text: bytes, path: str) -> PublicKey:
         raise keyforms.damaged(path) from None
     if not isinstance(key, rsa.RSAPublicKey):
         raise UnusableKey(f"{path} is not an RSA key")
-    _check_size(key.key_size, path)
+    _check_size(key, path)
     return key
 
 
-def _check_size(bits: int, path: str) -> None:
-    if bits < MINIMUM_BITS:
-        raise UnusableKey(f"{path} has {bits} bits; at least {MINIMUM_BITS} are needed")
+def _check_size(key: PublicKey, path: str) -> None:
+    if key.key_size < MINIMUM_BITS:
+        raise UnusableKey(f"{path} has {key.key_size} bits; at least {MINIMUM_BITS} are needed")
+    exponent = key.public_numbers().e.bit_length()
+    if exponent > _EXPONENT_BITS:
+        raise UnusableKey(
+            f"{path} has a public exponent of {exponent} bits; at most {_EXPONENT_BITS} are used"
+        )
 
 
 def fingerprint(key: PublicKey) -> str:

@@ -5,6 +5,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
 from support import peers
 
 from pki2fad import envelope
@@ -178,3 +179,15 @@ def test_no_message_has_a_part_of_the_key_in_it(host_key: PrivateKey) -> None:
     lines = pem.decode().splitlines()[1:-1]
     for message in (private_refusal(middle(pem, b"!")), public_refusal(pem), private_refusal(pem[:1000])):
         assert not any(line[:20] in message for line in lines)
+
+
+@pytest.mark.parametrize("bits", [64, 65, 3070])
+def test_a_public_exponent_that_makes_each_use_slow_is_refused(host_key: PrivateKey, bits: int) -> None:
+    modulus = host_key.public_key().public_numbers().n
+    pem = envelope.public_pem(rsa.RSAPublicNumbers(2 ** (bits - 1) + 1, modulus).public_key())
+    if bits == 64:
+        assert envelope.load_public(pem, "FILE").public_numbers().n == modulus
+        return
+    with pytest.raises(UnusableKey) as refused:
+        envelope.load_public(pem, "FILE")
+    assert str(refused.value) == f"FILE has a public exponent of {bits} bits; at most 64 are used"
