@@ -109,7 +109,7 @@ def _explain(error: Exception, options: argparse.Namespace) -> None:
     if isinstance(error, Pki2fadError) and error.retry_after is not None:
         ui.hint(f"try again in {ui.span(error.retry_after)}")
     elif isinstance(error, AccountExists) and "replace" in options:
-        ui.hint("--replace puts it in the place of what is there")
+        ui.hint(_about_replace(options))
     elif isinstance(error, NobodyListens) and not ui.has_key():
         ui.hint(
             f"pki2fad has no key here yet: run '{ui.beside_us('pki2factl')} init', which says how to start"
@@ -119,6 +119,15 @@ def _explain(error: Exception, options: argparse.Namespace) -> None:
         ui.hint(f"start it with '{ui.start_command()}', or name its socket with --socket")
     elif isinstance(error, TimedOut):
         ui.hint("it is busy, or does not start: systemctl status pki2fad, journalctl -u pki2fad")
+
+
+def _about_replace(options: argparse.Namespace) -> str:
+    if getattr(options, "successor", False):
+        return "--replace puts it in the place of the successor that is there"
+    text = "with --replace the codes of the old seed stop working"
+    if "successor" in options:
+        text += "; with --successor they work until the first code of the new seed is accepted"
+    return text
 
 
 class _WrongUsage(Exception):

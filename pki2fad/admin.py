@@ -239,7 +239,10 @@ class Admin:
             entry = entries[0]
             for key, said in {"account": entry.name, **entry.parameters.fields}.items():
                 if given.get(key, said) != said:
-                    raise BadRequest(f"the sealed seed is of {key} {said}, and {given[key]} was given")
+                    raise BadRequest(
+                        f"the sealed seed is of {key} {said}, and {given[key]} was given;"
+                        f" seal it again with --{key} {given[key]}"
+                    )
             return self._keyring.sealed_elsewhere(entry.name, entry.sealed, entry.parameters, master)
 
     def _put(self, account: Account, reading: Reading, file_digest: bytes | None = None) -> Edit:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:  # what seals and opens is passed in: nothing here depends on 
 # The most accounts in one: whatever they are called, a request has room, and nobody waits long for it.
 MOST = 200
 
-_DAMAGED = "the batch is damaged or cut short"
+_DAMAGED = "this is damaged or cut short"
 
 _MAGIC = b"pki2fad batch 1\n"
 _ANY_MAGIC = b"pki2fad batch "
@@ -81,7 +81,7 @@ def _parts(data: bytes) -> tuple[bytes, bytes, bytes]:
     """The wrapped key, all that stands before the content, and that, still sealed. Raises `BadSeal`."""
     if not data.startswith(_MAGIC):
         if data.startswith(_ANY_MAGIC):
-            raise BadSeal("this batch is damaged, or of another version of pki2fad")
+            raise BadSeal("this is damaged, or of another version of pki2fad")
         raise BadSeal("this is not a batch of pki2fad")
     begin = len(_MAGIC) + _LENGTH_BYTES
     length = int.from_bytes(data[len(_MAGIC) : begin], "big")

@@ -179,7 +179,15 @@ def open_seed(key: PrivateKey, sealed: bytes) -> bytearray:
     try:
         return seed_from_hex(key.decrypt(sealed, _oaep(None)))
     except ValueError:
-        raise BadSeal(f"this does not open to a seed with the key {fingerprint(key.public_key())}") from None
+        raise not_opened(key) from None
+
+
+def not_opened(key: PrivateKey) -> BadSeal:
+    """The one text for whatever does not open with the key in use, or opens to no seed."""
+    return BadSeal(
+        "this does not open to a seed:"
+        f" it was sealed to another key than {fingerprint(key.public_key())}, or is damaged"
+    )
 
 
 def sealed_from_text(text: bytes) -> bytes:

@@ -113,7 +113,7 @@ class Housekeeping:
         else:
             parts.append("clock synchronised" if status["clock"] == "synchronised" else "clock unconfirmed")
         if status["unavailable_until"] is not None:
-            parts.append(f"verify waits until {moment(status['unavailable_until'])}")
+            parts.append(f"verify waits for some accounts until {moment(status['unavailable_until'])}")
         if not status["throttling"]:
             parts.append("throttling is OFF")
         return "; ".join([", ".join(parts), *(_TROUBLES[trouble["what"]] for trouble in status["trouble"])])

@@ -18,7 +18,7 @@ class Refusal(NamedTuple):
     """That it was refused: the last time, in Unix time, and how often."""
 
     time: int
-    until: int
+    until: int  # as it was told then
     times: int
 
 

@@ -13,8 +13,8 @@ from pki2fad.clock import Reading, Watch
 from pki2fad.errors import BadRequest
 from pki2fad.keyring import Keyring
 from pki2fad.pieces import Pieces, in_pieces, sorted_names
-from pki2fad.refusals import Attempt, Refusals
-from pki2fad.tally import DAY, RESETS, RESETS_WITHIN
+from pki2fad.refusals import Attempt, Refusal, Refusals
+from pki2fad.tally import DAY, NO_TALLY, RESETS, RESETS_WITHIN
 from pki2fad.throttle import ACCOUNT, Throttle, cost_of_failure
 from pki2fad.wire import Encoded
 
@@ -49,15 +49,11 @@ class ThrottleAdmin:
             raise BadRequest("a caller is asked about together with an account")
         if uid is not None and not 0 <= uid <= _LAST_UID:
             raise BadRequest(f"a uid is 0 to {_LAST_UID}")
-        refusals = [
-            {**attempt._asdict(), **refusal._asdict()} for attempt, refusal in self._refusals.of(name)
-        ]
-        if name is None:
-            return Answer(work=self._of_all(refusals, reading))
-        account = self._keyring.account(name)
-        caller = None if uid is None else self._caller(account, uid, origin or "", reading)
-        rows = [self._row(account, self._refused(name), reading)]
-        return Answer({"accounts": rows, "refusals": refusals, "caller": caller})
+        account = None if name is None else self._keyring.account(name)
+        caller = None
+        if account is not None and uid is not None:
+            caller = self._caller(account, uid, origin or "", reading)
+        return Answer(work=self._listed(account, caller, reading))
 
     def unthrottle(self, args: Arguments, _peer: Peer, reading: Reading) -> Answer:
         """Let nothing that was counted for an account hold anybody up any more."""
@@ -82,9 +78,13 @@ class ThrottleAdmin:
             details={"forced": forced},
         )
 
-    def _of_all(self, refusals: list[dict[str, Any]], reading: Reading) -> Work:
-        rows = yield from self._throttled(reading)
-        return Answer(Encoded([wire.encode({"accounts": rows, "refusals": refusals, "caller": None})]))
+    def _listed(self, account: Account | None, caller: dict[str, Any] | None, reading: Reading) -> Work:
+        if account is None:
+            rows = yield from self._throttled(reading)
+        else:
+            rows = [self._row(account, self._refused(account.name), reading)]
+        refusals = yield from self._refused_last(None if account is None else account.name, reading)
+        return Answer(Encoded([wire.encode({"accounts": rows, "refusals": refusals, "caller": caller})]))
 
     def _throttled(self, reading: Reading) -> Pieces[list[dict[str, Any]]]:
         """The first of those accounts by name."""
@@ -104,6 +104,13 @@ class ThrottleAdmin:
                 break
             yield
         return found[:LISTED]
+
+    def _refused_last(self, name: str | None, reading: Reading) -> Pieces[list[dict[str, Any]]]:
+        found: list[dict[str, Any]] = []
+        for some in in_pieces(self._refusals.of(name)):
+            found += [self._refusal(attempt, last, reading) for attempt, last in some]
+            yield
+        return found
 
     def _refused(self, name: str | None) -> dict[bytes, Attempt]:
         """The last callers refused for one account, or for all, by the digests of their marks.
@@ -132,14 +139,33 @@ class ThrottleAdmin:
         }
 
     def _caller(self, account: Account, uid: int, origin: str, reading: Reading) -> dict[str, Any]:
-        throttle, tally = self._throttle, account.tally
-        key, now = throttle.key(self._payer(uid), origin, account.name, tally.resets), throttle.now(reading)
+        attempt = Attempt("verify", self._payer(uid), origin, account.name)
+        key = self._throttle.key(attempt.uid, origin, account.name)
         return {
             "uid": uid,
             "origin": origin,
-            "known": tally.mark(key.digest).is_known(now),
-            "until": _until(throttle.wait(key, tally, _cost(account, reading), now), reading),
+            "known": account.tally.mark(key.digest).is_known(self._throttle.now(reading)),
+            "until": self._waits_until(attempt, reading),
         }
+
+    def _refusal(self, attempt: Attempt, last: Refusal, reading: Reading) -> dict[str, Any]:
+        waits = self._waits_until(attempt, reading)
+        return {**attempt._asdict(), **last._asdict(), "waits_until": waits}
+
+    def _waits_until(self, attempt: Attempt, reading: Reading) -> int | None:
+        """The Unix time until which this would be refused now, None if it would not."""
+        throttle, account = self._throttle, self._keyring.accounts.get(attempt.account)
+        if account is None:
+            tally, cost = throttle.tally_of_unknown(attempt.account), cost_of_failure((attempt.account,))
+        else:
+            tally, cost = account.tally, _cost(account, reading)
+        if attempt.method == "resync":
+            key = throttle.key_to_resync(attempt.uid, attempt.account, tally.resets)
+        else:
+            key = throttle.key(attempt.uid, attempt.origin, attempt.account, tally.resets)
+        if attempt.method != "verify":
+            tally = NO_TALLY  # others are refused for what they did themselves alone
+        return _until(throttle.wait(key, tally, cost, throttle.now(reading)), reading)
 
 
 def _cost(account: Account, reading: Reading) -> int:

@@ -215,8 +215,7 @@ class Vault:
         for private in self._privates:
             with contextlib.suppress(UnusableKey):
                 return MasterKey.unwrap(private, wrapped)
-        current = envelope.fingerprint(self._privates[0].public_key())
-        raise BadSeal(f"this batch was sealed to another key than {current}, or is damaged")
+        raise envelope.not_opened(self._privates[0])
 
     def _master_key(self, private: PrivateKey) -> MasterKey:
         slots = self._store.keyslots()

@@ -40,6 +40,7 @@ def run(options: argparse.Namespace) -> int:
 
     parameters.given(options)  # wrong ones are refused without a daemon
     sealed = ui.read_input(options.file)
+    _require_sealed(sealed)
     with Client(options.socket) as client:
         account, changed = client.load_named(
             envelope.sealed_from_text(sealed),
@@ -55,6 +56,21 @@ def run(options: argparse.Namespace) -> int:
     text = loaded if changed else f"{account} has this {what} already"
     ui.result(text, {"account": account, "changed": changed}, as_json=options.json)
     return ui.DONE
+
+
+def _require_sealed(text: bytes) -> None:
+    """Raise `BadSeal` for a seed in plain text, and send it nowhere."""
+    from pki2fad.errors import BadSeal
+
+    from .. import seedtext
+
+    try:
+        seedtext.seed(text)
+    except ValueError:
+        return
+    raise BadSeal(
+        "this is a seed in plain text; seal it first: pki2factl seal --to host.pub.pem --seed-stdin"
+    )
 
 
 def _moment(text: str) -> int:

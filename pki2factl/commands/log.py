@@ -75,9 +75,9 @@ def _status(options: argparse.Namespace) -> "dict[str, Any]":
 
 
 def _show(options: argparse.Namespace, name: str, lines: "Iterator[Line]") -> int:
-    none = True
+    read, none_shown = 0, True
     for when, text in lines:
-        none = False
+        read += 1
         found = decision.parse(text)
         if options.account is not None and (found is None or not found.is_about(options.account)):
             continue
@@ -89,9 +89,18 @@ def _show(options: argparse.Namespace, name: str, lines: "Iterator[Line]") -> in
         else:
             shown = text if found is None else found.readable()
             ui.result(f"{when:{_WIDTH}}  {ui.one_line(shown)}", None, as_json=False)
+        none_shown = False
         ui.flush()
-    if none:
+    if not read:
         ui.hint(f"there is nothing in {name}")
+    elif none_shown:
+        picked = ["a change"] if options.audit else []
+        picked += [] if options.account is None else [f"about account {options.account}"]
+        if options.lines is None:
+            ui.hint(f"no line in {name} is {' '.join(picked)}")
+        else:
+            last = f"none of the last {options.lines} lines is {' '.join(picked)}"
+            ui.hint(f"{last}; leave -n away to look at all")
     return ui.DONE
 
 

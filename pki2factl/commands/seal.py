@@ -42,17 +42,20 @@ def run(options: argparse.Namespace) -> int:
             raise BadRequest(str(error)) from None
     else:
         seed = envelope.new_seed()
-    if options.account is None and not parameters.told(options):
-        sealed_seed = envelope.seal_seed(key, seed)
-    else:
+    is_bound = options.account is not None or bool(parameters.told(options))
+    if is_bound:
         with envelope.MasterKey() as master:
             sealed_seed = batch.pack([(account, of, seed)], master.wrap(key), master)
+    else:
+        sealed_seed = envelope.seal_seed(key, seed)
     text = envelope.sealed_to_text(sealed_seed)
     uri = otp.otpauth_uri(seed, of, account)
     memory.wipe(seed)
     sealed.write(text, options.out, uri.encode() + b"\n", options.uri_out)
     data = {"sealed": text.decode().strip(), "fingerprint": envelope.fingerprint(key)}
     ui.result(options.out or data["sealed"], data, as_json=options.json)
+    if is_bound and options.account is None:
+        ui.hint("it is sealed for the account default; name another with --account")
     if not options.uri_out and not options.seed_stdin:
         ui.secret(
             uri,

@@ -58,7 +58,10 @@ def _lines(status: "dict[str, Any]") -> "Iterator[str]":
         yield "throttling of wrong codes: OFF, by [throttle] enabled = false"
     if status["unavailable_until"] is not None:
         until = moment(status["unavailable_until"])
-        yield f"verify answers from {until} on: before, codes may have been used that are not on record"
+        yield (
+            f"verify answers for all accounts from {until} on; until then some wait, as codes may have been"
+            " used that are not on record"
+        )
     elif any(trouble["what"] == "state" for trouble in status["trouble"]):
         yield "verify: unavailable"
     else:

@@ -31,17 +31,30 @@ def run(options: argparse.Namespace) -> int:
     with Client(options.socket) as client:
         throttled = client.throttled(options.account, uid=options.uid, origin=options.origin)
     ui.result("\n".join(_lines(throttled)), throttled, as_json=options.json)
-    if throttled["accounts"] or throttled["refusals"]:
-        ui.hint("pki2factl unthrottle ACCOUNT lets them try again at once")
+    if _somebody_waits(throttled):
+        ui.hint(f"pki2factl unthrottle {options.account or 'ACCOUNT'} lets them try again at once")
+    elif throttled["refusals"]:
+        ui.hint("nobody has to wait any more")
     else:
         ui.hint("nobody has to wait, and nobody was refused since the daemon started")
     return ui.DONE
 
 
+def _somebody_waits(throttled: "dict[str, Any]") -> bool:
+    waits = [_waits_until(refusal) for refusal in throttled["refusals"]]
+    for account in throttled["accounts"]:
+        waits += [account["until"], *(known["until"] for known in account["known"])]
+    if throttled["caller"] is not None:
+        waits.append(throttled["caller"]["until"])
+    return any(waits)
+
+
 def _lines(throttled: "dict[str, Any]") -> "list[str]":
     lines = []
     for account in throttled["accounts"]:
-        lines.append(f"account {account['account']}: callers that are not known {_wait(account['until'])}")
+        until = account["until"]
+        unknown = "wait only for their own wrong codes" if until is None else _wait(until)
+        lines.append(f"account {account['account']}: unknown callers {unknown}")
         lines += [
             f"  {_known(known)}, last right code {moment(known['last_success'])}: {_wait(known['until'])}"
             for known in account["known"]
@@ -55,12 +68,13 @@ def _lines(throttled: "dict[str, Any]") -> "list[str]":
 
 
 def _refusal(refusal: "dict[str, Any]") -> str:
+    until = _waits_until(refusal)
     words = [
         moment(refusal["time"]),
         refusal["method"].ljust(8),
         _who(refusal),
         f"account {decision.shown(refusal['account'])}",
-        f"refused until {moment(refusal['until'])}",
+        "was refused, may try now" if until is None else f"refused, has to {_wait(until)}",
     ]
     if refusal["times"] > 1:
         words.append(f"{refusal['times']} times")
@@ -68,12 +82,20 @@ def _refusal(refusal: "dict[str, Any]") -> str:
 
 
 def _known(caller: "dict[str, Any]") -> str:
-    return "known caller" if caller["uid"] is None else f"known caller {_who(caller)}"
+    if caller["uid"] is None:
+        return "a known caller (named once it is refused)"
+    return f"known caller {_who(caller)}"
 
 
 def _who(caller: "dict[str, Any]") -> str:
     user = decision.user(str(caller["uid"]))
     return f"{user}  origin {decision.shown(caller['origin'])}" if caller["origin"] else user
+
+
+def _waits_until(refusal: "dict[str, Any]") -> int | None:
+    # A daemon of before knows only what it told the caller then.
+    until: int | None = refusal.get("waits_until", refusal["until"])
+    return until
 
 
 def _wait(until: int | None) -> str:

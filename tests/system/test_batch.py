@@ -123,7 +123,7 @@ def test_other_seeds_are_replaced_only_when_that_is_said(running: Daemon) -> Non
     refused = running.ctl("load-batch", "other.batch")
     assert refused.returncode == 6
     assert "account_exists: batch 1: accounts have another seed or other parameters: a\n" in refused.stderr
-    assert "--replace" in refused.stderr
+    assert "hint: with --replace the codes of the old seed stop working\n" in refused.stderr
     assert running.ctl("accounts").stdout.count("\n") == 1
     assert running.ctl("load-batch", "--replace", "other.batch").stdout.endswith("2 changed\n")
     code, now = generated(running, "a")
@@ -186,7 +186,7 @@ def test_what_was_loaded_before_a_damaged_line_stays_and_can_be_loaded_again(run
     done = running.ctl("load-batch", input=f"{first}\n{damaged}\n")
     assert done.returncode == 6
     stay = f"{batch.MOST} accounts before it stay loaded"
-    assert f"bad_seal: batch 2: the batch is damaged or cut short; {stay}\n" in done.stderr
+    assert f"bad_seal: batch 2: this is damaged or cut short; {stay}\n" in done.stderr
     done = running.ctl("load-batch", "all.batch")
     assert done.stdout == f"{batch.MOST + 1} accounts in the file, 1 changed\n"
 

@@ -152,11 +152,11 @@ def test_what_stays_spent_is_said_and_status_says_it_when_the_time_has_come(
         for found in re.findall(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d\d:\d\d", spent)
     )
     assert clock.now() < since < used_at < until <= used_at + 60
-    assert "verify answers from" not in running.ctl("status").stdout
+    assert "verify answers for all accounts from" not in running.ctl("status").stdout
     clock.set(until - 1)
-    assert "verify answers from" in running.ctl("status").stdout
+    assert "verify answers for all accounts from" in running.ctl("status").stdout
     clock.set(until + 90)
-    assert "verify answers from" not in running.ctl("status").stdout
+    assert "verify answers for all accounts from" not in running.ctl("status").stdout
 
 
 def test_only_administrators_of_all_accounts_say_that_the_clock_is_right(

@@ -162,7 +162,7 @@ def test_5_after_a_crash_of_the_machine_verify_says_when_to_try_again(prepared: 
     prepared.kill()
     prepared.start(PKI2FAD_BOOT_ID="after")
     assert_fails(prepared.ctl("verify", code), 5, "unavailable: ", "try again in ")
-    assert "verify answers from " in prepared.ctl("status").stdout
+    assert "verify answers for all accounts from " in prepared.ctl("status").stdout
     status = json.loads(prepared.ctl("status", "--json").stdout)
     assert status["unavailable_until"] > time.time()
     assert prepared.ctl("generate").returncode == 0

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from support import peers
-from support.daemon import Daemon, short_directory
+from support.daemon import Daemon, ctl, short_directory
 
 from pki2fad import envelope
 from pki2fad.envelope import PrivateKey
@@ -211,12 +211,22 @@ def test_the_refused_seed_is_in_no_message_and_not_in_the_log(running: Daemon) -
     assert SEED not in done.stderr + running.log()
 
 
+@pytest.mark.parametrize("form", ["{}", "{}\n", "0x{}", '{{"seed": "{}"}}'])
+def test_a_seed_in_plain_text_is_to_be_sealed_first_and_is_sent_nowhere(tmp_path: Path, form: str) -> None:
+    done = ctl(tmp_path, "load", "-", input=form.format(SEED))  # without a daemon
+    assert (done.returncode, done.stdout) == (6, "")
+    assert "pki2factl: error: bad_seal: this is a seed in plain text; seal it first: " in done.stderr
+    assert "--seed-stdin" in done.stderr
+    assert SEED not in done.stderr
+
+
 def test_another_seed_needs_replace(running: Daemon) -> None:
     load(running, sealed(running.root, SEED))
     other = sealed(running.root, OTHER_SEED)
     refused = load(running, other)
     assert refused.returncode == 6
     assert refused.stderr.startswith("pki2factl: error: account_exists: ")
+    assert "hint: with --replace the codes of the old seed stop working; with --successor" in refused.stderr
     assert_makes_codes_of(running, SEED)
     replaced = load(running, other, "--replace", "--json")
     assert json.loads(replaced.stdout) == {"account": "default", "changed": True}

@@ -73,6 +73,24 @@ def test_changes_can_be_picked(log: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (
+            ("-n", "2", "--account", "deploy"),
+            "none of the last 2 lines is about account deploy; leave -n away to look at all",
+        ),
+        (("-n2", "--audit"), "none of the last 2 lines is a change; leave -n away to look at all"),
+        (("--account=none",), "no line in {log} is about account none"),
+        (("--account=deploy", "--audit"), "no line in {log} is a change about account deploy"),
+    ],
+)
+def test_where_no_line_is_picked_it_says_so(log: Path, options: tuple[str, ...], said: str) -> None:
+    done = ctl(log.parent, "log", "--file", str(log), *options)
+    assert (done.returncode, done.stdout) == (0, "")
+    assert done.stderr == f"pki2factl: hint: {said.format(log=log)}\n"
+
+
 def test_as_json_each_line_is_a_value(log: Path) -> None:
     values = [json.loads(line) for line in shown(log, "--json").splitlines()]
     assert values[1] == {

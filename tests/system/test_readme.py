@@ -172,8 +172,8 @@ def test_who_is_locked_out_gets_in_again_as_shown(shell: Path, daemon: Daemon) -
     text = block("example: unthrottle")
     script = text.replace("pki2factl log", f"pki2factl log --file {shell}/stderr")
     refused, account, *printed = run(script, shell, shell / "socket").splitlines()
-    assert "account deploy  refused until " in refused
-    assert account == "account deploy: callers that are not known may try now"
+    assert "account deploy  refused, has to wait until " in refused
+    assert account == "account deploy: unknown callers wait only for their own wrong codes"
     assert printed[-1] == "unthrottled deploy"
     assert "too many wrong codes; try again at " in "\n".join(printed)
 

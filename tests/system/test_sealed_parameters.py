@@ -27,7 +27,7 @@ def running(daemon: Daemon, host_key: PrivateKey) -> Daemon:
 def seal(home: Path, *told: str, out: str = "one.sealed") -> Path:
     """Seal SEED, with the options `told`, to a file."""
     done = ctl(home, "seal", "--to=host.pub.pem", "--seed-stdin", f"--out={out}", *told, input=SEED)
-    assert (done.returncode, done.stderr) == (0, "")
+    assert done.returncode == 0, done.stderr
     return home / out
 
 
@@ -78,6 +78,20 @@ def test_one_thing_that_is_told_brings_the_usual_for_the_rest(
     assert listed(running) == found
 
 
+@pytest.mark.parametrize(
+    ("told", "hinted"), [(("--period=60",), True), (("--period=60", "--account=ann"), False), ((), False)]
+)
+def test_a_seed_that_is_bound_to_default_without_a_word_says_so(
+    running: Daemon, told: tuple[str, ...], hinted: bool
+) -> None:
+    done = ctl(running.root, "seal", "--to=host.pub.pem", "--seed-stdin", "--out=s", *told, input=SEED)
+    hint = "pki2factl: hint: it is sealed for the account default; name another with --account\n"
+    assert (done.returncode, done.stdout, done.stderr) == (0, "s\n", hint if hinted else "")
+    for account in ("default", "other"):
+        as_told = running.ctl("load", "s", "--account", account).returncode == 0
+        assert as_told == (not told or account == ("ann" if len(told) > 1 else "default"))
+
+
 def test_the_same_file_again_changes_nothing_and_options_that_agree_are_fine(running: Daemon) -> None:
     seal(running.root, *TOLD)
     assert json.loads(running.ctl("load", "one.sealed", *TOLD, "--json").stdout)["changed"] is True
@@ -89,11 +103,14 @@ def test_the_same_file_again_changes_nothing_and_options_that_agree_are_fine(run
 @pytest.mark.parametrize(
     ("option", "said"),
     [
-        ("--account=ben", "of account ann, and ben was given"),
-        ("--account=default", "of account ann, and default was given"),
-        ("--algorithm=SHA1", "of algorithm SHA256, and SHA1 was given"),
-        ("--digits=6", "of digits 8, and 6 was given"),
-        ("--period=30", "of period 60, and 30 was given"),
+        ("--account=ben", "of account ann, and ben was given; seal it again with --account ben"),
+        (
+            "--account=default",
+            "of account ann, and default was given; seal it again with --account default",
+        ),
+        ("--algorithm=SHA1", "of algorithm SHA256, and SHA1 was given; seal it again with --algorithm SHA1"),
+        ("--digits=6", "of digits 8, and 6 was given; seal it again with --digits 6"),
+        ("--period=30", "of period 60, and 30 was given; seal it again with --period 30"),
     ],
 )
 def test_an_option_that_contradicts_the_file_is_refused(running: Daemon, option: str, said: str) -> None:
@@ -135,11 +152,23 @@ def test_seeds_d_takes_it_for_the_account_that_it_is_of(running: Daemon) -> None
 
 
 def test_the_seed_of_another_host_is_refused(running: Daemon, other_key: PrivateKey) -> None:
+    current = envelope.load_public((running.root / "host.pub.pem").read_bytes(), "host.pub.pem")
     (running.root / "host.pub.pem").write_bytes(envelope.public_pem(other_key.public_key()))
-    seal(running.root, *TOLD)
-    done = running.ctl("load", "one.sealed")
-    assert done.returncode == 6
-    assert "bad_seal: this batch was sealed to another key" in done.stderr
+    told, bare = seal(running.root, *TOLD), seal(running.root, out="bare.sealed")
+    errors = {running.ctl("load", str(path)).stderr for path in (told, bare)}
+    (error,) = errors
+    used = envelope.fingerprint(current)
+    assert f"this does not open to a seed: it was sealed to another key than {used}, or is damaged\n" in error
+
+
+@pytest.mark.parametrize("length", [300, 500, -1])
+def test_a_sealed_seed_that_is_cut_short_is_damaged_and_no_batch(running: Daemon, length: int) -> None:
+    path = seal(running.root, *TOLD)
+    path.write_bytes(base64.b64encode(base64.b64decode(path.read_bytes())[:length]))
+    done = running.ctl("load", path.name)
+    assert (done.returncode, "batch" in done.stderr) == (6, False)
+    assert "bad_seal: " in done.stderr
+    assert "damaged" in done.stderr
 
 
 def test_a_client_that_names_what_the_seed_is_not_is_refused_on_the_wire(running: Daemon) -> None:

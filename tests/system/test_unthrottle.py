@@ -58,8 +58,58 @@ def test_the_command_lists_who_has_to_wait_and_until_when(running: Daemon) -> No
     done = running.ctl("throttled")
     assert done.returncode == 0
     (line,) = done.stdout.splitlines()
-    assert re.match(rf"{MOMENT}  verify    .*uid {OWN}\b.*  account default  refused until {MOMENT}", line)
-    assert "pki2factl unthrottle" in done.stderr
+    assert re.match(
+        rf"{MOMENT}  verify    .*uid {OWN}\b.*  account default  refused, has to wait until {MOMENT}$", line
+    )
+    assert "pki2factl unthrottle ACCOUNT lets them try again" in done.stderr
+
+
+def test_of_an_account_that_is_open_to_others_a_refused_caller_is_shown_waiting(running: Daemon) -> None:
+    done = running.ctl("throttled", "default")
+    account, refused = done.stdout.splitlines()
+    assert account == "account default: unknown callers wait only for their own wrong codes"
+    assert "  refused, has to wait until " in refused
+    assert done.stderr == "pki2factl: hint: pki2factl unthrottle default lets them try again at once\n"
+
+
+@pytest.mark.parametrize("account", [[], ["default"]], ids=["all", "one account"])
+def test_after_unthrottle_refusals_are_past_and_nobody_is_to_be_unthrottled(
+    running: Daemon, account: list[str]
+) -> None:
+    running.ctl("unthrottle", "default")
+    done = running.ctl("throttled", *account)
+    line = done.stdout.splitlines()[-1]
+    assert line.endswith("  account default  was refused, may try now")
+    assert done.stderr == "pki2factl: hint: nobody has to wait any more\n"
+
+
+def test_a_caller_that_waits_and_was_never_refused_is_worth_the_hint(running: Daemon) -> None:
+    running.ctl("unthrottle", "default")
+    with running.client() as client:
+        for _ in range(4):
+            client.verify(NEVER)
+    done = running.ctl("throttled", "default", "--uid", str(OWN))
+    assert "not known, wait until " in done.stdout
+    assert "pki2factl unthrottle default" in done.stderr
+
+
+def test_a_known_caller_is_named_once_it_is_refused(daemon: Daemon, seal: Seal) -> None:
+    daemon.deliver("default", seal(SEED))
+    daemon.start()
+    assert daemon.ctl("verify", code()).stdout == "valid\n"
+    shown = daemon.ctl("throttled", "default").stdout
+    assert re.search(
+        rf"^  a known caller \(named once it is refused\), last right code {MOMENT}: may try now$",
+        shown,
+        re.MULTILINE,
+    )
+    tire(daemon)
+    shown = daemon.ctl("throttled", "default").stdout
+    assert re.search(
+        rf"^  known caller .*uid {OWN}\b.*, last right code {MOMENT}: wait until {MOMENT}$",
+        shown,
+        re.MULTILINE,
+    )
 
 
 def test_as_json_it_is_what_the_protocol_says(running: Daemon) -> None:
