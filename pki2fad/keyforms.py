@@ -10,6 +10,7 @@ from pki2fad.errors import UnusableKey
 
 _BEGIN = b"-----BEGIN "
 _LABEL = re.compile(rb"[A-Z0-9 ]+")
+_END = b"-----END "
 _DASHES = b"-----"
 _PROTECTED = b"ENCRYPTED PRIVATE KEY"
 _LINE = 64  # characters of base64, as RFC 7468 wants them
@@ -125,7 +126,7 @@ def damaged(path: str) -> UnusableKey:
 
 
 def _blocks(data: bytes, path: str, *, private: bool) -> tuple[list[Block], bool]:
-    """All blocks of a PEM file, at least one, and whether anything stands beside them."""
+    """All blocks of a PEM file, at least one, and whether more than text before them stands beside them."""
     if _BEGIN not in data:
         form = _form_of_ssh_line(data, path) or _OF_TAGS.get(_tags(data))
         if form is None:
@@ -137,7 +138,8 @@ def _blocks(data: bytes, path: str, *, private: bool) -> tuple[list[Block], bool
             f" sed -i 's/\\\\n/\\n/g' {shlex.quote(path)}"
         )
     before, *parts = data.split(_BEGIN)
-    blocks, beside = [], [before]
+    is_text = _END not in before and before.endswith((b"\n", b"\r"))
+    blocks, beside = [], [] if is_text else [before]
     for part in parts:  # each byte is in one, so that this takes no longer than the file is
         label, dashes, rest = part.partition(_DASHES)
         end = b"-----END %b-----" % label

@@ -469,13 +469,14 @@ def write_elliptic(path: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [
-        (lambda path: path.write_bytes(b"ssh-rsa AAAA"), "not a PEM file"),
+        (lambda path: path.write_bytes(b"no key at all"), "not a PEM file"),
+        (lambda path: path.write_bytes(b"ssh-rsa AAAA"), "damaged"),
         (write_literal, "two characters \\n"),
         (write_small, "2048 bits"),
         (write_elliptic, "not an RSA key"),
         (lambda path: path.write_bytes(path.read_bytes()[:200]), "damaged"),
     ],
-    ids=["no PEM", "literal line ends", "small", "elliptic", "cut off"],
+    ids=["no PEM", "a piece of an SSH key", "literal line ends", "small", "elliptic", "cut off"],
 )
 def test_a_bad_public_key_is_never_sent(
     request_seed: Request, public_key: Path, spoil: Callable[[Path], None], said: str

@@ -190,11 +190,12 @@ def test_a_megabyte_of_openings_is_refused_like_one(label: bytes, *, private: bo
 
 def test_blocks_are_found_apart_from_what_stands_beside_them(host_key: PrivateKey) -> None:
     pem = envelope.public_pem(host_key.public_key())
-    for data in (b"x" + pem, pem + b"x", pem + b"x\n" + pem):
+    without_a_start = pem.partition(b"\n")[2]
+    for data in (b"x" + pem, pem + b"x", pem + b"x\n" + pem, without_a_start + pem, pem + without_a_start):
         assert refusal(data, "FILE", private=False) == (
             "FILE has something beside its keys; leave only the keys in it"
         )
-    for data in (b"\n" + pem + b" \n", pem + b"\n" + pem):
+    for data in (b"\n" + pem + b" \n", pem + b"\n" + pem, b"# the host's\r\n" + pem):
         assert envelope.load_publics(data, "FILE")[0].public_numbers() == (
             host_key.public_key().public_numbers()
         )
