@@ -173,10 +173,10 @@ class Admin:
 
     def unlock(self, args: Arguments, _peer: Peer, _reading: Reading) -> Answer:
         """Take the keys into memory again."""
-        if not self._keyring.locked:
-            return Answer({"locked": False}, audit="unchanged")
 
         def work() -> Work:
+            if not self._keyring.locked:
+                return Answer({"locked": False}, audit="unchanged")
             yield from self._keys.unlock(args.get("passphrase"))
             return Answer({"locked": False}, audit="unlocked")
 

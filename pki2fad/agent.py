@@ -14,7 +14,7 @@ from pki2fad.access import Access, Peer, Rights
 from pki2fad.account import NAME_RULE, is_name
 from pki2fad.admin import Admin, Arguments, Keys
 from pki2fad.bulk import Bulk
-from pki2fad.changes import Answer, ClockEdit, Edit, LargeChange, Rotation
+from pki2fad.changes import Answer, ClockEdit, Edit, LargeChange, Rotation, Work
 from pki2fad.clock import Reading, Watch
 from pki2fad.enrolment import Enrolment
 from pki2fad.errors import BadRequest, Forbidden, Locked, Refusal, UnknownMethod
@@ -184,6 +184,8 @@ class Agent:
             if self._keyring.locked and not method.locked_too:
                 raise Locked(_LOCKED)
             answer = method.run(args, peer, reading)
+            if answer.work is not None and not method.locked_too:
+                answer.work = self._unless_locked(answer.work)
             if "sealed" in args:  # which may have named the account
                 request.account = answer.result["account"]
             return answer
@@ -316,6 +318,12 @@ class Agent:
         if not allowed:
             where = " for all accounts" if method.everywhere else ""
             raise Forbidden(f"this needs the role {method.role!r}{where}, which uid {peer.uid} does not have")
+
+    def _unless_locked(self, work: Work) -> Work:
+        """The work, unless the daemon was locked while it waited."""
+        if self._keyring.locked:
+            raise Locked(_LOCKED)
+        return (yield from work)
 
     def _generate(self, args: Arguments, _peer: Peer, reading: Reading) -> Answer:
         return Answer(self.code(args["account"], reading))

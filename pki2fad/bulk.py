@@ -115,10 +115,10 @@ class Bulk:
         received = self._admin.upload.add(args["upload"], args["offset"], args["part"], reading)
         if not args.get("last", False):
             return Answer({"received": received}, quiet=True)
-        data = self._admin.upload.take()
-        return Answer(work=self._restore(data, reading, replace=args.get("replace", False)))
+        return Answer(work=self._restore(args["upload"], reading, replace=args.get("replace", False)))
 
-    def _restore(self, data: bytearray, reading: Reading, *, replace: bool) -> Work:
+    def _restore(self, upload: str, reading: Reading, *, replace: bool) -> Work:
+        data = self._admin.upload.take(upload)
         try:
             return (yield from self._restore_all(data, reading, replace=replace))
         finally:

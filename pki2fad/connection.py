@@ -100,6 +100,15 @@ class Connection:
         self._size = 0  # bytes that count in the pool
         self._stalled_by: object = None  # what it waits for, None if for nothing
 
+    @property
+    def is_gone(self) -> bool:
+        """True if its client takes no more answers; one that only sends no more may wait for them."""
+        if self.state == CLOSED:
+            return True
+        poll = select.poll()
+        poll.register(self.descriptor, 0)  # a closed peer and errors are told in any case
+        return bool(poll.poll(0))
+
     def has_happened(self, events: int) -> bool:
         """Note what the kernel says; True if something is to be done."""
         if events & select.EPOLLIN:

@@ -1,4 +1,4 @@
-"""Carries out long requests: one after the other, in pieces, between which others have their turn.
+"""Carries out long requests: one at a time, in pieces, between which others have their turn.
 
 What changes many accounts is kept by the store in a thread, and then taken into memory in pieces too. Until
 that is done nothing else changes accounts, and while the store is in use nothing else is kept.
@@ -10,20 +10,23 @@ from collections import deque
 from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pki2fad import clock, log
 from pki2fad.changes import Answer, LargeChange, Work
 from pki2fad.clock import Reading, boot
 from pki2fad.errors import Unavailable
 from pki2fad.memory import uncollected
+from pki2fad.payer import ROOT, PayerKey
 from pki2fad.pieces import Pieces
+
+if TYPE_CHECKING:
+    from pki2fad.connection import Connection
 
 # Seconds after which a piece ends that goes on: as many as a turn of all others takes.
 _AT_ONCE = 0.002
 
 Done = Callable[[Answer | Exception], object]
-Charge = Callable[[float], object]
 
 # A work whose changes are carried out: None between two pieces, or what the thread is to do.
 _Steps = Generator[Callable[[], Any] | None, Any, Answer]
@@ -86,13 +89,39 @@ class Changing:
 class _Job:
     """A work, from when it is asked for until it has ended. Only what has the job drives its steps."""
 
-    __slots__ = ("charge", "done", "goes_on", "steps")
+    __slots__ = ("client", "done", "goes_on", "steps")
 
-    def __init__(self, steps: _Steps, done: Done, charge: Charge) -> None:
+    def __init__(self, steps: _Steps, done: Done, client: "Connection | None") -> None:
         self.steps = steps
         self.done = done
-        self.charge = charge
+        self.client = client  # None: the daemon asks for it
         self.goes_on = False  # it was not done in one go
+
+    def charge(self, seconds: float) -> None:
+        if self.client is not None:
+            self.client.payer.charge(seconds)
+
+
+class _Waiting:
+    """The works that wait: root's and the daemon's own go first, then the payers take turns."""
+
+    def __init__(self) -> None:
+        self._queues: dict[PayerKey, deque[_Job]] = {}  # the payer whose turn is next comes first
+
+    def __len__(self) -> int:
+        return sum(map(len, self._queues.values()))
+
+    def add(self, job: _Job) -> None:
+        key = ROOT if job.client is None else job.client.payer.key
+        self._queues.setdefault(key, deque()).append(job)
+
+    def take(self) -> _Job:
+        key = ROOT if ROOT in self._queues else next(iter(self._queues))
+        jobs = self._queues.pop(key)
+        job = jobs.popleft()
+        if jobs:
+            self._queues[key] = jobs
+        return job
 
 
 class LongWork:
@@ -107,7 +136,7 @@ class LongWork:
         self._changing = changing
         self._commit = commit
         self._give_up = give_up
-        self._waiting: deque[_Job] = deque()
+        self._waiting = _Waiting()
         self._job: _Job | None = None  # that is carried out
         self._thread = ThreadPoolExecutor(1, "long-work")
         self._in_thread: asyncio.Future[Any] | None = None
@@ -129,12 +158,13 @@ class LongWork:
         if self.is_changing:
             raise Unavailable("many accounts are being changed; try again", 1)
 
-    def begin(self, work: Work, done: Done, charge: Charge = lambda _: None) -> None:
+    def begin(self, work: Work, done: Done, client: "Connection | None" = None) -> None:
         """Carry out a work: its first pieces at once, if there is no other.
 
-        `done` gets its answer, or what it raised. `charge` gets the seconds that each piece took.
+        `done` gets its answer, or what it raised. `client` is who waits for it and pays; None is the daemon.
+        If the client is gone before its work begins, nothing is done.
         """
-        self._waiting.append(_Job(self._changing.steps(work), done, charge))
+        self._waiting.add(_Job(self._changing.steps(work), done, client))
         self._next()
 
     async def stop(self) -> None:
@@ -153,9 +183,12 @@ class LongWork:
         """Begin the work whose turn it is, unless one is carried out: that one's end comes here again."""
         if self._job is not None or not self._waiting:
             return
-        self._job = job = self._waiting.popleft()
+        self._job = job = self._waiting.take()
         if self._stopping:
             self._end(job, _stopped())
+        elif job.client is not None and job.client.is_gone:
+            job.client.close()
+            self._leave()
         else:
             self._go_on(job)
 
@@ -202,7 +235,7 @@ class LongWork:
             self._go_on(job, finished.result())
 
     def _end(self, job: _Job, outcome: Answer | Exception) -> None:
-        """Say what it came to. The next one begins in a turn of its own, also if `done` asks for it."""
+        """Say what it came to."""
         self._uncollected.close()
         job.steps.close()
         try:
@@ -210,8 +243,12 @@ class LongWork:
         except Exception as error:  # a mistake of ours keeps no other waiting
             log.failure("failed", error)
         finally:
-            self._job = None
-            asyncio.get_running_loop().call_soon(self._next)
+            self._leave()
+
+    def _leave(self) -> None:
+        """Let the next one begin, in a turn of its own."""
+        self._job = None
+        asyncio.get_running_loop().call_soon(self._next)
 
 
 def _stopped() -> Unavailable:

@@ -51,8 +51,7 @@ class Upload:
             raise BadRequest(f"a part is at most {wire.PART_LIMIT} bytes long")
         if offset == 0:
             self._begin(name, reading)
-        if name != self._name:
-            raise BadRequest("another upload has begun meanwhile, or the daemon was locked: begin again")
+        self._require_current(name)
         if offset != len(self._data) or offset + len(part) > backup.LIMIT:
             self.drop()
             raise BadRequest("this is not the next part, or the whole is too large: begin again")
@@ -60,8 +59,12 @@ class Upload:
         self._latest = reading.boot
         return len(self._data)
 
-    def take(self) -> bytearray:
-        """All that has arrived, to be restored; until `end` no other upload begins."""
+    def take(self, name: str) -> bytearray:
+        """All that has arrived of the upload `name`, to be restored; until `end` no other upload begins.
+
+        Raises `BadRequest` if it is there no more.
+        """
+        self._require_current(name)
         data = self._data
         self.drop()
         self._being_restored = True
@@ -70,6 +73,10 @@ class Upload:
     def end(self) -> None:
         """What was taken is restored, or refused."""
         self._being_restored = False
+
+    def _require_current(self, name: str) -> None:
+        if name != self._name:
+            raise BadRequest("another upload has begun meanwhile, or the daemon was locked: begin again")
 
     def _begin(self, name: str, reading: Reading) -> None:
         if self._being_restored:

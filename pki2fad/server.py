@@ -277,7 +277,7 @@ class Server:
 
         if request.method == "backup":  # long for sure: it is not made where it could not leave
             work = self._as_only_long_work(connection, work)
-        self.long_work.begin(work, done, connection.payer.charge)
+        self.long_work.begin(work, done, connection)
 
     def _as_only_long_work(self, connection: Connection, work: Work) -> Work:
         self._require_no_long_answer(connection)

@@ -61,11 +61,13 @@ class Vault:
 
     def open(self, private: PrivateKey) -> None:
         """Open the state with the host's key, at a start. Raises `UnusableState`."""
-        finish(self._opened(private))
+        finish(self._opened(private, self._keyring.version))
 
-    def _opened(self, private: PrivateKey) -> Pieces[None]:
-        """Open the state with the host's key. Raises `UnusableState`, and `Unavailable` after a lock."""
-        version = self._keyring.version
+    def _opened(self, private: PrivateKey, version: int) -> Pieces[None]:
+        """Open the state with the host's key.
+
+        Raises `UnusableState`, and `Unavailable` if the keyring was locked or changed since this `version`.
+        """
         try:
             master = self._master_key(private)
             try:
@@ -91,10 +93,11 @@ class Vault:
     def unlock(self, passphrase: str | None) -> Steps[None]:
         """Read the host's key and open the state, for a peer: what goes wrong is a `Refusal`."""
         secret = None if passphrase is None else passphrase.encode("utf-8", "surrogateescape")
+        version = self._keyring.version
         try:
             # To derive the key of a protected file takes long.
             private = yield partial(host_key, self._path, self._store.path, secret, key_group=self._key_group)
-            yield from self._opened(private)
+            yield from self._opened(private, version)
         except ProtectedKey:
             raise Locked("the host's key is protected: its passphrase is needed") from None
         except WrongPassphrase:

@@ -1,18 +1,25 @@
 """Long works that wait for one another: each is carried out in whole, once, and its caller is answered."""
 
 import asyncio
+import socket
 import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import pytest
 from support.agents import logged
-from support.bench import TIMEOUT, in_loop
+from support.bench import TIMEOUT, Bench, Keeper, agent, bench, in_loop
+from support.raw import RawPeer
 
+from pki2fad.access import Access, Peer, Rule
+from pki2fad.agent import Agent
 from pki2fad.changes import Answer, Edits, LargeChange, Work
+from pki2fad.connection import CLOSED, Connection
 from pki2fad.errors import Unavailable
 from pki2fad.longwork import Changing, LongWork
 from pki2fad.pieces import Pieces
+
+ONE, OTHER = 4711, 4712  # uids of administrators
 
 
 class Works:
@@ -23,12 +30,18 @@ class Works:
         self.events: list[str] = []
         self.long_work = LongWork(Changing(self._keep, self._applied, lambda: 0), lambda: None, lambda: None)
 
-    def begin(self, name: str, work: Work, then: Callable[[], object] = lambda: None) -> None:
+    def begin(
+        self,
+        name: str,
+        work: Work,
+        then: Callable[[], object] = lambda: None,
+        client: Connection | None = None,
+    ) -> None:
         def done(outcome: Answer | Exception) -> None:
             self.outcomes[name] = outcome.result if isinstance(outcome, Answer) else outcome
             then()
 
-        self.long_work.begin(work, done)
+        self.long_work.begin(work, done, client)
 
     def pieces(self, name: str) -> Work:
         """A work that takes several turns of the loop."""
@@ -56,6 +69,23 @@ class Works:
     def _applied(self, _change: LargeChange) -> Pieces[None]:
         self.events.append("applied")
         yield
+
+
+async def connect(at: Bench, uid: int) -> tuple[RawPeer, Connection]:
+    """Both ends of a connection of this uid."""
+    before = {*at.server._connections}
+    peer = await at.connect(Peer(1, uid, frozenset({uid})))
+    (connection,) = at.server._connections - before
+    at.server.reassign(connection)
+    return peer, connection
+
+
+@pytest.fixture
+def shared() -> Agent:
+    """An agent that two users may administer."""
+    made = agent()
+    made.access = Access([Rule("admin", (ONE, OTHER))], 0)
+    return made
 
 
 @in_loop
@@ -113,3 +143,36 @@ async def test_a_stop_answers_the_works_that_wait_and_begins_none_of_them(first:
     assert isinstance(works.outcomes["B"], Unavailable)
     assert isinstance(works.outcomes["C"], Unavailable)
     assert [event for event in works.events if event[0] in "BC"] == []
+
+
+@in_loop
+async def test_root_and_the_daemon_go_first_and_the_other_payers_take_turns(shared: Agent) -> None:
+    works = Works()
+    async with bench(shared, Keeper()) as at:
+        first, *others = [(await connect(at, uid))[1] for uid in (ONE, ONE, ONE, ONE, OTHER, OTHER, 0)]
+        works.begin("a", works.pieces("a"), client=first)
+        for name, client in zip("bcdxy", others, strict=False):
+            works.begin(name, works.pieces(name), client=client)
+        works.begin("R", works.pieces("R"), client=others[-1])
+        works.begin("D", works.pieces("D"))
+        await works.all_are_done("abcdxyRD")
+        assert [event[0] for event in works.events if event.endswith("0")] == [*"aRDbxcyd"]
+    await works.long_work.stop()
+
+
+@in_loop
+async def test_a_work_whose_client_is_gone_before_it_began_is_not_begun(shared: Agent) -> None:
+    works = Works()
+    async with bench(shared, Keeper()) as at:
+        (gone, its), (silent, waits) = await connect(at, ONE), await connect(at, OTHER)
+        works.begin("A", works.pieces("A"))
+        works.begin("B", works.change("B"), client=its)
+        works.begin("C", works.change("C"), client=waits)
+        waits.hold()  # as for an answer
+        gone.close()
+        silent.stream.shutdown(socket.SHUT_WR)  # it sends no more, and waits for its answers
+        await works.all_are_done("AC")
+        assert "B asks" not in works.events
+        assert its.state == CLOSED
+        assert waits.state != CLOSED
+    await works.long_work.stop()

@@ -18,7 +18,8 @@ from support.longwork import (
 )
 from support.raw import REQUEST
 
-from pki2fad import clock, envelope
+from pki2fad import batch, clock, envelope
+from pki2fad.changes import Rotation
 from pki2fad.envelope import PrivateKey
 from pki2fad.otp import Parameters
 
@@ -151,3 +152,35 @@ async def test_a_client_that_is_gone_does_not_end_what_it_asked_for(slow: Slow, 
         assert (await receive(other, 1))[0][2] is None
         expected = slow.site.keyring.seal("user5", bytearray(OTHER_SEED), Parameters()).digest
         assert slow.site.keyring.accounts["user5"].digest == expected
+
+
+@in_loop
+async def test_a_request_that_waits_while_the_daemon_is_locked_is_refused(
+    slow: Slow, replacing: bytes, host_key: PrivateKey, other_key: PrivateKey
+) -> None:
+    master = envelope.MasterKey()
+    entries = [("new", Parameters(), bytearray(OTHER_SEED))]
+    loaded = batch.pack(entries, master.wrap(host_key.public_key()), master)
+    async with served(slow) as at:
+        long, *waiting = [await at.connect() for _ in range(10)]
+        slow.go_on.clear()
+        await send_and_wait(at, long, requests("rotate", host_key, other_key))
+        arguments = {
+            "recipients": {},
+            "rotate_finish": {"fingerprint": envelope.fingerprint(host_key.public_key())},
+            "load_batch": {"batch": loaded},
+            "throttled": {},
+        }
+        asked = [[REQUEST, 1, name, [each]] for name, each in arguments.items()]
+        asked += [
+            requests(name, host_key, other_key) for name in ("accounts", "backup", "rotate", "clock_accept")
+        ]
+        asked.append(await begin_restore(waiting[-1], replacing))
+        for peer, request in zip(waiting, asked, strict=True):
+            await send_and_wait(at, peer, request)
+        assert (await call(await at.connect(), "lock"))[0] is None
+        slow.go_on.set()
+        assert (await receive(long, 1))[0][2] is None
+        for peer in waiting:
+            assert (await receive(peer, 1))[0][2][0] == "locked"
+        assert slow.kinds == [Rotation]

@@ -8,6 +8,7 @@ from support.agents import ROOT
 from support.sites import Site
 
 from pki2fad import backup, wire
+from pki2fad.changes import Work
 from pki2fad.envelope import PrivateKey
 from pki2fad.errors import BadRequest, BadSeal, Locked, Unavailable
 from pki2fad.wire import Request
@@ -25,6 +26,14 @@ UPLOAD, ANOTHER = "0" * 32, "f" * 32
 
 def part(site: Site, offset: int, data: bytes, upload: str = UPLOAD, **more: object) -> object:
     return site.call("restore", upload=upload, offset=offset, part=data, **more)
+
+
+def last_part(site: Site, data: bytes) -> Work:
+    """Send a backup's only part; returns the work that is to restore it."""
+    arguments = {"upload": UPLOAD, "offset": 0, "part": data, "last": True}
+    work = site.agent.handle(Request(1, "restore", arguments), ROOT, site.reading).work
+    assert work is not None
+    return work
 
 
 def test_parts_come_in_order_and_begin_at_the_start(site: Site) -> None:
@@ -67,15 +76,28 @@ def test_the_same_upload_may_begin_again(site: Site) -> None:
 
 
 def test_no_upload_begins_while_one_is_restored(site: Site) -> None:
-    part(site, 0, b"abc")
-    arguments = {"upload": UPLOAD, "offset": 3, "part": b"", "last": True}
-    answer = site.agent.handle(Request(1, "restore", arguments), ROOT, site.reading)
-    assert answer.work is not None
+    work = last_part(site, site.backup())
+    with pytest.raises(Unavailable, match="another backup is being sent; try again"):
+        part(site, 0, b"x", ANOTHER)
+    next(work)
     with pytest.raises(Unavailable, match="a backup is being restored; try again"):
         part(site, 0, b"x", ANOTHER)
-    with pytest.raises(BadSeal, match="not a backup"):
-        next(answer.work)
+    work.close()
     assert part(site, 0, b"x", ANOTHER) == {"received": 1}
+
+
+def test_a_restore_that_is_not_begun_keeps_no_other_upload_waiting_for_good(site: Site) -> None:
+    last_part(site, site.backup()).close()  # its client was gone
+    site.wait(30)
+    assert part(site, 0, b"x", ANOTHER) == {"received": 1}
+
+
+def test_a_restore_that_waited_until_another_upload_began_is_refused(site: Site) -> None:
+    work = last_part(site, site.backup())
+    site.wait(30)
+    part(site, 0, b"x", ANOTHER)
+    with pytest.raises(BadRequest, match="another upload has begun"):
+        next(work)
 
 
 @pytest.mark.parametrize("name", ["", "0" * 31, "0" * 33, "G" * 32, "A" * 32, "0" * 31 + "\n"])
@@ -99,4 +121,5 @@ def test_a_lock_drops_what_was_uploaded(site: Site) -> None:
     site.agent.lock()
     with pytest.raises(Locked):
         part(site, 3, b"d")
-    assert site.agent._admin.upload.take() == b""
+    with pytest.raises(BadRequest, match="the daemon was locked"):
+        site.agent._admin.upload.take(UPLOAD)

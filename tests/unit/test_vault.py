@@ -6,11 +6,13 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from support.agents import ROOT
 from support.sites import Site
 
 from pki2fad import envelope
 from pki2fad.envelope import MasterKey, PrivateKey
-from pki2fad.errors import UnusableState
+from pki2fad.errors import Unavailable, UnusableState
+from pki2fad.wire import Request
 
 STRAY_SLOT = """
     CREATE TRIGGER stray AFTER INSERT ON keyslots WHEN new.fingerprint = '{fingerprint}'
@@ -59,3 +61,17 @@ def test_a_damaged_digest_key_is_a_damaged_state_file(
     with pytest.raises(UnusableState, match=r"state\.db is damaged"):
         damaged.start()
     damaged.store.close()
+
+
+def test_a_lock_while_the_hosts_key_is_opened_keeps_the_daemon_locked(
+    site: Site, host_key: PrivateKey
+) -> None:
+    site.agent.lock()
+    work = site.agent.handle(Request(1, "unlock", {}), ROOT, site.reading).work
+    assert work is not None
+    assert callable(next(work))  # the thread derives the key meanwhile
+    site.agent.lock()
+    work.send(host_key)  # all seeds are looked through
+    with pytest.raises(Unavailable, match="locked meanwhile"):
+        work.send(host_key)
+    assert site.agent.locked
