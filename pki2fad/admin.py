@@ -16,6 +16,7 @@ from pki2fad.errors import AccountExists, BadRequest
 from pki2fad.keyring import Keyring
 from pki2fad.memory import wipe
 from pki2fad.otp import Parameters
+from pki2fad.pieces import Pieces
 from pki2fad.restore import Upload
 from pki2fad.times import moment
 
@@ -60,7 +61,7 @@ class Keys(Protocol):
     def recipients(self) -> list[str]:
         """The fingerprints of the host keys that open the state, that in use first."""
 
-    def master_for(self, recipients: bytes) -> "tuple[MasterKey, dict[str, bytes]]":
+    def master_for(self, recipients: bytes) -> "Pieces[tuple[MasterKey, dict[str, bytes]]]":
         """A new master key for a backup, and its slots for the public keys in a PEM text."""
 
     def open_backup(self, data: bytearray) -> "MasterKey":

@@ -98,7 +98,7 @@ class Bulk:
         return Answer(work=self._backup(args["to"], reading))
 
     def _backup(self, to: bytes, reading: Reading) -> Work:
-        master, slots = self._keys.master_for(to)
+        master, slots = yield from self._keys.master_for(to)
         accounts = [*self._keyring.accounts.values()]
         with master:
             records = (self._record(account.settled(reading.wall), master) for account in accounts)

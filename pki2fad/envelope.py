@@ -35,6 +35,7 @@ MAXIMUM_BITS = 16384  # OpenSSL's own limit for using a public key
 _EXPONENT_BITS = (
     64  # OpenSSL's own limit for keys of more than 3072 bits; longer ones take 30 ms for each use
 )
+MOST_BITS_TAKEN_UP = 8192  # of a key in a rotation: each use of a larger one holds all callers up
 SEED_BYTES = 32  # what issuers in use make
 
 _SEED_TEXT = re.compile(rb"(?:[0-9a-f]{2}){16,64}")
@@ -98,6 +99,24 @@ def load_private(pem: bytes, path: str, passphrase: bytes | None = None) -> Priv
     if not isinstance(key, rsa.RSAPrivateKey):
         raise UnusableKey(f"{path} is not an RSA key")
     _check_size(key.public_key(), path)
+    return key
+
+
+def load_new_private(pem: bytes, path: str) -> PrivateKey:
+    """What `load_private` gives, for a key that is to be used from now on: it opens what is sealed to it.
+
+    Raises `UnusableKey` for any other. It takes seconds where the key's numbers are made up.
+    """
+    key = load_private(pem, path)
+    if key.key_size > MOST_BITS_TAKEN_UP:
+        raise UnusableKey(f"{path} has {key.key_size} bits; at most {MOST_BITS_TAKEN_UP} are allowed")
+    probe = os.urandom(_MASTER_BYTES)
+    try:
+        opened = decrypt(key, encrypt(key.public_key(), probe))
+    except Exception:  # as above
+        opened = None
+    if opened != probe:
+        raise UnusableKey(f"{path} is damaged: it does not open what is sealed to it")
     return key
 
 

@@ -79,14 +79,22 @@ class ThrottleAdmin:
         )
 
     def _listed(self, account: Account | None, caller: dict[str, Any] | None, reading: Reading) -> Work:
+        name = None if account is None else account.name
+        refused = yield from self._refused(name)
         if account is None:
-            rows = yield from self._throttled(reading)
+            rows = yield from self._throttled(refused, reading)
         else:
-            rows = [self._row(account, self._refused(account.name), reading)]
-        refusals = yield from self._refused_last(None if account is None else account.name, reading)
-        return Answer(Encoded([wire.encode({"accounts": rows, "refusals": refusals, "caller": caller})]))
+            rows = [self._row(account, refused, reading)]
+        refusals = yield from self._refused_last(name, reading)
+        parts = [wire.encode_map_start(3)]
+        for key, values in (("accounts", rows), ("refusals", refusals)):
+            parts += [wire.encode(key), wire.encode_list_start(len(values))]
+            for some in in_pieces(values):
+                parts.append(b"".join(map(wire.encode, some)))
+                yield None
+        return Answer(Encoded([*parts, wire.encode("caller"), wire.encode(caller)]))
 
-    def _throttled(self, reading: Reading) -> Pieces[list[dict[str, Any]]]:
+    def _throttled(self, refused: dict[bytes, Attempt], reading: Reading) -> Pieces[list[dict[str, Any]]]:
         """The first of those accounts by name."""
         now = self._throttle.now(reading)
         failing: dict[str, Account] = {}
@@ -95,7 +103,6 @@ class ThrottleAdmin:
                 if self._throttle.may_refuse(account.tally, _cost(account, reading), now):
                     failing[account.name] = account
             yield
-        refused = self._refused(None)
         found: list[dict[str, Any]] = []
         for names in in_pieces((yield from sorted_names(failing))):
             rows = [self._row(failing[name], refused, reading) for name in names]
@@ -112,13 +119,18 @@ class ThrottleAdmin:
             yield
         return found
 
-    def _refused(self, name: str | None) -> dict[bytes, Attempt]:
+    def _refused(self, name: str | None) -> Pieces[dict[bytes, Attempt]]:
         """The last callers refused for one account, or for all, by the digests of their marks.
 
         A digest alone does not name a caller.
         """
-        attempts = [attempt for attempt, _ in self._refusals.of(name) if attempt.method == "verify"]
-        return {self._throttle.key(of.uid, of.origin, of.account).digest: of for of in attempts}
+        found = {}
+        for some in in_pieces(self._refusals.of(name)):
+            for of, _ in some:
+                if of.method == "verify":
+                    found[self._throttle.key(of.uid, of.origin, of.account).digest] = of
+            yield
+        return found
 
     def _row(self, account: Account, refused: dict[bytes, Attempt], reading: Reading) -> dict[str, Any]:
         throttle, tally, cost = self._throttle, account.tally, _cost(account, reading)

@@ -30,6 +30,9 @@ from pki2fad.store import Store
 # The mode, at most, of a key's file that the `key_group` may read: nobody writes such a file in its place.
 _FOR_GROUP = 0o440
 
+# Keys that one backup is for: each costs a public operation, and its slot is in the backup.
+_RECIPIENTS = 16
+
 _RENEWED_AT_START = "; the key is a copy of systemd's, which is renewed at a restart"
 
 
@@ -133,11 +136,12 @@ class Vault:
         The key that was in use goes on opening the state until `finish_rotation`: whichever of both
         is in the key's file at a start will do. Raises `BadRequest` for what is no such key.
         """
+        old = self._privates[-1].public_key()
         try:
-            private = envelope.load_private(pem, "the new key")
+            private = yield partial(envelope.load_new_private, pem, "the new key")
         except UnusableKey as error:
             raise BadRequest(str(error)) from None
-        old, new = self._privates[-1].public_key(), private.public_key()
+        new = private.public_key()
         fingerprint = envelope.fingerprint(new)
         if fingerprint == envelope.fingerprint(old):
             raise BadRequest("this is the key that is in use already")
@@ -190,18 +194,26 @@ class Vault:
                     f"the slot of {fingerprint} in {self._store.path} is of another master key"
                 )
 
-    def master_for(self, recipients: bytes) -> tuple[MasterKey, dict[str, bytes]]:
+    def master_for(self, recipients: bytes) -> Pieces[tuple[MasterKey, dict[str, bytes]]]:
         """A new master key for a backup, and its slots for the public keys in a PEM text."""
         try:
             keys = envelope.load_publics(recipients, "the argument 'to'")
         except UnusableKey as error:
             raise BadRequest(str(error)) from None
+        if len(keys) > _RECIPIENTS:
+            raise BadRequest(f"a backup is for at most {_RECIPIENTS} keys, not {len(keys)}")
         master = MasterKey()
+        slots = {}
         try:
-            return master, {envelope.fingerprint(key): master.wrap(key) for key in keys}
-        except ValueError as error:  # OpenSSL uses no key that is so large
+            for key in keys:
+                slots[envelope.fingerprint(key)] = master.wrap(key)
+                yield
+        except BaseException as error:
             master.close()
-            raise BadRequest(f"a key cannot be used: {error}") from None
+            if isinstance(error, ValueError):  # OpenSSL uses no key that is so large
+                raise BadRequest(f"a key cannot be used: {error}") from None
+            raise
+        return master, slots
 
     def open_backup(self, data: bytearray) -> MasterKey:
         """The master key of a backup. Raises `BadSeal`."""

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
 from support.agents import OTHER_SEED, SEED, Syncs, packed, reference_code, unpacked
 from support.sites import Site
 
@@ -378,3 +379,16 @@ def test_keys_that_cannot_be_used_are_refused(site: Site, host_key: PrivateKey) 
     for pem in (b"", b"nothing", envelope.private_pem(host_key)):
         with pytest.raises(BadRequest):
             site.call("backup", to=pem)
+
+
+def public_keys(key: PrivateKey, count: int) -> bytes:
+    """Public keys, of which nobody has the private halves."""
+    modulus = key.public_key().public_numbers().n
+    numbers = [rsa.RSAPublicNumbers(65537, modulus - 2 * number) for number in range(1, count + 1)]
+    return b"".join(envelope.public_pem(one.public_key()) for one in numbers)
+
+
+def test_a_backup_is_for_16_keys_at_most(site: Site, host_key: PrivateKey) -> None:
+    assert site.call("backup", to=public_keys(host_key, 16))["accounts"] == len(site.keyring.accounts)
+    with pytest.raises(BadRequest, match="at most 16 keys, not 17"):
+        site.call("backup", to=public_keys(host_key, 17))

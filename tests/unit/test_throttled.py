@@ -19,9 +19,12 @@ from support.callers import (
 from support.throttles import DAY
 
 from pki2fad.agent import Agent
+from pki2fad.changes import Answer, Work
 from pki2fad.clock import Reading
 from pki2fad.errors import BadRequest, NoSuchAccount, Throttled
+from pki2fad.pieces import PIECE
 from pki2fad.refusals import LIMIT
+from pki2fad.wire import Encoded, Request
 
 
 @pytest.fixture
@@ -99,6 +102,24 @@ def test_the_last_1024_callers_that_were_refused_are_remembered(agent: Agent) ->
     origins = [row["origin"] for row in listed(agent)["refusals"]]
     assert LIMIT == 1024
     assert origins == [f"other-{number}" for number in reversed(range(3, LIMIT + 3))]
+
+
+def test_what_is_told_of_one_account_goes_in_pieces_and_may_count_as_a_long_answer(agent: Agent) -> None:
+    fill(agent)
+    for number in range(LIMIT):
+        with pytest.raises(Throttled):
+            call(agent, "verify", peer(RELAY), NOW, code="000000", origin=f"other-{number}".ljust(255, "."))
+    work = agent.handle(Request(1, "throttled", {"account": "default"}), ROOT, NOW).work
+    assert work is not None
+    answers: list[Answer] = []
+
+    def result() -> Work:
+        answers.append((yield from work))
+        return answers[0]
+
+    pieces = sum(1 for _ in result())
+    assert pieces >= 2 * LIMIT / PIECE  # they are looked up, and encoded
+    assert isinstance(answers[0].result, Encoded)
 
 
 def test_one_caller_can_be_asked_about(agent: Agent) -> None:

@@ -6,12 +6,13 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
 from support.agents import ROOT
 from support.sites import Site
 
 from pki2fad import envelope
 from pki2fad.envelope import MasterKey, PrivateKey
-from pki2fad.errors import Unavailable, UnusableState
+from pki2fad.errors import BadRequest, Unavailable, UnusableState
 from pki2fad.wire import Request
 
 STRAY_SLOT = """
@@ -61,6 +62,25 @@ def test_a_damaged_digest_key_is_a_damaged_state_file(
     with pytest.raises(UnusableState, match=r"state\.db is damaged"):
         damaged.start()
     damaged.store.close()
+
+
+def made_up(bits: int) -> PrivateKey:
+    """What looks like a key, with factors that are no primes."""
+    top = 3 << (bits // 2 - 2)
+    p, q = top | 0x1234567, top | 0x7654321
+    public = rsa.RSAPublicNumbers(65537, p * q)
+    numbers = rsa.RSAPrivateNumbers(p, q, top | 1, (top >> 1) | 1, (top >> 1) | 3, 5, public)
+    return numbers.private_key(unsafe_skip_rsa_key_validation=True)
+
+
+@pytest.mark.parametrize(("bits", "why"), [(3072, "does not open"), (8194, "at most 8192 are allowed")])
+def test_a_rotation_to_a_key_that_cannot_be_used_changes_nothing(site: Site, bits: int, why: str) -> None:
+    before = site.rows()
+    recipients = site.call("recipients")
+    with pytest.raises(BadRequest, match=why):
+        site.call("rotate", private=envelope.private_pem(made_up(bits)))
+    assert site.rows() == before
+    assert site.call("recipients") == recipients
 
 
 def test_a_lock_while_the_hosts_key_is_opened_keeps_the_daemon_locked(
