@@ -6,7 +6,7 @@ import importlib
 import sys
 
 from pki2fad import __version__, streams
-from pki2fad.errors import AccountExists, NobodyListens, NotReachable, Pki2fadError, Refusal, TimedOut
+from pki2fad.errors import AccountExists, NobodyListens, NotReachable, Pki2fadError, Refusal, TimedOut, said
 
 from . import ui
 
@@ -62,6 +62,7 @@ def main(arguments: "Sequence[str] | None" = None) -> int:
         finally:
             ui.flush()  # here, where a full disk still is an error of this command
     except KeyboardInterrupt:
+        ui.end_line()
         return 130
     except BrokenPipeError:
         streams.abandon()
@@ -99,14 +100,16 @@ def _print(failure: "dict[str, Any]", *, as_json: bool) -> None:
 
 def _failure(error: Pki2fadError | OSError) -> "dict[str, Any]":
     if isinstance(error, OSError):
-        return ui.failure("input_output", str(error))
+        return ui.failure("input_output", said(error))
     return ui.failure(error.code, str(error), error.retry_after)
 
 
 def _explain(error: Exception, options: argparse.Namespace) -> None:
-    code = f"{error.code}: " if isinstance(error, Refusal) else ""
-    ui.error(f"{code}{error}")
+    code = f"{error.code}: " if isinstance(error, Refusal) and error.is_answer else ""
+    ui.error(f"{code}{said(error)}")
     if isinstance(error, Pki2fadError) and error.retry_after is not None:
+        if "try again at" in str(error):
+            return
         ui.hint(f"try again in {ui.span(error.retry_after)}")
     elif isinstance(error, AccountExists) and "replace" in options:
         ui.hint(_about_replace(options))
@@ -149,6 +152,15 @@ class _ArgumentParser(argparse.ArgumentParser):
     def error(self, message: str) -> "NoReturn":
         raise _WrongUsage(message, self)
 
+    def parse_known_args(  # type: ignore[override]
+        self, args: "Sequence[str] | None" = None, namespace: "Any" = None
+    ) -> "tuple[Any, list[str]]":
+        """Raise `_WrongUsage` for what is not known to this command, and not only to all of them."""
+        known, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return known, unknown
+
 
 def _parser(arguments: "Sequence[str]") -> argparse.ArgumentParser:
     # 2 less than there are, as argparse has it
@@ -163,6 +175,7 @@ def _parser(arguments: "Sequence[str]") -> argparse.ArgumentParser:
         formatter_class=formatter,
     )
     parser.add_argument("--socket", metavar="PATH", help="the daemon's socket")
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
     parser.add_argument("--version", action="version", version=f"pki2factl {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     for name in _named(arguments) or COMMANDS:  # the others need not be imported when one is named
@@ -174,7 +187,9 @@ def _parser(arguments: "Sequence[str]") -> argparse.ArgumentParser:
         command.add_argument(
             "--socket", metavar="PATH", default=argparse.SUPPRESS, help="the daemon's socket"
         )
-        command.add_argument("--json", action="store_true", help="print the result as JSON")
+        command.add_argument(
+            "--json", action="store_true", default=argparse.SUPPRESS, help="print the result as JSON"
+        )
         module.add_arguments(command)
         command.set_defaults(run=module.run)
     return parser

@@ -49,12 +49,7 @@ def new_passphrase(*, from_stdin: bool, weak: bool) -> str:
 
     One that is short is refused unless `weak` is true.
     """
-    if from_stdin:
-        passphrase = ui.passphrase(from_stdin=True)
-    else:
-        passphrase = ui.passphrase("New passphrase: ")
-        if ui.passphrase("Once more: ") != passphrase:
-            raise BadRequest("these are two different passphrases")
+    passphrase = ui.passphrase("New passphrase: ", from_stdin=from_stdin)
     if not passphrase:
         raise BadRequest("an empty passphrase protects nothing")
     if len(passphrase) < _SHORTEST and not weak:
@@ -62,6 +57,8 @@ def new_passphrase(*, from_stdin: bool, weak: bool) -> str:
             f"the passphrase has {len(passphrase)} characters: anybody with the key's file can guess it;"
             f" take at least {_SHORTEST}, or add --weak"
         )
+    if not from_stdin and ui.passphrase("Once more: ") != passphrase:
+        raise BadRequest("these are two different passphrases")
     return passphrase
 
 

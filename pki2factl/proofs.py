@@ -54,7 +54,9 @@ def _labelled(text: bytes) -> Proof:
     if len(proofs) != 1 or len(hashes) > 1:
         raise BadRequest(f"one proof is expected, and it has {len(proofs)} of {len(hashes)} commits")
     found = _BASE64.match(proofs[0])
-    return Proof(_sealed(found[1] if found else b""), next(iter(hashes), None))
+    if found is None:
+        raise BadRequest("there is no proof in it: no base64 stands behind 'Encrypted Signature'")
+    return Proof(_sealed(found[1]), next(iter(hashes), None))
 
 
 def _hash(text: bytes) -> str:

@@ -71,7 +71,7 @@ def result(text: str, data: "Any", *, as_json: bool) -> None:
 
         text = json.dumps(data)
     if text:
-        print(_printable(text))
+        _to_stdout(lambda: print(_printable(text)))
 
 
 def count(number: int, noun: str) -> str:
@@ -233,8 +233,16 @@ def with_spinner(message: str, work: "Callable[[], T]") -> "T":
 
 
 def flush() -> None:
-    """Write out what was printed. Raises `OSError` if that fails, on a full disk say."""
-    sys.stdout.flush()
+    """Write out what was printed. Raises `OSError` if that fails, on a full disk for example."""
+    _to_stdout(sys.stdout.flush)
+
+
+def _to_stdout(write: "Callable[[], None]") -> None:
+    """Write, and name standard output in the `OSError` if that fails."""
+    try:
+        write()
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, "standard output") from None
 
 
 def exit_code(error: Exception) -> int:

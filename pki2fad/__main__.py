@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from pki2fad import __version__, config, files, log, paths, process, service, sinks, streams
 from pki2fad.config import Config
-from pki2fad.errors import Pki2fadError
+from pki2fad.errors import Pki2fadError, said
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -42,10 +42,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
     except (Pki2fadError, OSError) as error:
         if starter is None:
-            sinks.say(sys.stderr, f"pki2fad: error: {error}")
+            sinks.say(sys.stderr, f"pki2fad: error: {said(error)}")
         else:
-            log.error("start_failed", reason=error)
-            starter.failed(str(error))
+            log.error("start_failed", reason=said(error))
+            starter.failed(said(error))
         return 1
     return 0
 

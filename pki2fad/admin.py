@@ -236,7 +236,9 @@ class Admin:
         with self._keys.open_batch(sealed) as master:
             entries = batch.unpack(sealed, master)
             if len(entries) != 1:
-                raise BadRequest(f"this is a batch of {len(entries)} accounts, which load_batch loads")
+                raise BadRequest(
+                    f"this is a batch of {len(entries)} accounts; load it with: pki2factl load-batch FILE"
+                )
             entry = entries[0]
             for key, said in {"account": entry.name, **entry.parameters.fields}.items():
                 if given.get(key, said) != said:

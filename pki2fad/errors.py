@@ -23,6 +23,7 @@ class Refusal(Pki2fadError):
     """The daemon answered, and said no. `code` is one of the closed set of the wire."""
 
     code = "internal"
+    is_answer = False  # True for one that came from the daemon
 
     def __init__(self, message: str = "", retry_after: int | None = None) -> None:
         super().__init__(message or self.code)
@@ -207,3 +208,10 @@ class AlreadyRunning(Pki2fadError):
     """Another daemon holds the state directory or answers on the socket."""
 
     code = "already_running"
+
+
+def said(error: Exception) -> str:
+    """What an error says to people; an error of the system says where, and leaves its number out."""
+    if not isinstance(error, OSError) or error.strerror is None:
+        return str(error)
+    return f"{error.filename}: {error.strerror}" if error.filename else error.strerror

@@ -112,6 +112,7 @@ def _bound(
         _clear(path)
         bound = _bind(path, others if _serves_a_system() else files.PRIVATE, backlog)
     finally:
+        os.unlink(f"{path}.lock")  # while it is held: see `locks.lock`
         os.close(lock)
     with bound:
         ours = _identity(path)

@@ -46,6 +46,8 @@ def lock(path: str, doing: str) -> int:
         raise UnusablePath(f"cannot open the lock {path}: {error.strerror}") from None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.fstat(descriptor).st_nlink == 0:  # who had it removed it, and another may have made it anew
+            raise BlockingIOError
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
     except BlockingIOError:

@@ -65,7 +65,7 @@ class ThrottleAdmin:
             raise BadRequest(
                 f"account {account.name!r} was unthrottled {RESETS} times in {RESETS_WITHIN / DAY:.0f} days,"
                 f" and each time lets strangers try {ACCOUNT.capacity} more candidates;"
-                " --force (force: true) does it all the same"
+                " --force does it all the same"
             )
         put = account.moved(account.offset, account.last_step)
         put.tally = account.tally.reset(now)

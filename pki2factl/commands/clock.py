@@ -12,7 +12,7 @@ HELP = "say that the clock is right now, after it was set back or had been ahead
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """One word, so that nobody does it by accident."""
-    parser.add_argument("action", choices=["accept"], help="believe the clock as it is now")
+    parser.add_argument("action", choices=["accept"], metavar="accept", help="believe the clock as it is now")
 
 
 def run(options: argparse.Namespace) -> int:

@@ -41,6 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Print it as a shell script, or do it and check it."""
     from pki2fad import files, memory
+    from pki2fad.errors import UnusablePath
 
     from .. import keypair
 
@@ -58,6 +59,8 @@ def run(options: argparse.Namespace) -> int:
             as_json=options.json,
         )
         return ui.DONE
+    if os.geteuid() != 0:
+        raise UnusablePath(f"{paths.CREDSTORE} and the units belong to root; run it as root")
     memory.forbid_dumps()
     status = os.lstat(private)
     made: list[str] = []

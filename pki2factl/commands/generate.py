@@ -4,14 +4,14 @@ import argparse
 
 from pki2fad.client import Client
 
-from .. import ui
+from .. import accountargument, ui
 
 HELP = "print the current code of an account"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The account, `default` unless it is named."""
-    parser.add_argument("account", nargs="?", default="default", metavar="ACCOUNT")
+    accountargument.add(parser, default="default")
 
 
 def run(options: argparse.Namespace) -> int:

@@ -45,8 +45,25 @@ def run(options: argparse.Namespace) -> int:
         ui.hint(
             f"{options.uri_out} was not written: no seed was made, and a sealed one does not tell its URI"
         )
-    ui.hint(f"now run: {_next_command(options.config_dir and config_dir)}")
+    running = None if options.config_dir else _running(options.socket)
+    if running is None:
+        ui.hint(f"now run: {_next_command(options.config_dir and config_dir)}")
+    elif made:
+        ui.hint(f"a daemon (pid {running}) runs already; restart it to use what was made")
     return ui.DONE
+
+
+def _running(socket: str | None) -> int | None:
+    """The pid of a daemon that answers, None if none does."""
+    from pki2fad.client import Client
+    from pki2fad.errors import Pki2fadError
+
+    try:
+        with Client(socket) as client:
+            pid: int = client.status()["pid"]
+    except Pki2fadError:
+        return None
+    return pid
 
 
 def _next_command(config_dir: str | None) -> str:

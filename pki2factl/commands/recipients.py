@@ -11,7 +11,7 @@ HELP = "list the host keys that open the daemon's state"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What to do with them."""
-    parser.add_argument("action", choices=["list"], help="show their fingerprints")
+    parser.add_argument("action", choices=["list"], metavar="list", help="show their fingerprints")
 
 
 def run(options: argparse.Namespace) -> int:

@@ -4,14 +4,14 @@ import argparse
 
 from pki2fad.client import Client
 
-from .. import ui
+from .. import accountargument, ui
 
 HELP = "remove an account; its codes stay spent, should the same seed come back"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The account: it has to be named."""
-    parser.add_argument("account", metavar="NAME")
+    accountargument.add(parser, required=True)
 
 
 def run(options: argparse.Namespace) -> int:

@@ -5,14 +5,14 @@ import sys
 
 from pki2fad.client import Client
 
-from .. import readiness, typed, ui
+from .. import accountargument, readiness, typed, ui
 
 HELP = "follow an authenticator whose clock is off, by two codes that it shows one after the other"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The account; the codes come from a prompt or standard input."""
-    parser.add_argument("account", metavar="ACCOUNT")
+    accountargument.add(parser, required=True)
     parser.add_argument("--stdin", action="store_true", help="read both codes from standard input")
     parser.set_defaults(usage_error=parser.error)
 

@@ -5,7 +5,7 @@ import argparse
 from pki2fad.client import Client
 from pki2fad.times import moment
 
-from .. import decision, ui
+from .. import accountargument, decision, ui
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ HELP = "list accounts and callers that have to wait after wrong codes, and until
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """All accounts or one, and one caller of that."""
-    parser.add_argument("account", nargs="?", metavar="ACCOUNT", help="without it: all that are throttled")
+    accountargument.add(parser)
     parser.add_argument("--uid", type=int, metavar="U", help="say whether this uid has to wait, for ACCOUNT")
     parser.add_argument("--origin", metavar="O", help="for whom that uid asks, an address for example")
     parser.set_defaults(usage_error=parser.error)

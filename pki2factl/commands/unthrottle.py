@@ -4,14 +4,14 @@ import argparse
 
 from pki2fad.client import Client
 
-from .. import ui
+from .. import accountargument, ui
 
 HELP = "let all callers of an account try again at once, after wrong codes"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The account: it has to be named."""
-    parser.add_argument("account", metavar="ACCOUNT")
+    accountargument.add(parser, required=True)
     parser.add_argument("--force", action="store_true", help="also for the fourth time in 30 days")
 
 
@@ -22,5 +22,6 @@ def run(options: argparse.Namespace) -> int:
     data = {"account": options.account, "left": left}
     ui.result(f"unthrottled {options.account}", data, as_json=options.json)
     if not left:
-        ui.hint("that was the third time in 30 days, or more; the next needs --force")
+        which = "three times or more" if options.force else "three times"
+        ui.hint(f"it was unthrottled {which} in 30 days; the next time needs --force")
     return ui.DONE

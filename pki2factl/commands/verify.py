@@ -4,7 +4,6 @@ import argparse
 import sys
 
 from pki2fad.client import Client
-from pki2fad.errors import BadRequest
 
 from .. import typed, ui
 
@@ -58,10 +57,7 @@ def _text(data: "dict[str, Any]") -> str:
 
 def _read(options: argparse.Namespace) -> str | None:
     if options.stdin:
-        try:
-            return ui.read_stdin().decode()
-        except UnicodeDecodeError:
-            raise BadRequest("a code is 6 to 8 ASCII digits") from None
+        return ui.read_stdin().decode("utf-8", "replace")
     if not sys.stdin.isatty():
         return None
     return ui.ask("Code: ")

@@ -325,3 +325,35 @@ def test_no_code_and_no_seed_is_in_the_daemons_log(running: Daemon) -> None:
     for secret in (code, SEED.hex()):
         assert secret not in running.log()
     assert "verify uid=" in running.log()
+
+
+# Arguments
+
+
+def test_a_wrong_option_shows_the_usage_of_its_command(shared: Daemon) -> None:
+    done = shared.ctl("generate", "--acount", "default")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("usage: pki2factl generate ")
+    assert done.stderr.endswith("pki2factl generate: error: unrecognized arguments: --acount\n")
+
+
+@pytest.mark.parametrize(("command", "word"), [("clock", "accept"), ("recipients", "list")])
+def test_a_missing_word_is_named_as_it_is_typed(shared: Daemon, command: str, word: str) -> None:
+    done = shared.ctl(command)
+    assert done.returncode == 2
+    assert done.stderr.endswith(f"the following arguments are required: {word}\n")
+
+
+def test_json_may_come_before_the_command_too(shared: Daemon) -> None:
+    before, behind = shared.ctl("--json", "accounts"), shared.ctl("accounts", "--json")
+    assert [row["account"] for row in json.loads(before.stdout)] == ["default"]
+    assert json.loads(behind.stdout) == json.loads(before.stdout)
+
+
+@pytest.mark.parametrize("command", ["generate", "remove", "throttled", "unthrottle"])
+def test_the_account_may_be_given_as_an_option_too(shared: Daemon, command: str) -> None:
+    ways = (("nobody",), ("--account", "nobody"), ("--account=nobody",))
+    for way in ways:
+        done = shared.ctl(command, *way)
+        assert (done.returncode, "nobody" in done.stderr) == (6, True)
+    assert shared.ctl(command, "a", "--account", "b").returncode == 2

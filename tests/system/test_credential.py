@@ -6,7 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from support.daemon import Daemon
+from support.daemon import Daemon, as_user, ctl
+from support.peers import require_root
 
 from pki2fad import envelope
 from pki2fad.envelope import PrivateKey
@@ -94,7 +95,20 @@ def test_for_a_protected_key_its_passphrase_is_sealed_too(protected: Daemon) -> 
     )
 
 
+def test_a_user_is_told_to_run_it_as_root(short_path: Path, host_key: PrivateKey) -> None:
+    command = as_user(4711)
+    short_path.chmod(0o755)
+    key = short_path / "key.pem"
+    key.write_bytes(envelope.private_pem(host_key))
+    key.chmod(0o644)
+    for what in ("--apply", "--shred"):
+        done = ctl(short_path, "credential", f"--private={key}", what, command=command)
+        assert (done.returncode, done.stdout) == (7, "")
+        assert done.stderr.endswith("run it as root\n")
+
+
 def test_without_systemd_creds_it_says_so_and_the_key_stays(daemon: Daemon, tmp_path: Path) -> None:
+    require_root()
     status, printed, said = credential(daemon, "--apply", "--shred", path=str(tmp_path))
     assert (status, printed) == (6, "")
     assert "there is no systemd-creds here" in said

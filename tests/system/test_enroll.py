@@ -132,7 +132,7 @@ def test_while_codes_cannot_be_checked_no_seed_is_shown_and_no_code_asked_for(
     with enrolling(served) as opened:
         status, shown = opened.finish()
     assert status == 5
-    assert "pki2factl: error: unavailable: codes cannot be checked yet" in shown
+    assert "pki2factl: error: codes cannot be checked yet" in shown
     assert "pki2factl: hint: try again in " in shown
     assert not uris(shown)
     assert "Code" not in shown
@@ -173,6 +173,8 @@ def test_what_was_broken_off_is_no_account_and_begins_anew_with_another_seed(
         opened.type(typed)
         status, shown = opened.finish()
     assert status == expected, shown
+    assert shown.endswith("\n")
+    assert "Code: pki2factl" not in shown  # the prompt's line is ended
     assert "Traceback" not in shown
     assert accounts(served) == []
     with enrolling(served) as opened:

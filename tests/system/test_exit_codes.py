@@ -196,6 +196,16 @@ def test_seconds_to_wait_become_a_hint(short_path: Path) -> None:
     assert_fails(done, 5, "throttled: too many failures", "try again in 17 s")
 
 
+def test_a_message_that_says_when_to_try_again_needs_no_hint(short_path: Path) -> None:
+    path, message = (
+        short_path / "socket",
+        "throttled: too many failures; try again at 2026-01-31T12:34:56+00:00",
+    )
+    with answering(path, error_answer("throttled", message, 17)):
+        done = ctl(short_path, "--socket", str(path), "verify", "123456")
+    assert (done.returncode, done.stderr) == (5, f"pki2factl: error: {message}\n")
+
+
 @pytest.mark.parametrize(
     "answer",
     [

@@ -310,3 +310,17 @@ def test_without_a_usable_home_the_error_names_the_options(short_path: Path, hom
     for option in ("--state-dir", "--config-dir", "--socket"):
         assert option in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_beside_a_daemon_it_does_not_say_how_to_start_one(daemon: Daemon, short_path: Path) -> None:
+    daemon.root.chmod(0o755)
+    daemon.start()
+    home = short_path / "home"
+    home.mkdir()
+    os.chown(home, USER, USER)
+    short_path.chmod(0o755)
+    for expected in (f"a daemon (pid {daemon.pid}) runs already; restart it", ""):
+        done = ctl(home, "--socket", str(daemon.socket), "init", command=as_user(USER))
+        assert done.returncode == 0, done.stderr
+        assert "now run" not in done.stderr
+        assert expected in done.stderr

@@ -36,7 +36,7 @@ def test_wrong_usage_of_any_command_is_printed_as_json(tmp_path: Path, command: 
     "arguments",
     [
         ["--json"],
-        ["--json", "status"],
+        ["--json", "status", "--no-such-option"],
         ["no-such-command", "--json"],
         ["proof", "--json"],
         ["proof", "create", "--json"],
@@ -100,7 +100,10 @@ def test_a_result_that_stdout_does_not_take_is_explained_on_stderr_alone(daemon:
         done = subprocess.run(
             command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=PATIENCE, check=False
         )
-    assert (done.returncode, done.stderr) == (7, "pki2factl: error: [Errno 28] No space left on device\n")
+    assert (done.returncode, done.stderr) == (
+        7,
+        "pki2factl: error: standard output: No space left on device\n",
+    )
 
 
 def test_readme_names_every_error_that_json_can_have() -> None:

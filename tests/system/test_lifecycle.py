@@ -38,6 +38,7 @@ def test_a_signal_stops_it_and_leaves_no_socket(daemon: Daemon, number: int) -> 
     daemon.wait_for("STOPPING=1")
     assert daemon.wait() == 0
     assert not daemon.socket.exists()
+    assert not Path(f"{daemon.socket}.lock").exists()
     assert "Traceback" not in daemon.log()
 
 

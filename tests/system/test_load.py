@@ -170,7 +170,7 @@ def refusal(daemon: Daemon, text: str) -> str:
     for arguments in (("--replace",), ("--account", "new")):
         done = load(daemon, text, *arguments)
         assert (done.returncode, done.stdout) == (6, "")
-        assert done.stderr.startswith("pki2factl: error: bad_seal: ")
+        assert done.stderr.startswith("pki2factl: error: ")
         assert len(done.stderr.splitlines()) == 1
         errors.add(done.stderr)
     (error,) = errors
@@ -215,7 +215,7 @@ def test_the_refused_seed_is_in_no_message_and_not_in_the_log(running: Daemon) -
 def test_a_seed_in_plain_text_is_to_be_sealed_first_and_is_sent_nowhere(tmp_path: Path, form: str) -> None:
     done = ctl(tmp_path, "load", "-", input=form.format(SEED))  # without a daemon
     assert (done.returncode, done.stdout) == (6, "")
-    assert "pki2factl: error: bad_seal: this is a seed in plain text; seal it first: " in done.stderr
+    assert "pki2factl: error: this is a seed in plain text; seal it first: " in done.stderr
     assert "--seed-stdin" in done.stderr
     assert SEED not in done.stderr
 
@@ -275,7 +275,7 @@ def test_bad_parameters_are_bad_requests_that_say_what_is_allowed(
 ) -> None:
     done = load(shared, sealed(shared.root, SEED), *arguments)
     assert done.returncode == 6
-    assert done.stderr.startswith("pki2factl: error: bad_request: ")
+    assert done.stderr.startswith("pki2factl: error: ")
     assert expected in done.stderr
     assert len(done.stderr.splitlines()) == 1
     assert_only_the_first_seed_is_there(shared)

@@ -271,3 +271,10 @@ def test_what_git_does_not_know_as_a_commit_is_refused(create: Proof, revision: 
     done = create(f"--commit={revision}")
     assert (done.returncode, done.stdout) == (6, "")
     assert "Traceback" not in done.stderr
+
+
+def test_a_text_that_only_speaks_of_a_signature_is_told_what_is_missing(verify: Proof) -> None:
+    done = verify("# About\n- Encrypted Signature: <base64>\n" + "text\n" * 1000, "--commit", COMMIT)
+    assert done.returncode == 6
+    assert "no base64 stands behind 'Encrypted Signature'" in done.stderr
+    assert "empty" not in done.stderr

@@ -102,7 +102,8 @@ BAD_SEEDS = {
 def test_a_bad_seed_is_refused_and_not_repeated(home: Path, seed: str) -> None:
     done = seal(home, "--seed-stdin", "--out", "out.sealed", input=seed)
     assert done.returncode == 6
-    assert done.stderr.startswith("pki2factl: error: bad_request: ")
+    assert done.stderr.startswith("pki2factl: error: ")
+    assert "bad_request" not in done.stderr  # which is a word of the daemon's answers
     assert len(done.stderr.splitlines()) == 1
     assert done.stdout == ""
     longest = max(seed.split() or [""], key=len)

@@ -137,7 +137,7 @@ def test_a_batch_of_several_is_for_load_batch(running: Daemon) -> None:
     ctl(running.root, "seal-batch", "-", "--to=host.pub.pem", "--out=two.batch", input=text)
     done = running.ctl("load", "two.batch")
     assert done.returncode == 6
-    assert "a batch of 2 accounts, which load_batch loads" in done.stderr
+    assert "a batch of 2 accounts; load it with: pki2factl load-batch FILE" in done.stderr
 
 
 def test_seeds_d_takes_it_for_the_account_that_it_is_of(running: Daemon) -> None:

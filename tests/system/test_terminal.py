@@ -129,7 +129,7 @@ def test_a_wrong_code_at_the_prompt_is_invalid(running: Daemon) -> None:
 
 @pytest.mark.parametrize(
     ("typed", "expected"),
-    [("\n", 6), ("12345\n", 6), (" 123456\n", 6), ("\uff11\uff12\uff13456\n", 6), (CTRL_C, 130)],
+    [("\n", 6), ("12345\n", 6), ("12-34-56\n", 6), ("\uff11\uff12\uff13456\n", 6), (CTRL_C, 130)],
 )
 def test_what_is_no_code_at_the_prompt_ends_without_a_traceback(
     running: Daemon, typed: str, expected: int
@@ -167,3 +167,14 @@ def test_the_passphrase_of_the_key_that_opens_a_backup_is_asked_for(
             status, shown = opened.finish()
         assert status == expected, shown
         assert passphrase not in shown
+
+
+def test_a_short_passphrase_is_refused_before_it_is_typed_again(tmp_path: Path) -> None:
+    with terminal(tmp_path, "keygen", "--private", "host.pem", "--protect") as opened:
+        opened.wait_for("New passphrase: ")
+        opened.type("short\n")
+        status, shown = opened.finish()
+    assert status == 6
+    assert "the passphrase has 5 characters" in shown
+    assert "Once more" not in shown
+    assert "bad_request" not in shown

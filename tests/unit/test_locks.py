@@ -52,6 +52,20 @@ def test_the_lock_file_has_our_pid_and_is_ours_alone(path: Path) -> None:
     os.close(descriptor)
 
 
+def test_a_lock_file_that_its_holder_removed_meanwhile_locks_nothing(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = locks.lock(str(path), "is busy")
+    waiting = os.open(path, os.O_RDWR)
+    path.unlink()
+    os.close(held)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", lambda *_: waiting)  # as if opened just before it was removed
+        with pytest.raises(AlreadyRunning):
+            locks.lock(str(path), "is busy")
+    os.close(locks.lock(str(path), "is busy"))
+
+
 def test_another_process_is_kept_out_and_told_whom_to_stop(
     path: Path, holder: "subprocess.Popen[str]"
 ) -> None:
