@@ -66,6 +66,7 @@ def measure(root: Path, programs: Programs, states: States, size: Size, say: Say
                         result = _ask(programs, supply, daemon.root / place, size, anew=anew)
                         results.setdefault((attack, place, anew), []).append(result)
                     grown.append(daemon.memory - before)
+                daemon.settle()
                 daemon.tidy()
     finally:
         daemon.stop()
