@@ -16,6 +16,7 @@ import struct
 import termios
 import threading
 from collections.abc import Callable
+from functools import partial
 
 _SO_PASSRIGHTS = 83
 _MOST = 253  # descriptors in one message (SCM_MAX_FD)
@@ -77,7 +78,7 @@ class Closer:
     def close_passed(self, descriptors: list[int]) -> None:
         """Close descriptors that a client passed."""
         for descriptor in descriptors:
-            self._put(lambda descriptor=descriptor: os.close(descriptor), None)  # type: ignore[misc]
+            self._put(partial(os.close, descriptor), None)
 
     def _put(self, close: Callable[[], object], closed: Callable[[], object] | None) -> None:
         self._queue.put((close, closed))

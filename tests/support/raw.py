@@ -164,6 +164,19 @@ def pair_of(uid: int, groups: int = 0) -> tuple[socket.socket, socket.socket]:
     return one, other
 
 
+def fill_queue(crowd: contextlib.ExitStack, path: object) -> int:
+    """Connect until no more wait to be accepted; returns how many do."""
+    count = 0
+    while True:
+        waiting = crowd.enter_context(socket.socket(socket.AF_UNIX))
+        waiting.setblocking(False)
+        try:
+            waiting.connect(str(path))
+        except BlockingIOError:
+            return count
+        count += 1
+
+
 def _made_by(uid: int, groups: int, count: int, path: str) -> list[list[socket.socket]]:
     ours, theirs = socket.socketpair()
     with ours, theirs:

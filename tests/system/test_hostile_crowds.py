@@ -5,7 +5,6 @@ import contextlib
 import pwd
 import resource
 import signal
-import socket
 import threading
 from collections.abc import Iterator
 
@@ -14,13 +13,12 @@ import pytest
 from support.bystander import MARGIN, Bystander, besieged, standing_by
 from support.daemon import Daemon, wait_until
 from support.peers import missing, require_root
-from support.raw import REQUEST, RawPeer, Seed, connect, connect_as
+from support.raw import REQUEST, RawPeer, Seed, connect, connect_as, fill_queue
 
 from pki2fad.admission import WITHOUT_ROLE
 from pki2fad.client import AsyncClient, Client
 from pki2fad.envelope import PrivateKey
 from pki2fad.errors import Busy
-from pki2fad.listener import BACKLOG
 
 CAP, CAP_PER_UID, ROOT_RESERVE = 80, 20, 16
 USER = pwd.getpwnam("daemon").pw_uid
@@ -176,24 +174,12 @@ def test_who_has_no_role_has_few_connections_and_others_answers_do_not_wait_for_
     bystander.check()
 
 
-def fill_queue(crowd: contextlib.ExitStack, daemon: Daemon) -> None:
-    """Connect until no more wait to be accepted."""
-    allow_descriptors(2 * BACKLOG)
-    while True:
-        waiting = crowd.enter_context(socket.socket(socket.AF_UNIX))
-        waiting.setblocking(False)
-        try:
-            waiting.connect(str(daemon.socket))
-        except BlockingIOError:
-            return
-
-
 def test_root_waits_where_others_fill_the_queue_of_those_to_be_accepted(
     host_key: PrivateKey, crowd: contextlib.ExitStack
 ) -> None:
     with besieged(host_key, "[server]\nmax_connections_per_uid = 16000\n") as daemon:
         daemon.signal(signal.SIGSTOP)  # nobody is accepted meanwhile
-        fill_queue(crowd, daemon)
+        fill_queue(crowd, daemon.socket)
         with pytest.raises(Busy, match="too many others"), Client(str(daemon.socket), timeout=0.2) as client:
             client.status()
 
@@ -204,7 +190,7 @@ def test_root_waits_where_others_fill_the_queue_of_those_to_be_accepted(
 
         assert asyncio.run(ask())
         daemon.signal(signal.SIGSTOP)
-        fill_queue(crowd, daemon)
+        fill_queue(crowd, daemon.socket)
         timer = threading.Timer(0.2, daemon.signal, [signal.SIGCONT])
         timer.start()
         with daemon.client() as client:

@@ -3,16 +3,15 @@
 import contextlib
 import re
 import signal
-import socket
 import time
 from collections.abc import Iterator
 
 import msgpack
 import pytest
 from support.bystander import MARGIN, Bystander, besieged, standing_by
-from support.daemon import Daemon, wait_until
+from support.daemon import wait_until
 from support.peers import require_root
-from support.raw import REQUEST, connect, connect_as
+from support.raw import REQUEST, connect, connect_as, fill_queue
 
 from pki2fad.admission import WITHOUT_ROLE
 from pki2fad.client import Client
@@ -33,25 +32,12 @@ def bystander(host_key: PrivateKey) -> Iterator[Bystander]:
         yield bystander
 
 
-def fill_queue(crowd: contextlib.ExitStack, daemon: Daemon) -> int:
-    """Connect until no more wait to be accepted; returns how many do."""
-    count = 0
-    while True:
-        waiting = crowd.enter_context(socket.socket(socket.AF_UNIX))
-        waiting.setblocking(False)
-        try:
-            waiting.connect(str(daemon.socket))
-        except BlockingIOError:
-            return count
-        count += 1
-
-
 def test_who_fills_the_queue_of_the_main_socket_keeps_nobody_from_the_others(bystander: Bystander) -> None:
     daemon = bystander.daemon
     daemon.signal(signal.SIGSTOP)  # nobody is accepted meanwhile
     try:
         with contextlib.ExitStack() as crowd:
-            assert BACKLOG <= fill_queue(crowd, daemon) <= BACKLOG + 1
+            assert BACKLOG <= fill_queue(crowd, daemon.socket) <= BACKLOG + 1
             for name in ("root.sock", "verify.sock"):
                 connect(daemon.root / name).close()  # at once, and not when the others were accepted
     finally:
