@@ -17,6 +17,8 @@ from pki2fad import batch, envelope
 from pki2fad.envelope import MasterKey, PrivateKey
 from pki2fad.otp import Parameters
 
+pytestmark = pytest.mark.slow  # clients are installed from their registries
+
 _METHODS, _ERRORS = PROTOCOL.split("## Methods")[1].split("## Limits")[0].split("## Errors")
 METHODS, ERRORS = (set(re.findall(r"^\| `(\w+)` \|", part, re.MULTILINE)) for part in (_METHODS, _ERRORS))
 MANY = 800  # whose list has more than 64 KiB, and comes in several parts

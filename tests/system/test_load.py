@@ -112,6 +112,7 @@ def test_base64_may_have_line_breaks(running: Daemon) -> None:
     assert_makes_codes_of(running, SEED)
 
 
+@pytest.mark.slow
 def test_codes_are_oathtools_for_all_parameters(running: Daemon) -> None:
     text = sealed(running.root, SEED)
     for algorithm, digits, period in itertools.product(("SHA1", "SHA256", "SHA512"), (6, 7, 8), (1, 30, 120)):

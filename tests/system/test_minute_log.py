@@ -66,6 +66,7 @@ def pass_minute(daemon: Daemon, clock: Clock, number: int) -> float:
     return clock.shown_at(daemon.codes_log.stat().st_mtime) - (BASE + number * 60)
 
 
+@pytest.mark.slow
 def test_ten_minutes_with_a_rotation_and_a_step_back(running: Daemon, clock: Clock) -> None:
     log, rotated = running.codes_log, running.log_dir / "codes.log.1"
     late = [pass_minute(running, clock, number) for number in range(1, 6)]

@@ -8,6 +8,8 @@ from support.daemon import Daemon, as_user
 from support.logins import NEVER, PASSWORD, Host, host_with, shown
 from support.peers import require
 
+pytestmark = pytest.mark.slow  # logins through sshd and sudo
+
 Seal = Callable[[bytes], bytes]
 
 CROWD = [f"user{number}" for number in range(20)]
