@@ -169,7 +169,7 @@ def test_an_account_that_makes_other_codes_is_left_alone_and_so_are_the_old_file
     timed.load(seed, *parameters)
     wait_until(lambda: "2FA Code" in timed.minute_log(), "there is no line for the account")
     error = timed.refused(code=6)
-    assert "account_exists: default makes other codes" in error
+    assert "error: default makes other codes" in error
     assert "pki2factl remove default" in error
     assert timed.load(seed, *parameters) is False
     assert timed.daemon.ctl("remove", "default").returncode == 0
