@@ -144,12 +144,12 @@ def assert_bad_request(peer: RawPeer, error: Any) -> None:
 def connect(path: object) -> RawPeer:
     """A connection to a socket's path."""
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    connection.settimeout(PATIENCE)
     try:
-        connection.connect(str(path))
+        connection.connect(str(path))  # with a time-out it would not wait where the queue is full
     except OSError:
         connection.close()
         raise
+    connection.settimeout(PATIENCE)
     return RawPeer(connection)
 
 
