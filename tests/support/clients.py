@@ -219,7 +219,7 @@ def _lua(where: Path) -> list[str]:
 
 def _npm(name: str, text: str, where: Path) -> list[str]:
     folder = where / name
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)  # it is there where an attempt before failed
     install_npm(folder, _NPM[name])
     return [require("node"), _written(folder, "calls.js", text)]
 

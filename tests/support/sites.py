@@ -29,7 +29,7 @@ class Site(Host):
         vault.open(self._key)
         self.keyring.floors = self.store.floors()
         self.agent = Agent(
-            self.keyring, Access((), 0), no_throttle(), self.watch, keys=vault, started=STARTED
+            self.keyring, Access((), os.geteuid()), no_throttle(), self.watch, keys=vault, started=STARTED
         )
 
     def _new_master(self, key: PrivateKey) -> MasterKey:

@@ -313,6 +313,7 @@ def test_without_a_usable_home_the_error_names_the_options(short_path: Path, hom
 
 
 def test_beside_a_daemon_it_does_not_say_how_to_start_one(daemon: Daemon, short_path: Path) -> None:
+    peers.require_root()
     daemon.root.chmod(0o755)
     daemon.start()
     home = short_path / "home"
