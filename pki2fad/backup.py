@@ -161,7 +161,7 @@ def _start(slots: Mapping[str, bytes]) -> bytes:
     """All that stands before the content. Raises `BadRequest` for too many slots."""
     header = json.dumps({"slots": {name: base64.b64encode(key).decode() for name, key in slots.items()}})
     if len(header) > _LONGEST_HEADER or len(slots) > _MOST_SLOTS:
-        raise BadRequest("a backup has no room for so many keys")
+        raise BadRequest("a backup has no room for that many keys")
     return _MAGIC + len(header).to_bytes(_LENGTH_BYTES, "big") + header.encode()
 
 

@@ -172,7 +172,7 @@ def test_a_backup_for_as_many_keys_as_a_request_ever_had_room_for_opens(
 def test_a_header_that_would_not_be_read_is_not_made(
     content: Content, master: MasterKey, count: int, size: int
 ) -> None:
-    with pytest.raises(BadRequest, match="no room for so many keys"):
+    with pytest.raises(BadRequest, match="no room for that many keys"):
         packed(content, many(count, size), master)
 
 
