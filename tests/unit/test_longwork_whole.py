@@ -133,7 +133,7 @@ async def test_a_stop_gives_up_what_is_not_kept_and_nothing_has_changed(
         if where == "while it is kept":
             assert await asyncio.to_thread(slow.asked.wait, TIMEOUT)
         reader = asyncio.create_task(asyncio.to_thread(lambda: list(peer.messages())))
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(TIMEOUT / 2):  # the store would wait for all of it
             await at.server.stop()
         ((_, _, error, _),) = await reader
         assert error == ["unavailable", "unavailable: the daemon stops"]
@@ -165,6 +165,7 @@ async def test_a_request_that_waits_while_the_daemon_is_locked_is_refused(
         long, *waiting = [await at.connect() for _ in range(10)]
         slow.go_on.clear()
         await send_and_wait(at, long, requests("rotate", host_key, other_key))
+        assert await asyncio.to_thread(slow.asked.wait, TIMEOUT)  # a lock before refuses it too
         arguments = {
             "recipients": {},
             "rotate_finish": {"fingerprint": envelope.fingerprint(host_key.public_key())},
