@@ -17,7 +17,7 @@ def main() -> int:
         path, rest = arguments[0].removeprefix("--socket="), arguments[1:]
     if rest[:1] == ["pam"]:
         from pki2factl.commands import pam
-        from pki2fad import streams
+        from pki2fad.host import streams
 
         streams.prepare()
         options = pam.quick_options(rest[1:])

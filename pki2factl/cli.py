@@ -5,10 +5,10 @@ import functools
 import importlib
 import sys
 
-from pki2fad import __version__, streams
+from pki2factl import ui
+from pki2fad import __version__
 from pki2fad.errors import AccountExists, NobodyListens, NotReachable, Pki2fadError, Refusal, TimedOut, said
-
-from . import ui
+from pki2fad.host import streams
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

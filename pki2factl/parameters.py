@@ -8,7 +8,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from pki2fad.otp import Parameters
+    from pki2fad.rules.otp import Parameters
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,7 +32,7 @@ def told(options: argparse.Namespace) -> "dict[str, Any]":
 
 def given(options: argparse.Namespace) -> "Parameters":
     """The parameters, with the defaults for those that were not given. Raises `BadRequest`."""
-    from pki2fad.otp import Parameters
+    from pki2fad.rules.otp import Parameters
 
     try:
         return Parameters(**told(options))

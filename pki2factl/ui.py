@@ -117,7 +117,7 @@ def has_key() -> bool:
     import contextlib
     import os
 
-    from pki2fad import paths
+    from pki2fad.host import paths
 
     places = [
         os.path.join(paths.SYSTEM_CONFIG, paths.PRIVATE_KEY),
@@ -169,7 +169,7 @@ def read_stdin(limit: int = _LIMIT) -> bytes:
 
 def read_input(path: str, limit: int = _LIMIT) -> bytes:
     """The content of a file, for `-` of standard input. Raises `UnusablePath` if that is longer."""
-    from pki2fad import files
+    from pki2fad.host import files
 
     return read_stdin(limit) if path == "-" else files.read(path, limit)
 

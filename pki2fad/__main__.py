@@ -6,9 +6,11 @@ import os
 import sys
 from collections.abc import Sequence
 
-from pki2fad import __version__, config, files, log, paths, process, service, sinks, streams
-from pki2fad.config import Config
+from pki2fad import __version__
+from pki2fad.daemon import config, service
+from pki2fad.daemon.config import Config
 from pki2fad.errors import Pki2fadError, said
+from pki2fad.host import detach, files, log, paths, sinks, streams
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -30,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.detach:
             files.make_directory(settings.log_dir, 0o700)
             log_path = os.path.join(settings.log_dir, paths.DAEMON_LOG)
-            starter = process.detach(log_path)
+            starter = detach.detach(log_path)
             ready = starter.ready
             own_log = f"pki2fad: log {log_path}"
             log.to_file(log_path)

@@ -5,8 +5,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the clone: nothing is installed yet
 
-from pki2fad import trust
 from pki2fad.errors import UnusablePath
+from pki2fad.host import trust
 
 try:
     for path in sys.argv[1:]:

@@ -10,8 +10,8 @@ import pytest
 from support import clones, preload
 from support.daemon import Daemon, short_directory
 
-from pki2fad import envelope
-from pki2fad.envelope import PrivateKey
+from pki2fad.crypto import envelope
+from pki2fad.crypto.envelope import PrivateKey
 
 os.umask(0o022)  # files of tests are the same under another umask, as users of Ubuntu have
 

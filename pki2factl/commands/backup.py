@@ -2,9 +2,8 @@
 
 import argparse
 
+from pki2factl import ui
 from pki2fad.client import Client
-
-from .. import ui
 
 HELP = "write all accounts to a file that only the owners of the named keys can open"
 
@@ -23,7 +22,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Ask the daemon, and write it."""
-    from pki2fad import envelope, files
+    from pki2fad.crypto import envelope
+    from pki2fad.host import files
 
     files.require_absent(options.file)
     keys = [key for path in options.to for key in envelope.load_publics(files.read(path), path)]

@@ -2,10 +2,9 @@
 
 import argparse
 
+from pki2factl import ui
 from pki2fad.client import Client
 from pki2fad.times import moment
-
-from .. import ui
 
 HELP = "say that the clock is right now, after it was set back or had been ahead"
 

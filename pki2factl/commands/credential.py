@@ -4,9 +4,8 @@ import argparse
 import os
 import shlex
 
-from pki2fad import paths
-
-from .. import ui
+from pki2factl import ui
+from pki2fad.host import paths
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,10 +39,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print it as a shell script, or do it and check it."""
-    from pki2fad import files, memory
+    from pki2factl.issuing import keypair
+    from pki2fad.crypto import memory
     from pki2fad.errors import UnusablePath
-
-    from .. import keypair
+    from pki2fad.host import files
 
     private: str = os.path.abspath(options.private or os.path.join(paths.config_dir(), paths.PRIVATE_KEY))
     protected = keypair.is_protected(private)
@@ -115,7 +114,7 @@ def _script(private: str, sealed_with: str, names: "Iterable[str]") -> str:
 
 def _seal(name: str, secret: bytes, sealed_with: str) -> str:
     """Make the sealed credential, and open it again to see that it can be; returns where it is."""
-    from pki2fad import files
+    from pki2fad.host import files
 
     path = paths.sealed_credential(name)
     sealed = _systemd_creds("encrypt", f"--with-key={sealed_with}", f"--name={name}", "-", "-", data=secret)

@@ -3,9 +3,9 @@
 import argparse
 import sys
 
+from pki2factl import ui
+from pki2factl.login import readiness, typed
 from pki2fad.client import Client, Enrolment
-
-from .. import readiness, typed, ui
 
 HELP = "make an account for yourself: a new seed for your authenticator, and a first code of it"
 
@@ -25,7 +25,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Ask the daemon for a seed, show it, and bring the daemon its first code."""
-    from pki2fad import files, memory
+    from pki2fad.crypto import memory
+    from pki2fad.host import files
 
     if not options.uri_out and (options.json or not sys.stdout.isatty()):
         options.usage_error("the otpauth: URI is shown on a terminal only; --uri-out FILE writes it")
@@ -52,7 +53,9 @@ def run(options: argparse.Namespace) -> int:
 
 def _hand_over(enrolment: Enrolment, uri_out: str | None) -> None:
     """Show the URI, or write it to a file."""
-    from pki2fad import files, memory, otp
+    from pki2fad.crypto import memory
+    from pki2fad.host import files
+    from pki2fad.rules import otp
 
     parameters = otp.Parameters(enrolment.algorithm, enrolment.digits, enrolment.period)
     uri = otp.otpauth_uri(enrolment.seed, parameters, enrolment.account)
@@ -70,7 +73,7 @@ def _confirm(client: Client, *, stdin: bool) -> bool:
     """True if a right code came."""
     if stdin:
         return client.enroll_confirm(typed.code(ui.read_stdin().decode("utf-8", "replace")))
-    from pki2fad import otp
+    from pki2fad.rules import otp
 
     attempts = _ATTEMPTS
     while attempts and (given := ui.ask("Code: ")) is not None:

@@ -2,9 +2,8 @@
 
 import argparse
 
+from pki2factl import accountargument, ui
 from pki2fad.client import Client
-
-from .. import accountargument, ui
 
 HELP = "print the current code of an account"
 

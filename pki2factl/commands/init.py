@@ -3,7 +3,7 @@
 import argparse
 import os
 
-from .. import ui
+from pki2factl import ui
 
 HELP = "make a key pair and a sealed seed for the account 'default', where there are none"
 
@@ -18,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Make what is missing; nothing is ever overwritten."""
-    from pki2fad import files, paths
+    from pki2fad.host import files, paths
 
     config_dir = os.path.abspath(options.config_dir or paths.config_dir())
     seeds = os.path.join(config_dir, paths.SEEDS_DIRECTORY)
@@ -78,11 +78,11 @@ def _make_keys(config_dir: str, sealed: str | None, *, default_place: bool) -> l
 
     In the default place the state, which a new key would not open, is known too.
     """
-    from pki2fad import envelope, files, paths
+    from pki2factl.issuing import keypair
+    from pki2factl.issuing.keypair import load, make
+    from pki2fad.crypto import envelope
     from pki2fad.errors import UnusablePath
-
-    from .. import keypair
-    from ..keypair import load, make
+    from pki2fad.host import files, paths
 
     private = os.path.join(config_dir, paths.PRIVATE_KEY)
     public = os.path.join(config_dir, paths.PUBLIC_KEY)
@@ -107,9 +107,10 @@ def _make_keys(config_dir: str, sealed: str | None, *, default_place: bool) -> l
 
 def _make_seed(config_dir: str, sealed: str, uri_out: str | None) -> str:
     """Seal a new seed to the host's key; returns its otpauth URI."""
-    from pki2fad import envelope, files, memory, otp, paths
-
-    from ..keypair import load
+    from pki2factl.issuing.keypair import load
+    from pki2fad.crypto import envelope, memory
+    from pki2fad.host import files, paths
+    from pki2fad.rules import otp
 
     memory.forbid_dumps()
     private = os.path.join(config_dir, paths.PRIVATE_KEY)

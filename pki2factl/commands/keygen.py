@@ -3,7 +3,7 @@
 import argparse
 import os
 
-from .. import ui
+from pki2factl import ui
 
 HELP = "make an RSA key pair"
 
@@ -30,10 +30,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Make it."""
-    from pki2fad import paths
+    from pki2factl.issuing import keypair
     from pki2fad.errors import UnusablePath
-
-    from .. import keypair
+    from pki2fad.host import paths
 
     if options.stdin and not options.protect:
         options.usage_error("--stdin reads the passphrase of --protect")

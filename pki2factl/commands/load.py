@@ -4,9 +4,8 @@ import argparse
 import re
 import time
 
+from pki2factl import parameters, ui
 from pki2fad.client import Client
-
-from .. import parameters, ui
 
 HELP = "load a sealed seed (base64), from a file or standard input"
 
@@ -36,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Hand it to the daemon."""
-    from pki2fad import envelope
+    from pki2fad.crypto import envelope
 
     parameters.given(options)  # wrong ones are refused without a daemon
     sealed = ui.read_input(options.file)
@@ -60,9 +59,8 @@ def run(options: argparse.Namespace) -> int:
 
 def _require_sealed(text: bytes) -> None:
     """Raise `BadSeal` for a seed in plain text, and send it nowhere."""
+    from pki2factl.issuing import seedtext
     from pki2fad.errors import BadSeal
-
-    from .. import seedtext
 
     try:
         seedtext.seed(text)

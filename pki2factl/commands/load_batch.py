@@ -2,10 +2,9 @@
 
 import argparse
 
+from pki2factl import ui
 from pki2fad.client import Client
 from pki2fad.errors import BadRequest, Refusal
-
-from .. import ui
 
 HELP = "load the accounts of a file that 'pki2factl seal-batch' made"
 
@@ -20,7 +19,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Load it batch by batch. Nothing is loaded if a part of the file is not base64."""
-    from pki2fad import batch, envelope
+    from pki2fad.crypto import envelope
+    from pki2fad.transfer import batch
 
     texts = batch.texts(ui.read_input(options.file, ui.MANY))
     if not texts:

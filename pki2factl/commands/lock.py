@@ -2,9 +2,8 @@
 
 import argparse
 
+from pki2factl import ui
 from pki2fad.client import Client
-
-from .. import ui
 
 HELP = "let no key and no code stay in the daemon's memory, until unlock"
 

@@ -6,12 +6,12 @@ import re
 import subprocess
 import time
 
-from pki2fad import trust
+from pki2factl import ui
+from pki2factl.show import daemonlog, logfile
 from pki2fad.client import Client
 from pki2fad.errors import Forbidden, NotReachable, UnusablePath
+from pki2fad.host import trust
 from pki2fad.times import moment
-
-from .. import decision, logfile, ui
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def _show(options: argparse.Namespace, name: str, lines: "Iterator[Line]") -> in
     read, none_shown = 0, True
     for when, text in lines:
         read += 1
-        found = decision.parse(text)
+        found = daemonlog.parse(text)
         if options.account is not None and (found is None or not found.is_about(options.account)):
             continue
         if options.audit and (found is None or "audit" not in found.fields):

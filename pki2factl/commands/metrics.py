@@ -2,10 +2,10 @@
 
 import argparse
 
+from pki2factl import ui
+from pki2factl.show import openmetrics
 from pki2fad.client import Client
 from pki2fad.errors import Pki2fadError, Refusal
-
-from .. import openmetrics, ui
 
 HELP = "print what was asked and how it was answered as OpenMetrics text (needs the role monitor)"
 
@@ -40,6 +40,6 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _write(path: str, text: str) -> None:
-    from pki2fad import files
+    from pki2fad.host import files
 
     files.replace(path, text.encode(), files.PUBLIC)

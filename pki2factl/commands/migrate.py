@@ -11,11 +11,10 @@ import contextlib
 import os
 import shlex
 
-from pki2fad import paths
+from pki2factl import ui
 from pki2fad.client import Client
 from pki2fad.errors import AccountExists, BadRequest, NoSuchAccount, UnusablePath
-
-from .. import ui
+from pki2fad.host import paths
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -59,9 +58,9 @@ def run(options: argparse.Namespace) -> int:
     if options.log and not options.log_to and options.account != "default":
         options.usage_error(f"name the minute log of {options.account} with --log-to")
 
-    from pki2fad import envelope, files, memory
-
-    from .. import oldlog
+    from pki2factl.takeover import oldlog
+    from pki2fad.crypto import envelope, memory
+    from pki2fad.host import files
 
     memory.forbid_dumps()
     key = options.public_key or os.path.join(paths.config_dir(), paths.PUBLIC_KEY)
@@ -90,9 +89,8 @@ def run(options: argparse.Namespace) -> int:
 
 def _read_seed(path: str) -> tuple[bytearray, os.stat_result]:
     """The seed, and the status of its file."""
-    from pki2fad import files
-
-    from .. import seedtext
+    from pki2factl.issuing import seedtext
+    from pki2fad.host import files
 
     # No link is followed to either old file: what is named has to be what can be destroyed.
     text, status = files.read_with_status(path, follow_links=False)
@@ -104,7 +102,7 @@ def _read_seed(path: str) -> tuple[bytearray, os.stat_result]:
 
 def _require_codes_of(seed: bytearray, client: Client, options: argparse.Namespace) -> None:
     """Raise `AccountExists` unless the daemon makes the code of this seed, `NoSuchAccount` without one."""
-    from pki2fad import otp
+    from pki2fad.rules import otp
 
     made = client.generate(options.account)
     if not otp.equal(made.code, otp.make_code(seed, otp.Parameters(), made.step)):
@@ -117,7 +115,7 @@ def _require_codes_of(seed: bytearray, client: Client, options: argparse.Namespa
 
 def _destroyed(old_files: list[tuple[str, os.stat_result]]) -> "tuple[list[str], dict[str, Any]]":
     """Destroy one after the other, up to what cannot be; returns what is destroyed, and that failure."""
-    from pki2fad import files
+    from pki2fad.host import files
 
     destroyed: list[str] = []
     for path, status in old_files:

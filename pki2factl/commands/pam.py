@@ -10,12 +10,12 @@ import os
 import signal
 import sys
 
-from pki2fad import paths, trust
+from pki2factl import ui
+from pki2factl.login import typed
 from pki2fad.client import Client
 from pki2fad.errors import BadRequest, NobodyListens, NoSuchAccount, Pki2fadError, Refusal, TimedOut
-from pki2fad.logline import line
-
-from .. import typed, ui
+from pki2fad.host import paths, trust
+from pki2fad.host.logline import line
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -161,7 +161,7 @@ def _decide(options: "Any") -> int:
     if origin is not None and len(origin) > _ORIGIN_LIMIT:
         raise BadRequest("PAM_RHOST is too long for an address")
     if options.suffix:
-        from .. import password as passwords
+        from pki2factl.login import password as passwords
 
         if not passwords.is_right(user, password):
             _log("refused", "the password is wrong")
@@ -219,7 +219,7 @@ def _split(given: bytes, suffix: int) -> "tuple[bytes, str]":
 
 
 def _account(user: str, options: "Any") -> str:
-    from .. import accountmap
+    from pki2factl.login import accountmap
 
     if options.map is not None:
         try:

@@ -6,7 +6,7 @@ A proof is the RSA-PSS signature of the 40 characters of the commit's hash, encr
 import argparse
 import re
 
-from .. import ui
+from pki2factl import ui
 
 HELP = "make or check a proof of a commit"
 
@@ -56,10 +56,10 @@ def run(options: argparse.Namespace) -> int:
 def _create(options: argparse.Namespace) -> int:
     import os
 
-    from pki2fad import envelope, files, paths
+    from pki2factl.issuing import git, keypair
+    from pki2fad.crypto import envelope
     from pki2fad.errors import UnusableKey
-
-    from .. import git, keypair
+    from pki2fad.host import files, paths
 
     files.require_absent(options.out)
     path = options.key or os.path.join(paths.config_dir(), paths.PRIVATE_KEY)
@@ -88,14 +88,14 @@ def _create(options: argparse.Namespace) -> int:
 
 
 def _verify(options: argparse.Namespace) -> int:
-    from pki2fad import envelope, files
-
-    from .. import git, keypair, proofs
+    from pki2factl.issuing import git, keypair, proofforms
+    from pki2fad.crypto import envelope
+    from pki2fad.host import files
 
     text = ui.read_input(options.file)
     if options.stdin and options.file == "-":
         options.usage_error("--stdin is for the passphrase, so the proof has to be in a FILE")
-    proof = proofs.read(text)
+    proof = proofforms.read(text)
     key = keypair.load(options.key, from_stdin=options.stdin)
     signer = envelope.load_public(files.read(options.signer), options.signer)
     commit = options.commit

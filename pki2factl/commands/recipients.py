@@ -2,9 +2,8 @@
 
 import argparse
 
+from pki2factl import ui
 from pki2fad.client import Client
-
-from .. import ui
 
 HELP = "list the host keys that open the daemon's state"
 

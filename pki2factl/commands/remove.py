@@ -2,9 +2,8 @@
 
 import argparse
 
+from pki2factl import accountargument, ui
 from pki2fad.client import Client
-
-from .. import accountargument, ui
 
 HELP = "remove an account; its codes stay spent, should the same seed come back"
 

@@ -4,7 +4,7 @@ import argparse
 import os
 import urllib.parse
 
-from .. import ui
+from pki2factl import ui
 
 HELP = "ask an issuer for a seed that is sealed to this host's key"
 
@@ -53,9 +53,9 @@ def run(options: argparse.Namespace) -> int:
     _check(options)
     names, added = _fields(options)
 
-    from pki2fad import envelope, files, paths
-
-    from .. import issuer
+    from pki2factl.issuing import issuer
+    from pki2fad.crypto import envelope
+    from pki2fad.host import files, paths
 
     path = options.public_key or os.path.join(paths.config_dir(), paths.PUBLIC_KEY)
     key = envelope.load_public(files.read(path), path)
@@ -129,8 +129,8 @@ def _check_daemon(options: argparse.Namespace) -> None:
 
 
 def _load(options: argparse.Namespace, text: bytes, account: str) -> bool:
-    from pki2fad import envelope
     from pki2fad.client import Client
+    from pki2fad.crypto import envelope
     from pki2fad.errors import Pki2fadError
 
     try:

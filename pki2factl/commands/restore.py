@@ -3,15 +3,14 @@
 import argparse
 import os
 
-from pki2fad import paths
+from pki2factl import ui
 from pki2fad.client import Client
 from pki2fad.errors import UnusableKey
-
-from .. import ui
+from pki2fad.host import paths
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from pki2fad.envelope import PublicKey
+    from pki2fad.crypto.envelope import PublicKey
 
 HELP = "bring the accounts of a backup back; verify is unavailable for two periods then"
 
@@ -41,7 +40,8 @@ def run(options: argparse.Namespace) -> int:
     if options.public_key and not options.key:
         options.usage_error("--public-key says for whom --key opens the backup, and there is no --key")
 
-    from pki2fad import backup, files
+    from pki2fad.host import files
+    from pki2fad.transfer import backup
 
     data = files.read(options.file, backup.LIMIT)
     with Client(options.socket, ui.PATIENCE) as client:
@@ -59,7 +59,8 @@ def run(options: argparse.Namespace) -> int:
 
 def _host_key(client: Client, public: str | None) -> "PublicKey":
     """The daemon's public key. Raises `UnusableKey` if it is in no such file."""
-    from pki2fad import envelope, files
+    from pki2fad.crypto import envelope
+    from pki2fad.host import files
 
     path = public or os.path.join(paths.config_dir(), paths.PUBLIC_KEY)
     key = envelope.load_public(files.read(path), path)
@@ -70,9 +71,9 @@ def _host_key(client: Client, public: str | None) -> "PublicKey":
 
 def _for_host(data: bytes, private: str, host: "PublicKey", *, from_stdin: bool) -> bytes:
     """The same backup, with a slot for the host's key; its master key stays in this process."""
-    from pki2fad import backup, envelope, memory
-
-    from .. import keypair
+    from pki2factl.issuing import keypair
+    from pki2fad.crypto import envelope, memory
+    from pki2fad.transfer import backup
 
     memory.forbid_dumps()
     key = keypair.load(private, from_stdin=from_stdin)

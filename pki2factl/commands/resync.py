@@ -3,9 +3,9 @@
 import argparse
 import sys
 
+from pki2factl import accountargument, ui
+from pki2factl.login import readiness, typed
 from pki2fad.client import Client
-
-from .. import accountargument, readiness, typed, ui
 
 HELP = "follow an authenticator whose clock is off, by two codes that it shows one after the other"
 

@@ -3,14 +3,13 @@
 import argparse
 import os
 
+from pki2factl import ui
 from pki2fad.client import Client
 from pki2fad.errors import UnusableKey
 
-from .. import ui
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from pki2fad.envelope import PublicKey
+    from pki2fad.crypto.envelope import PublicKey
 
 HELP = "make a new host key and let the running daemon take it up, with a new master key"
 
@@ -38,7 +37,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Make it, hand it over, put it in place, and let go of the old one; again after what was interrupted."""
-    from pki2fad import locks, memory, paths
+    from pki2fad.crypto import memory
+    from pki2fad.host import locks, paths
 
     memory.forbid_dumps()
     private: str = options.private or os.path.join(paths.config_dir(), paths.PRIVATE_KEY)
@@ -50,9 +50,9 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _rotate(client: Client, private: str, options: argparse.Namespace) -> None:
-    from pki2fad import envelope, files
-
-    from .. import keypair
+    from pki2factl.issuing import keypair
+    from pki2fad.crypto import envelope
+    from pki2fad.host import files
 
     keypair.require_not_sealed(private)
     files.read(private)  # before anything is made
@@ -95,7 +95,7 @@ def _rotate(client: Client, private: str, options: argparse.Namespace) -> None:
 
 def _require_protection(path: str, options: argparse.Namespace) -> None:
     """Raise `UnusableKey` if a passphrase is wanted, and the key of an interrupted run has none."""
-    from .. import keypair
+    from pki2factl.issuing import keypair
 
     if options.protect and not keypair.is_protected(path):
         raise UnusableKey(
@@ -106,7 +106,7 @@ def _require_protection(path: str, options: argparse.Namespace) -> None:
 
 def _require(client: Client, key: "PublicKey", path: str) -> None:
     """Raise `UnusableKey` unless the daemon's state opens with this key."""
-    from pki2fad import envelope
+    from pki2fad.crypto import envelope
 
     fingerprint = envelope.fingerprint(key)
     slots = [slot["fingerprint"] for slot in client.recipients()]
@@ -118,7 +118,7 @@ def _require(client: Client, key: "PublicKey", path: str) -> None:
 
 def _is_current(client: Client, key: "PublicKey") -> bool:
     """True if it is the key with which the daemon itself opened its state last."""
-    from pki2fad import envelope
+    from pki2fad.crypto import envelope
 
     slot = {"fingerprint": envelope.fingerprint(key), "current": True}
     return slot in client.recipients()

@@ -2,7 +2,8 @@
 
 import argparse
 
-from .. import parameters, sealed, ui
+from pki2factl import parameters, ui
+from pki2factl.issuing import sealed
 
 HELP = "seal a new seed, or one from standard input, to a host's public key"
 
@@ -22,11 +23,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Seal it."""
-    from pki2fad import batch, envelope, files, memory, otp
-    from pki2fad.account import NAME_RULE, is_name
+    from pki2factl.issuing import seedtext
+    from pki2fad.crypto import envelope, memory
     from pki2fad.errors import BadRequest
-
-    from .. import seedtext
+    from pki2fad.host import files
+    from pki2fad.rules import otp
+    from pki2fad.rules.account import NAME_RULE, is_name
+    from pki2fad.transfer import batch
 
     memory.forbid_dumps()
     of = parameters.given(options)

@@ -3,7 +3,8 @@
 import argparse
 import re
 
-from .. import parameters, sealed, ui
+from pki2factl import parameters, ui
+from pki2factl.issuing import sealed
 
 HELP = "seal seeds for many accounts to a host's public key, in one file"
 
@@ -30,7 +31,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Seal them."""
-    from pki2fad import batch, envelope, files, memory, otp
+    from pki2fad.crypto import envelope, memory
+    from pki2fad.host import files
+    from pki2fad.rules import otp
+    from pki2fad.transfer import batch
 
     memory.forbid_dumps()
     of = parameters.given(options)
@@ -56,10 +60,9 @@ def run(options: argparse.Namespace) -> int:
 
 def _given(text: bytes) -> "dict[str, bytearray | None]":
     """The seeds by name, None for those that are to be new. Raises `BadRequest`, which shows no line."""
-    from pki2fad.account import NAME_RULE, is_name
+    from pki2factl.issuing import seedtext
     from pki2fad.errors import BadRequest
-
-    from .. import seedtext
+    from pki2fad.rules.account import NAME_RULE, is_name
 
     try:
         text = seedtext.unmarked(text)

@@ -2,10 +2,9 @@
 
 import argparse
 
+from pki2factl import ui
 from pki2fad.client import Client
 from pki2fad.times import moment
-
-from .. import ui
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -2,10 +2,10 @@
 
 import argparse
 
+from pki2factl import accountargument, ui
+from pki2factl.show import daemonlog
 from pki2fad.client import Client
 from pki2fad.times import moment
-
-from .. import accountargument, decision, ui
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def _refusal(refusal: "dict[str, Any]") -> str:
         moment(refusal["time"]),
         refusal["method"].ljust(8),
         _who(refusal),
-        f"account {decision.shown(refusal['account'])}",
+        f"account {daemonlog.shown(refusal['account'])}",
         "was refused, may try now" if until is None else f"refused, has to {_wait(until)}",
     ]
     if refusal["times"] > 1:
@@ -88,8 +88,8 @@ def _known(caller: "dict[str, Any]") -> str:
 
 
 def _who(caller: "dict[str, Any]") -> str:
-    user = decision.user(str(caller["uid"]))
-    return f"{user}  origin {decision.shown(caller['origin'])}" if caller["origin"] else user
+    user = daemonlog.user(str(caller["uid"]))
+    return f"{user}  origin {daemonlog.shown(caller['origin'])}" if caller["origin"] else user
 
 
 def _waits_until(refusal: "dict[str, Any]") -> int | None:

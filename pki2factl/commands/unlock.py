@@ -2,10 +2,9 @@
 
 import argparse
 
+from pki2factl import ui
 from pki2fad.client import Client
 from pki2fad.errors import Locked
-
-from .. import ui
 
 HELP = "let the daemon open its keys, with the passphrase of the host's key if it has one"
 

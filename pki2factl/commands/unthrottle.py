@@ -2,9 +2,8 @@
 
 import argparse
 
+from pki2factl import accountargument, ui
 from pki2fad.client import Client
-
-from .. import accountargument, ui
 
 HELP = "let all callers of an account try again at once, after wrong codes"
 

@@ -3,9 +3,9 @@
 import argparse
 import sys
 
+from pki2factl import ui
+from pki2factl.login import typed
 from pki2fad.client import Client
-
-from .. import typed, ui
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -15,12 +15,13 @@ from pathlib import Path
 
 from support.daemon import code_of
 
-from pki2fad import clock, envelope
-from pki2fad.changes import Edit
-from pki2fad.envelope import MasterKey, PrivateKey
-from pki2fad.keyring import Keyring
-from pki2fad.otp import Parameters
-from pki2fad.store import Store
+from pki2fad.crypto import envelope
+from pki2fad.crypto.envelope import MasterKey, PrivateKey
+from pki2fad.rules import clock
+from pki2fad.rules.changes import Edit
+from pki2fad.rules.keyring import Keyring
+from pki2fad.rules.otp import Parameters
+from pki2fad.state.store import Store
 
 SEEDS = 1000
 PERIOD = 30  # seconds in a step, unless a state is made with another

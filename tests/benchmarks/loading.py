@@ -15,9 +15,10 @@ from benchmarks.report import Table
 from benchmarks.rounds import Say
 from benchmarks.sizes import Size
 
-from pki2fad import batch, envelope
-from pki2fad.envelope import MasterKey, PrivateKey, PublicKey
-from pki2fad.otp import Parameters
+from pki2fad.crypto import envelope
+from pki2fad.crypto.envelope import MasterKey, PrivateKey, PublicKey
+from pki2fad.rules.otp import Parameters
+from pki2fad.transfer import batch
 
 _LOAD = Load(1, 16)
 _OPENS = 100  # of which the median is taken

@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from support.daemon import Daemon, short_directory
 from support.logins import PAM, host_with
 
-from pki2fad import envelope
+from pki2fad.crypto import envelope
 
 ROUNDS = 40
 MOST = 3.5

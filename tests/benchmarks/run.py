@@ -34,7 +34,7 @@ from benchmarks.report import Cell, Table
 from benchmarks.sizes import FULL, NORMAL, REDUCED, Size
 from support.daemon import short_directory
 
-from pki2fad import envelope
+from pki2fad.crypto import envelope
 
 Part = Callable[[Path, Programs, States, Size, Callable[[str], None]], list[Table]]
 

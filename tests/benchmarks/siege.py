@@ -18,7 +18,7 @@ from benchmarks.rounds import Say, latency, median, ratio
 from benchmarks.sizes import Size
 from benchmarks.supplies import Fresh, mark_all, wait_for_step
 
-from pki2fad.payer import POOL
+from pki2fad.server.payer import POOL
 
 _LOAD = Load(1, 1)
 _GROUP = 47_110

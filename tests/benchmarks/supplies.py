@@ -10,7 +10,7 @@ from benchmarks.daemons import Pki2fad
 from benchmarks.generator import Load, Programs, Result
 from benchmarks.plans import Exchange
 
-from pki2fad.throttle import FREE_FAILURES
+from pki2fad.rules.throttle import FREE_FAILURES
 
 _MARKING = 10.0  # seconds for which codes of one step are used, well before they are too old
 

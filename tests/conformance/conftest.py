@@ -14,13 +14,14 @@ from support.daemon import PATIENCE, Daemon, short_directory
 from support.peers import require_root
 from support.raw import RawPeer, Seed, connect, connect_as, pair_of
 
-from pki2fad import clock, envelope
-from pki2fad.access import Access, Rule
-from pki2fad.agent import Agent
-from pki2fad.envelope import MasterKey, PrivateKey
-from pki2fad.keyring import Keyring
-from pki2fad.server import Server
-from pki2fad.store import Store
+from pki2fad.crypto import envelope
+from pki2fad.crypto.envelope import MasterKey, PrivateKey
+from pki2fad.methods.agent import Agent
+from pki2fad.rules import clock
+from pki2fad.rules.access import Access, Rule
+from pki2fad.rules.keyring import Keyring
+from pki2fad.server.server import Server
+from pki2fad.state.store import Store
 
 _STRANGER = 12345  # a uid without any role
 _DEPLOYER = 12346  # a uid that may have codes of the account `deploy`, and nothing else

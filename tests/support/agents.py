@@ -12,22 +12,24 @@ from typing import Any
 
 import msgpack
 
-from pki2fad import backup, envelope, log
-from pki2fad.access import Access, Peer, Rule
-from pki2fad.agent import Agent
-from pki2fad.backup import Content
-from pki2fad.changes import INVALID, Answer, Change, Edit, LargeChange, Steps, Work
-from pki2fad.clock import Reading, Watch
-from pki2fad.envelope import MasterKey
+from pki2fad.crypto import envelope
+from pki2fad.crypto.envelope import MasterKey
+from pki2fad.daemon.minutelog import MinuteLog
 from pki2fad.errors import BadSeal
-from pki2fad.keyring import Keyring
-from pki2fad.longwork import Changing
-from pki2fad.minutelog import MinuteLog
-from pki2fad.otp import Parameters
-from pki2fad.pieces import finish
-from pki2fad.store import Store
-from pki2fad.throttle import Throttle
-from pki2fad.wire import Encoded, Request
+from pki2fad.host import log
+from pki2fad.methods.agent import Agent
+from pki2fad.rules.access import Access, Peer, Rule
+from pki2fad.rules.changes import INVALID, Answer, Change, Edit, LargeChange, Steps, Work
+from pki2fad.rules.clock import Reading, Watch
+from pki2fad.rules.keyring import Keyring
+from pki2fad.rules.otp import Parameters
+from pki2fad.rules.pieces import finish
+from pki2fad.rules.throttle import Throttle
+from pki2fad.server.longwork import Changing
+from pki2fad.state.store import Store
+from pki2fad.transfer import backup
+from pki2fad.transfer.backup import Content
+from pki2fad.wire.messages import Encoded, Request
 from support.peers import missing, require, require_root
 
 SEED = b"12345678901234567890"  # of RFC 4226 and RFC 6238

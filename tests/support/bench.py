@@ -10,11 +10,11 @@ from typing import Any
 
 import msgpack
 
-from pki2fad.access import Peer
-from pki2fad.agent import Agent
-from pki2fad.changes import Edit, Spend
-from pki2fad.connection import Connection
-from pki2fad.server import Server
+from pki2fad.methods.agent import Agent
+from pki2fad.rules.access import Peer
+from pki2fad.rules.changes import Edit, Spend
+from pki2fad.server.connection import Connection
+from pki2fad.server.server import Server
 from support import agents
 from support.raw import REQUEST, RawPeer, Seed
 

@@ -5,9 +5,9 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from pki2fad import envelope
 from pki2fad.client import Client
-from pki2fad.envelope import PrivateKey
+from pki2fad.crypto import envelope
+from pki2fad.crypto.envelope import PrivateKey
 from support.daemon import Daemon, short_directory, wait_until
 from support.peers import require_root
 from support.raw import Seed

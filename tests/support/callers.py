@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 
-from pki2fad.access import Peer, Rule
-from pki2fad.agent import Agent
-from pki2fad.changes import Answer
-from pki2fad.clock import Reading
 from pki2fad.errors import Throttled
-from pki2fad.throttle import Throttle
-from pki2fad.wire import Request
+from pki2fad.methods.agent import Agent
+from pki2fad.rules.access import Peer, Rule
+from pki2fad.rules.changes import Answer
+from pki2fad.rules.clock import Reading
+from pki2fad.rules.throttle import Throttle
+from pki2fad.wire.messages import Request
 from support.agents import OTHER_SEED, SEED, STARTED, at, call, make_agent, make_keyring, reference_code
 
 PERIOD = 30

@@ -5,17 +5,17 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Self
 
-from pki2fad.access import Peer, Rule
-from pki2fad.agent import Agent
-from pki2fad.changes import INVALID, Change, Edit
-from pki2fad.clock import Reading, Watch
-from pki2fad.envelope import MasterKey
+from pki2fad.crypto.envelope import MasterKey
+from pki2fad.daemon.timekeeper import Timekeeper
 from pki2fad.errors import Unavailable
-from pki2fad.keyring import Keyring
-from pki2fad.otp import Parameters
-from pki2fad.store import Store
-from pki2fad.timekeeper import Timekeeper
-from pki2fad.wire import Request
+from pki2fad.methods.agent import Agent
+from pki2fad.rules.access import Peer, Rule
+from pki2fad.rules.changes import INVALID, Change, Edit
+from pki2fad.rules.clock import Reading, Watch
+from pki2fad.rules.keyring import Keyring
+from pki2fad.rules.otp import Parameters
+from pki2fad.state.store import Store
+from pki2fad.wire.messages import Request
 from support.agents import ROOT, SEED, STARTED, USUAL, answer_to, make_agent, reference_code, sealed
 
 

@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from pki2fad import envelope
-from pki2fad.envelope import PrivateKey
+from pki2fad.crypto import envelope
+from pki2fad.crypto.envelope import PrivateKey
 from support import peers
 from support.booted import Booted
 from support.daemon import wait_until

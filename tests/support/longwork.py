@@ -8,10 +8,11 @@ from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
-from pki2fad import envelope, wire
-from pki2fad.changes import Change, LargeChange
-from pki2fad.envelope import PrivateKey
-from pki2fad.otp import Parameters
+from pki2fad.crypto import envelope
+from pki2fad.crypto.envelope import PrivateKey
+from pki2fad.rules.changes import Change, LargeChange
+from pki2fad.rules.otp import Parameters
+from pki2fad.wire import messages
 from support.agents import OTHER_SEED, SEED, make_keyring
 from support.bench import TIMEOUT, Bench, bench, receive
 from support.raw import REQUEST, RawPeer
@@ -71,7 +72,7 @@ def other_seeds(slow: Slow, directory: Path, host_key: PrivateKey, other_key: Pr
 
 def restoring(data: bytes, **more: Any) -> list[Any]:
     """The requests that restore a backup."""
-    size = wire.PART_LIMIT
+    size = messages.PART_LIMIT
     parts = [(offset, data[offset : offset + size]) for offset in range(0, len(data), size)]
     arguments = [{"upload": "0" * 32, "offset": offset, "part": part} for offset, part in parts]
     arguments[-1] |= {"last": True, **more}

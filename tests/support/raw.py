@@ -14,7 +14,7 @@ import msgpack
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
-from pki2fad.otp import Parameters
+from pki2fad.rules.otp import Parameters
 from support.agents import oathtool_code
 from support.daemon import PATIENCE
 

@@ -3,8 +3,8 @@
 import re
 from pathlib import Path
 
-from pki2fad import envelope
-from pki2fad.seedfiles import read_all
+from pki2fad.crypto import envelope
+from pki2fad.state.seedfiles import read_all
 from support.agents import logged
 
 SOMEBODY = 12345  # a uid that is neither root's nor ours

@@ -4,12 +4,13 @@ import os
 from pathlib import Path
 from typing import Any
 
-from pki2fad import envelope, wire
-from pki2fad.access import Access
-from pki2fad.agent import Agent
-from pki2fad.envelope import MasterKey, PrivateKey
-from pki2fad.otp import Parameters
-from pki2fad.vault import Vault
+from pki2fad.crypto import envelope
+from pki2fad.crypto.envelope import MasterKey, PrivateKey
+from pki2fad.methods.agent import Agent
+from pki2fad.rules.access import Access
+from pki2fad.rules.otp import Parameters
+from pki2fad.state.vault import Vault
+from pki2fad.wire import messages
 from support.agents import SEED, STARTED, USUAL, no_throttle
 from support.host import Host
 
@@ -50,8 +51,8 @@ class Site(Host):
     def restore(self, data: bytes, **more: Any) -> Any:
         """Upload it as the clients do; the last part's result."""
         upload = os.urandom(16).hex()
-        for offset in range(0, max(1, len(data)), wire.PART_LIMIT):
-            part = data[offset : offset + wire.PART_LIMIT]
+        for offset in range(0, max(1, len(data)), messages.PART_LIMIT):
+            part = data[offset : offset + messages.PART_LIMIT]
             last = offset + len(part) == len(data)
             result = self.call("restore", upload=upload, offset=offset, part=part, last=last, **more)
         return result

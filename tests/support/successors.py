@@ -5,7 +5,7 @@ import sqlite3
 from pathlib import Path
 from typing import Any
 
-from pki2fad.otp import Parameters
+from pki2fad.rules.otp import Parameters
 from support.agents import OTHER_SEED, sealed
 from support.host import Host
 

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable
 
-from pki2fad.clock import Reading
-from pki2fad.tally import NO_TALLY
-from pki2fad.throttle import Slots, Throttle
+from pki2fad.rules.clock import Reading
+from pki2fad.rules.tally import NO_TALLY
+from pki2fad.rules.throttle import Slots, Throttle
 
 STARTED = Reading(wall=1_700_000_000.0, boot=5_000.0)
 NOW = STARTED.wall

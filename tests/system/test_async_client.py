@@ -13,9 +13,9 @@ from support.daemon import PATIENCE, Daemon, short_directory
 from support.raw import NOTIFICATION, RESPONSE, Listener, RawPeer, Seed
 
 from pki2fad import client as public
-from pki2fad import envelope
 from pki2fad.client import Account, AsyncClient, Client, Code, Enrolment
-from pki2fad.envelope import PrivateKey
+from pki2fad.crypto import envelope
+from pki2fad.crypto.envelope import PrivateKey
 from pki2fad.errors import BadRequest, ConnectionLost, NoSuchAccount, NotReachable, ProtocolError, TimedOut
 
 BRIEF = 0.2  # seconds, where a time-out is what is waited for

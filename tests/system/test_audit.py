@@ -13,11 +13,12 @@ import pytest
 from support.daemon import Daemon, as_user, code_of, wait_until
 from support.preload import Clock, environment
 
-from pki2fad import batch, envelope
 from pki2fad.client import Client
-from pki2fad.envelope import MasterKey, PrivateKey
+from pki2fad.crypto import envelope
+from pki2fad.crypto.envelope import MasterKey, PrivateKey
 from pki2fad.errors import Pki2fadError
-from pki2fad.otp import Parameters
+from pki2fad.rules.otp import Parameters
+from pki2fad.transfer import batch
 
 ONE, TWO, THREE = (f"{number} seed of the audit tests......".encode() for number in ("a", "b", "c"))
 NOTICE, WARNING, ERROR = 5, 4, 3  # as syslog has them

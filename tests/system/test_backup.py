@@ -12,8 +12,8 @@ from support import opener
 from support.daemon import Daemon, as_user, ctl
 from support.raw import Seed, connect, connect_as
 
-from pki2fad import envelope
-from pki2fad.envelope import PrivateKey
+from pki2fad.crypto import envelope
+from pki2fad.crypto.envelope import PrivateKey
 from pki2fad.errors import BadRequest, Locked
 
 STRANGER = 4711

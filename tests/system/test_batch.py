@@ -18,9 +18,10 @@ from support import peers
 from support.daemon import PKI2FACTL, Daemon, as_user, ctl, environment
 from support.raw import RESPONSE, Listener, RawPeer
 
-from pki2fad import batch, envelope
-from pki2fad.asyncclient import AsyncClient
-from pki2fad.envelope import PrivateKey
+from pki2fad.client.aio import AsyncClient
+from pki2fad.crypto import envelope
+from pki2fad.crypto.envelope import PrivateKey
+from pki2fad.transfer import batch
 
 SEED = "3132333435363738393031323334353637383930313233343536373839303132"
 OTHER_SEED = "ab" * 32

@@ -11,8 +11,8 @@ from support.daemon import code_of
 from support.installed import Installed
 from support.tpm import software_tpm
 
-from pki2fad import envelope
-from pki2fad.envelope import PrivateKey
+from pki2fad.crypto import envelope
+from pki2fad.crypto.envelope import PrivateKey
 
 pytestmark = pytest.mark.slow  # hosts are booted, or the software is installed on one
 

@@ -13,9 +13,9 @@ import pytest
 from support.daemon import PATIENCE, Daemon, Mounts, as_user, environment, short_directory
 from support.raw import Seed
 
-from pki2fad import envelope
 from pki2fad.client import Account, Client, Code
-from pki2fad.envelope import PrivateKey
+from pki2fad.crypto import envelope
+from pki2fad.crypto.envelope import PrivateKey
 from pki2fad.errors import (
     AccountExists,
     BadRequest,

@@ -13,9 +13,10 @@ from support.daemon import Daemon, short_directory
 from support.languages import PROTOCOL
 from support.raw import Seed, connect
 
-from pki2fad import batch, envelope
-from pki2fad.envelope import MasterKey, PrivateKey
-from pki2fad.otp import Parameters
+from pki2fad.crypto import envelope
+from pki2fad.crypto.envelope import MasterKey, PrivateKey
+from pki2fad.rules.otp import Parameters
+from pki2fad.transfer import batch
 
 pytestmark = pytest.mark.slow  # clients are installed from their registries
 

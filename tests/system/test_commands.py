@@ -12,8 +12,8 @@ import pytest
 from support.daemon import PKI2FACTL, Daemon, as_user, ctl, environment, short_directory
 
 import pki2fad
-from pki2fad import envelope
-from pki2fad.envelope import PrivateKey
+from pki2fad.crypto import envelope
+from pki2fad.crypto.envelope import PrivateKey
 
 SEED = bytes(range(32))
 STRANGER = 4711

@@ -9,8 +9,8 @@ import pytest
 from support.daemon import Daemon, as_user, ctl
 from support.peers import require_root
 
-from pki2fad import envelope
-from pki2fad.envelope import PrivateKey
+from pki2fad.crypto import envelope
+from pki2fad.crypto.envelope import PrivateKey
 
 SEED = b"a seed of the passphrase tests.."
 PASSPHRASE = "correct horse"

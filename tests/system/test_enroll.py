@@ -18,8 +18,8 @@ from support.daemon import PATIENCE, PKI2FACTL, Daemon, Mounts, as_user, environ
 from support.raw import Seed, connect_as
 from support.terminal import CTRL_C, CTRL_D, Terminal, secret_of, terminal, uris
 
-from pki2fad import envelope
-from pki2fad.envelope import PrivateKey
+from pki2fad.crypto import envelope
+from pki2fad.crypto.envelope import PrivateKey
 
 USER = next(user for user in pwd.getpwall() if user.pw_uid not in (0, 65534))
 NAME = USER.pw_name

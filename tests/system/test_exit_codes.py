@@ -16,8 +16,8 @@ import pytest
 from support import peers
 from support.daemon import PATIENCE, PKI2FACTL, PKI2FAD, Daemon, as_user, ctl
 
-from pki2fad import envelope
-from pki2fad.envelope import PrivateKey
+from pki2fad.crypto import envelope
+from pki2fad.crypto.envelope import PrivateKey
 
 STRANGER = 4711
 SYSTEM_SOCKET = "/run/pki2fad/socket"

@@ -15,10 +15,10 @@ from support.daemon import Daemon, wait_until
 from support.peers import missing, require_root
 from support.raw import REQUEST, RawPeer, Seed, connect, connect_as, fill_queue
 
-from pki2fad.admission import WITHOUT_ROLE
 from pki2fad.client import AsyncClient, Client
-from pki2fad.envelope import PrivateKey
+from pki2fad.crypto.envelope import PrivateKey
 from pki2fad.errors import Busy
+from pki2fad.server.admission import WITHOUT_ROLE
 
 CAP, CAP_PER_UID, ROOT_RESERVE = 80, 20, 16
 USER = pwd.getpwnam("daemon").pw_uid

@@ -12,8 +12,8 @@ import pytest
 from support import peers
 from support.daemon import PKI2FAD, Daemon, as_user, ctl
 
-from pki2fad import envelope
-from pki2fad.envelope import PrivateKey
+from pki2fad.crypto import envelope
+from pki2fad.crypto.envelope import PrivateKey
 
 USER = 4711
 NAMES = ("host.pem", "host.pub.pem", "seeds.d", "seeds.d/default.sealed")

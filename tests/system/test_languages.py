@@ -14,8 +14,8 @@ from support.daemon import PATIENCE, Daemon, short_directory
 from support.languages import Programs, answering, block, run
 from support.raw import RESPONSE, Listener, RawPeer, Seed, connect
 
-from pki2fad import envelope
-from pki2fad.envelope import PrivateKey
+from pki2fad.crypto import envelope
+from pki2fad.crypto.envelope import PrivateKey
 
 LABELS = ("node", "c", "shell")
 VERIFIERS = ("c", "shell")  # the programs that only verify

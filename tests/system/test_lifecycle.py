@@ -15,7 +15,8 @@ from support.activation import activated, listening
 from support.daemon import PATIENCE, Daemon, ctl, wait_until
 from support.peers import require, require_root
 
-from pki2fad import __version__, wire
+from pki2fad import __version__
+from pki2fad.wire import messages
 
 SEED = b"a seed of the lifecycle tests..."
 
@@ -44,7 +45,7 @@ def test_a_signal_stops_it_and_leaves_no_socket(daemon: Daemon, number: int) -> 
 
 def test_clients_that_never_read_do_not_hold_up_a_stop(daemon: Daemon) -> None:
     daemon.start()
-    request = wire.encode_request(1, "status", {})
+    request = messages.encode_request(1, "status", {})
     clients = []
     for _ in range(3):
         client = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)

@@ -11,9 +11,9 @@ from support import memory
 from support.daemon import Daemon, as_user, ctl, wait_until
 from support.raw import Seed, connect
 
-from pki2fad import envelope
 from pki2fad.client import Client
-from pki2fad.envelope import PrivateKey
+from pki2fad.crypto import envelope
+from pki2fad.crypto.envelope import PrivateKey
 from pki2fad.errors import BadRequest, Locked
 
 PASSPHRASE = "correct horse, battery"

@@ -10,8 +10,8 @@ from support.daemon import Daemon, as_user, wait_until
 from support.oldservice import BASE, NO_FILES, OLD_LINES, OTHER_SEED, SEED, OldService
 from support.preload import Clock, environment
 
-from pki2fad import envelope
-from pki2fad.envelope import PrivateKey
+from pki2fad.crypto import envelope
+from pki2fad.crypto.envelope import PrivateKey
 
 UID = 4711
 

@@ -15,7 +15,7 @@ from support.daemon import Daemon, as_user, code_of, environment
 from support.issuer import Issuer, json_of
 from support.raw import Seed
 
-from pki2fad import envelope
+from pki2fad.crypto import envelope
 from pki2fad.errors import Throttled
 
 CHECKOUT = Path(__file__).parents[2]

@@ -17,7 +17,7 @@ from support.daemon import Daemon, ctl, environment
 from support.issuer import Answer, Exchange, Issuer, json_of, page
 from support.raw import Seed
 
-from pki2fad import envelope
+from pki2fad.crypto import envelope
 
 ASKED = ["--student-id", "S-1", "--repo-url", "https://git.example/s/1.git"]
 CONTRACT = {"student_id": "S-1", "github_repo_url": "https://git.example/s/1.git"}
@@ -351,7 +351,7 @@ silent = [("127.0.0.1", int(port)) for port in sys.argv[1:]]
 family = (socket.AF_INET, socket.SOCK_STREAM, 6, "")
 socket.getaddrinfo = lambda *_, **__: [(*family, address) for address in silent]
 from pki2fad.errors import IssuerUnavailable
-from pki2factl import issuer
+from pki2factl.issuing import issuer
 try:
     issuer.ask("http://issuer.invalid/", {}, timeout=0.5, retries=0)
 except IssuerUnavailable as error:
@@ -374,7 +374,7 @@ def test_the_time_out_is_for_looking_up_the_host_too(tmp_path: Path) -> None:
 import socket, threading
 socket.getaddrinfo = lambda *_, **__: threading.Event().wait()
 from pki2fad.errors import IssuerUnavailable
-from pki2factl import issuer
+from pki2factl.issuing import issuer
 try:
     issuer.ask("http://issuer.invalid/", {}, timeout=0.5, retries=0)
 except IssuerUnavailable as error:

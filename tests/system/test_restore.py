@@ -15,10 +15,11 @@ from support.daemon import PKI2FACTL, Daemon, short_directory, wait_until
 from support.preload import Clock, environment
 from support.raw import Seed, connect
 
-from pki2fad import envelope, wire
 from pki2fad.client import AsyncClient
-from pki2fad.envelope import PrivateKey
+from pki2fad.crypto import envelope
+from pki2fad.crypto.envelope import PrivateKey
 from pki2fad.errors import Unavailable
+from pki2fad.wire import messages
 
 
 @pytest.fixture(autouse=True)
@@ -258,7 +259,7 @@ def test_the_asynchronous_client_backs_up_and_restores_in_parts(
             return len(data), await client.restore(data)
 
     size, restored = asyncio.run(there_and_back())
-    assert size > wire.PART_LIMIT
+    assert size > messages.PART_LIMIT
     assert restored == {"accounts": 300, "changed": ["user007"]}
     logged = [line for line in daemon.log().splitlines() if " restore uid=" in line]
     assert len(logged) == 1  # not each part

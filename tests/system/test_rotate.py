@@ -15,9 +15,10 @@ from support.daemon import Daemon, as_user, ctl
 from support.peers import require_root
 from support.raw import Seed
 
-from pki2fad import envelope, locks
-from pki2fad.envelope import PrivateKey
+from pki2fad.crypto import envelope
+from pki2fad.crypto.envelope import PrivateKey
 from pki2fad.errors import BadRequest, Locked
+from pki2fad.host import locks
 
 BITS = "--bits=3072"
 

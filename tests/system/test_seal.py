@@ -13,8 +13,8 @@ import pytest
 from support import peers
 from support.daemon import ctl
 
-from pki2fad import envelope
-from pki2fad.envelope import PrivateKey
+from pki2fad.crypto import envelope
+from pki2fad.crypto.envelope import PrivateKey
 
 SEED = "3132333435363738393031323334353637383930313233343536373839303132"
 

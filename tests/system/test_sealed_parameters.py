@@ -10,8 +10,8 @@ from support import peers
 from support.daemon import Daemon, ctl
 from support.raw import connect
 
-from pki2fad import envelope
-from pki2fad.envelope import PrivateKey
+from pki2fad.crypto import envelope
+from pki2fad.crypto.envelope import PrivateKey
 
 SEED = "3132333435363738393031323334353637383930313233343536373839303132"
 TOLD = ("--account=ann", "--algorithm=SHA256", "--digits=8", "--period=60")

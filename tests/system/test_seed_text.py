@@ -10,8 +10,8 @@ import pytest
 from support.daemon import Daemon, ctl
 from support.oldservice import SEED, OldService
 
-from pki2fad import envelope
-from pki2fad.envelope import PrivateKey
+from pki2fad.crypto import envelope
+from pki2fad.crypto.envelope import PrivateKey
 
 MARK = b"\xef\xbb\xbf"
 FORMS = {

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from support.daemon import Daemon, as_user, code_of
 
-from pki2fad import envelope
-from pki2fad.envelope import PrivateKey
+from pki2fad.crypto import envelope
+from pki2fad.crypto.envelope import PrivateKey
 
 ONE = b"one seed of the seeds.d tests..."
 TWO = b"another seed of the same tests.."

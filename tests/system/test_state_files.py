@@ -12,8 +12,8 @@ import pytest
 from support.daemon import Daemon, Mounts, as_user, code_of
 from support.peers import require, require_root
 
-from pki2fad import envelope
-from pki2fad.envelope import PrivateKey
+from pki2fad.crypto import envelope
+from pki2fad.crypto.envelope import PrivateKey
 from pki2fad.errors import Unavailable
 
 SEED = b"a seed of the state file tests.."

@@ -13,11 +13,11 @@ from support.daemon import wait_until
 from support.peers import require_root
 from support.raw import REQUEST, connect, connect_as, fill_queue
 
-from pki2fad.admission import WITHOUT_ROLE
 from pki2fad.client import Client
-from pki2fad.envelope import PrivateKey
-from pki2fad.listener import BACKLOG
-from pki2fad.payer import SHARE
+from pki2fad.crypto.envelope import PrivateKey
+from pki2fad.server.admission import WITHOUT_ROLE
+from pki2fad.server.listener import BACKLOG
+from pki2fad.server.payer import SHARE
 
 STRANGER, VERIFIER = 47_111, 47_112
 SETTINGS = f'[[access]]\nrole = "verify"\nwho = [{VERIFIER}]\n'

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from support.daemon import PATIENCE, PKI2FACTL, Daemon, ctl, environment, short_directory
 
-from pki2fad import envelope
-from pki2fad.envelope import PrivateKey
+from pki2fad.crypto import envelope
+from pki2fad.crypto.envelope import PrivateKey
 
 
 @pytest.fixture(scope="module")

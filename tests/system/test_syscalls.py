@@ -12,8 +12,8 @@ import pytest
 from support import peers
 from support.daemon import Daemon, as_user
 
-from pki2fad import envelope
-from pki2fad.envelope import PrivateKey
+from pki2fad.crypto import envelope
+from pki2fad.crypto.envelope import PrivateKey
 
 UNIT = Path(__file__).parents[2] / "systemd" / "pki2fad.service"
 PAIRS_OF_CHANGES = 500  # after so many the log is copied into the database, in a thread of its own

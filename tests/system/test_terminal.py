@@ -10,8 +10,8 @@ from support import peers
 from support.daemon import Daemon
 from support.terminal import CTRL_C, CTRL_D, secret_of, terminal, uris
 
-from pki2fad import envelope
-from pki2fad.envelope import PrivateKey
+from pki2fad.crypto import envelope
+from pki2fad.crypto.envelope import PrivateKey
 
 
 def run(home: Path, *arguments: str, stdout: Path | None = None) -> str:

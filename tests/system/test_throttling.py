@@ -17,7 +17,7 @@ from support.peers import require_root
 from support.raw import REQUEST, RawPeer, connect, connect_as
 
 from pki2fad.client import AsyncClient
-from pki2fad.statefile import APPLICATION_ID, MIGRATIONS
+from pki2fad.state.database import APPLICATION_ID, MIGRATIONS
 
 A = b"seed A of the throttling tests.."
 B = b"seed B of the throttling tests.."

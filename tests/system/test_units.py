@@ -10,12 +10,12 @@ import pytest
 from support import peers
 from support.daemon import PKI2FAD, environment
 
-from pki2fad import config
-from pki2fad.access import DEFAULT_GROUPS, Rule
-from pki2fad.config import Config, CredentialRule, LockConfig, ServerConfig, ThrottleConfig
-from pki2fad.listener import BACKLOG
-from pki2fad.systemd import CREDENTIAL_SOCKET, ROOT_SOCKET, VERIFY_SOCKET
-from pki2fad.systemd import SOCKET as SOCKET_NAME
+from pki2fad.daemon import config
+from pki2fad.daemon.config import Config, CredentialRule, LockConfig, ServerConfig, ThrottleConfig
+from pki2fad.host.systemd import CREDENTIAL_SOCKET, ROOT_SOCKET, VERIFY_SOCKET
+from pki2fad.host.systemd import SOCKET as SOCKET_NAME
+from pki2fad.rules.access import DEFAULT_GROUPS, Rule
+from pki2fad.server.listener import BACKLOG
 
 UNITS = Path(__file__).parents[2] / "systemd"
 SERVICE = UNITS / "pki2fad.service"

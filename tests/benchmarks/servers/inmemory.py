@@ -6,9 +6,10 @@ What it answers faster than the daemon is the price of the record.
 import sys
 from collections.abc import Sequence
 
-from pki2fad import __main__, service
-from pki2fad.changes import Change
-from pki2fad.store import Store
+from pki2fad import __main__
+from pki2fad.daemon import service
+from pki2fad.rules.changes import Change
+from pki2fad.state.store import Store
 
 
 class Forgetful(Store):

@@ -1,0 +1,1 @@
+"""Makes what an issuer and a host exchange: keys, sealed seeds, proofs."""

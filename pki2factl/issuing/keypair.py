@@ -1,0 +1,91 @@
+"""Making a key pair in two files, for the commands that do."""
+
+import os
+import sys
+
+from pki2factl import ui
+from pki2fad.crypto import envelope
+from pki2fad.crypto.envelope import PrivateKey
+from pki2fad.errors import BadRequest, ProtectedKey, UnusableKey, UnusablePath
+from pki2fad.host import files, paths
+
+_SHORTEST = 12  # characters of a passphrase: four words, or what a password manager makes
+
+
+def load(path: str, passphrase: str = "", *, from_stdin: bool = False) -> PrivateKey:
+    """The private key in a file. If its passphrase is not known, a terminal or standard input is asked."""
+    pem = files.read(path)
+    try:
+        return envelope.load_private(pem, path, to_bytes(passphrase) or None)
+    except ProtectedKey:
+        if not (from_stdin or sys.stdin.isatty()):
+            raise
+        passphrase = ui.passphrase(f"Passphrase of {path}: ", from_stdin=from_stdin)
+        return envelope.load_private(pem, path, to_bytes(passphrase))
+
+
+def require_not_sealed(path: str) -> None:
+    """Raise `UnusableKey` if the host's private key is not in its file, since systemd has it sealed."""
+    sealed = paths.sealed_credential(paths.PRIVATE_KEY)
+    ours = os.path.abspath(path) == os.path.join(paths.config_dir(), paths.PRIVATE_KEY)
+    if ours and os.geteuid() == 0 and not os.path.lexists(path) and os.path.lexists(sealed):
+        raise UnusableKey(
+            f"the key {path} is sealed in {sealed}; put it back before with: (umask 077;"
+            f" systemd-creds decrypt --name={paths.PRIVATE_KEY} {sealed} {path})"
+        )
+
+
+def is_protected(path: str) -> bool:
+    """True if the private key in a file has a passphrase."""
+    try:
+        envelope.load_private(files.read(path), path)
+    except ProtectedKey:
+        return True
+    return False
+
+
+def new_passphrase(*, from_stdin: bool, weak: bool) -> str:
+    """A passphrase for a new key, asked for twice at a terminal. Raises `BadRequest`.
+
+    One that is short is refused unless `weak` is true.
+    """
+    passphrase = ui.passphrase("New passphrase: ", from_stdin=from_stdin)
+    if not passphrase:
+        raise BadRequest("an empty passphrase protects nothing")
+    if len(passphrase) < _SHORTEST and not weak:
+        raise BadRequest(
+            f"the passphrase has {len(passphrase)} characters: anybody with the key's file can guess it;"
+            f" take at least {_SHORTEST}, or add --weak"
+        )
+    if not from_stdin and ui.passphrase("Once more: ") != passphrase:
+        raise BadRequest("these are two different passphrases")
+    return passphrase
+
+
+def make_private(path: str, bits: int, passphrase: str, *, like: str) -> None:
+    """Make a private key's file, which must not be there yet, with the owner of the file `like`."""
+    key = ui.with_spinner(f"making an RSA-{bits} key", lambda: envelope.generate_key(bits))
+    files.create(path, envelope.private_pem(key, to_bytes(passphrase)), files.PRIVATE, like=os.stat(like))
+
+
+def make(private: str, public: str, bits: int, *, force: bool, passphrase: str = "") -> str:
+    """Make both files and return the key's fingerprint. Without `force` none may be there.
+
+    A passphrase protects the private key's file.
+    """
+    if os.path.realpath(private) == os.path.realpath(public):
+        raise UnusablePath(f"{private} cannot hold both keys")
+    if not force:
+        files.require_absent(private, public)
+    key = ui.with_spinner(f"making an RSA-{bits} key", lambda: envelope.generate_key(bits))
+    write = files.replace if force else files.create
+    for path in (private, public):
+        files.make_directory(os.path.dirname(os.path.abspath(path)))
+    write(private, envelope.private_pem(key, to_bytes(passphrase)), files.PRIVATE)
+    write(public, envelope.public_pem(key.public_key()), files.PUBLIC)
+    return envelope.fingerprint(key.public_key())
+
+
+def to_bytes(passphrase: str) -> bytes:
+    """The bytes that were typed, also if they are not UTF-8."""
+    return passphrase.encode("utf-8", "surrogateescape")

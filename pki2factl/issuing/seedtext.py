@@ -1,0 +1,88 @@
+"""Seeds as people and programs write them: hex digits, in every form that cannot be taken for another seed.
+
+A sealed seed has one form, which `envelope.open_seed` insists on. This is for what is still to be sealed. No
+message shows any of the text, which may be a seed in a form that is not read here.
+"""
+
+import codecs
+import json
+import re
+
+from pki2factl import ui
+from pki2fad.crypto import envelope
+
+_RULE = "a seed is 32 to 128 hex digits, an even number"
+_DIGITS = range(32, 129, 2)
+_BASE32 = re.compile("[A-Z2-7]{16,}=*")
+
+
+def unmarked(data: bytes) -> bytes:
+    """The text without its byte order mark, in UTF-8 also where that says UTF-16.
+
+    Raises `ValueError`.
+    """
+    for mark, encoding in ((codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be")):
+        if data.startswith(mark):
+            try:
+                return data[len(mark) :].decode(encoding).encode()
+            except UnicodeDecodeError:
+                raise ValueError("it begins as UTF-16 does, and is not UTF-16") from None
+    return data.removeprefix(codecs.BOM_UTF8)
+
+
+def seed(data: bytes) -> bytearray:
+    """The one seed in a text. Raises `ValueError`, which says what is wrong and shows none of it.
+
+    There may be a byte order mark, white space around it, `0x` before it, and capital letters; or it is the
+    one value of a JSON object that can be a seed.
+    """
+    text = unmarked(data).decode("utf-8", "surrogateescape").strip()
+    if text.startswith("{"):
+        text = _value(text)
+    problem = _problem(text)
+    if problem:
+        raise ValueError(f"{problem}; {_RULE}")
+    return envelope.seed_from_hex(_digits(text).lower().encode())
+
+
+def _value(text: str) -> str:
+    """The value in a JSON object that is a seed, or its only text, which is not."""
+    try:
+        members = json.loads(text, object_pairs_hook=list)  # a name may be there twice
+    except (ValueError, RecursionError):
+        raise ValueError("it begins with { and is no JSON object") from None
+    texts = {value.strip() for _, value in members if isinstance(value, str)}
+    seeds = [value for value in texts if not _problem(value)]
+    if len(seeds) == 1:
+        return seeds[0]
+    if len(texts) == 1:
+        return texts.pop()
+    raise ValueError(f"{len(seeds) or 'none'} of the texts in the JSON object could be the seed; {_RULE}")
+
+
+def _digits(text: str) -> str:
+    return text[2:] if text[:2] in ("0x", "0X") else text
+
+
+def _problem(text: str) -> str:
+    """Why a text is no seed, empty if it is one."""
+    digits = _digits(text)
+    if not digits:
+        return "there is no seed"
+    for number, char in enumerate(digits, 1 + len(text) - len(digits)):
+        if not (char.isascii() and char in "0123456789abcdefABCDEF"):
+            like = ", and all of it looks like base32" if _BASE32.fullmatch(text.upper()) else ""
+            return f"character {number} of {len(text)} is {_kind(char)}{like}"
+    return "" if len(digits) in _DIGITS else f"it has {ui.count(len(digits), 'hex digit')}"
+
+
+def _kind(char: str) -> str:
+    if char in "\r\n":
+        return "a line end"
+    if char.isspace():
+        return "a blank"
+    if not char.isascii():
+        return "not ASCII"
+    if not char.isprintable():
+        return "a control character"
+    return "a letter after F" if char.isalpha() else "neither a digit nor a letter"

@@ -1,0 +1,1 @@
+"""Helps people log in: accounts of users, passwords, typed codes."""

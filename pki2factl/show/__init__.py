@@ -1,0 +1,1 @@
+"""Shows logs and counts to people and programs."""

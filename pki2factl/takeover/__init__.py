@@ -1,0 +1,1 @@
+"""Takes over an old service: its log, and files of its owner."""

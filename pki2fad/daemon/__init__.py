@@ -1,0 +1,1 @@
+"""Runs the daemon: settings, start, reload, stop, and what it does by itself."""

@@ -1,0 +1,86 @@
+"""Follows the wall clock: looks at it every second, and keeps what is known of it."""
+
+import asyncio
+from collections.abc import Callable
+
+from pki2fad.errors import UnusableState
+from pki2fad.host import log
+from pki2fad.rules import clock
+from pki2fad.rules.clock import Reading, Watch
+
+_PERIOD = 1.0  # seconds between two looks
+
+# The mark is written when it has risen so far (seconds): a sync of the disk every second is not worth it.
+_WRITE_AFTER = 300.0
+
+# So far behind (seconds) is told: slews and the leap of a second are less.
+BEHIND = 30.0
+
+
+class Timekeeper:
+    """Lets a `Watch` look at the clock; `keep` writes what has changed, unless the store `is_busy`."""
+
+    def __init__(
+        self,
+        watch: Watch,
+        keep: Callable[[Watch], None],
+        read_clock: Callable[[], Reading] = clock.read,
+        is_busy: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._watch = watch
+        self._keep = keep
+        self._read_clock = read_clock
+        self._is_busy = is_busy
+        self._timer: asyncio.TimerHandle | None = None
+        self._behind = False
+        self._due = True  # something is to be written
+        self._kept = watch.mark
+        self._accepted = watch.accepted
+        self._trouble = ""
+
+    def start(self) -> None:
+        """Look now, and go on from the running loop until `stop`."""
+        self._timer = asyncio.get_running_loop().call_later(_PERIOD, self.start)
+        self.look()
+
+    def stop(self) -> None:
+        """Look no more, and keep what is known."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._write()
+
+    def write_again(self) -> None:
+        """Write at the next look whatever has changed: so it is known when the state can be written again."""
+        self._due = True
+
+    def look(self) -> None:
+        """Look once, and say what is to be said."""
+        reading = self._read_clock()
+        step = self._watch.look(reading, clock.is_synchronised())
+        if step:
+            log.warning("clock_set", by=f"{step:+.0f} s")
+        behind = self._watch.behind(reading.wall)
+        if (behind > BEHIND) != self._behind:
+            self._behind = not self._behind
+            if self._behind:
+                log.error("clock_behind", by=f"{behind:.0f} s", hint="verify waits; see pki2factl status")
+            else:
+                log.info("clock_caught_up")
+        was_accepted = self._watch.accepted != self._accepted
+        if step or was_accepted or self._watch.mark - self._kept >= _WRITE_AFTER:
+            self._accepted = self._watch.accepted
+            self._due = True
+        if self._due and not self._is_busy():
+            self._write()
+
+    def _write(self) -> None:
+        try:
+            self._keep(self._watch)
+        except UnusableState as error:
+            if str(error) != self._trouble:
+                self._trouble = str(error)
+                log.error("clock_not_kept", reason=error)
+        else:
+            self._due = False
+            self._kept = self._watch.mark
+            self._trouble = ""

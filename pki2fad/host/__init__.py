@@ -1,0 +1,1 @@
+"""Uses the host: files, paths, streams, logs, systemd."""

@@ -1,0 +1,1 @@
+"""Does what each method of the protocol says."""

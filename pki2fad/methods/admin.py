@@ -1,0 +1,270 @@
+"""What administrators do: load and remove accounts, change keys.
+
+Each method is one of the protocol. It changes no account itself: the `Edit` of its answer does, once it
+is kept and applied. What opens and locks is done by `Keys`. `Bulk` does what is about all accounts.
+"""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Protocol
+
+from pki2fad.crypto.memory import wipe
+from pki2fad.errors import AccountExists, BadRequest
+from pki2fad.rules.access import Peer
+from pki2fad.rules.account import UNKNOWN, Account, Successor
+from pki2fad.rules.changes import Answer, Edit, Steps, Work
+from pki2fad.rules.clock import Reading, Watch
+from pki2fad.rules.keyring import Keyring
+from pki2fad.rules.otp import Parameters
+from pki2fad.rules.pieces import Pieces
+from pki2fad.times import moment
+from pki2fad.transfer import batch
+from pki2fad.transfer.restore import Upload
+
+if TYPE_CHECKING:
+    from pki2fad.crypto.envelope import MasterKey
+
+Arguments = dict[str, Any]
+
+# Arguments that a batch of one account has itself; other sealed seeds need them.
+_SAID = ("account", "algorithm", "digits", "period")
+
+_LAST_DEADLINE = 253_402_300_799  # the last second of the year 9999: what comes after has no date
+
+
+class Keys(Protocol):
+    """What opens and locks; the service has the real ones."""
+
+    def open_sealed(self, sealed: bytes) -> bytearray:
+        """The seed in a sealed seed. Raises `BadSeal`."""
+
+    def new_seed(self) -> bytearray:
+        """A random seed."""
+
+    def unlock(self, passphrase: str | None) -> Steps[None]:
+        """Take the keys into memory. Raises a `Refusal`."""
+
+    def close(self) -> None:
+        """Let no key stay in memory."""
+
+    def is_cheap(self) -> bool:
+        """True if the host's key has a passphrase of which a guess costs little."""
+
+    def rotate(self, pem: bytes) -> Steps[str]:
+        """Take up another host key; returns its fingerprint."""
+
+    def finish_rotation(self, fingerprint: str) -> Steps[list[str]]:
+        """Let this host key, which is in use, alone open the state; returns the fingerprints of the others.
+
+        Raises `BadRequest` if another one is in use.
+        """
+
+    def recipients(self) -> list[str]:
+        """The fingerprints of the host keys that open the state, that in use first."""
+
+    def master_for(self, recipients: bytes) -> "Pieces[tuple[MasterKey, dict[str, bytes]]]":
+        """A new master key for a backup, and its slots for the public keys in a PEM text."""
+
+    def open_backup(self, data: bytearray) -> "MasterKey":
+        """The master key of a backup. Raises `BadSeal`."""
+
+    def open_batch(self, data: bytes) -> "MasterKey":
+        """The key of a batch. Raises `BadSeal`."""
+
+
+class Admin:
+    """The administrator's methods."""
+
+    def __init__(
+        self,
+        keyring: Keyring,
+        watch: Watch,
+        keys: Keys,
+    ) -> None:
+        self._keyring = keyring
+        self._watch = watch
+        self._keys = keys
+        self.upload = Upload()
+
+    def load(self, args: Arguments, _peer: Peer, reading: Reading) -> Answer:
+        """An account for a sealed seed."""
+        deadline, cutover = args.get("deadline"), args.get("cutover", False)
+        if args.get("successor", False):
+            if cutover and deadline is None:
+                raise BadRequest("a cutover needs a deadline")
+            if deadline is not None and not reading.wall < deadline <= _LAST_DEADLINE:
+                raise BadRequest("the deadline has to be a Unix time after now and before the year 10000")
+        elif cutover or deadline is not None:
+            raise BadRequest("a deadline and a cutover are for a successor alone")
+        account = self._sealed_account(args["sealed"], {key: args[key] for key in _SAID if key in args})
+        if args.get("successor", False):
+            # A successor has no offset; the seed may be one that is going, and have one still.
+            account = account.moved(0, self._keyring.watermark(account))
+            account.drift = UNKNOWN if account.last_step >= 0 else b""
+            successor = Successor(account, deadline, cutover)
+            return self._load_successor(successor, args.get("replace", False), reading)
+        edit, done = self.edit_to_load(account, args.get("replace", False), reading)
+        return Answer({"account": account.name, "changed": edit is not None}, change=edit, audit=done)
+
+    def edit_to_load(self, account: Account, replace: bool, reading: Reading) -> tuple[Edit | None, str]:
+        """The edit that gives an account this seed, None if it has it already, and a word for what is done.
+
+        Raises `AccountExists`.
+        """
+        current = self._keyring.accounts.get(account.name)
+        settled = current and current.settled(reading.wall)
+        if settled is not None and settled.is_like(account):
+            if not replace or settled.successor is None:
+                return None, "unchanged"
+            return self._edit(account.name, settled.with_successor(None), current, reading), "dropped"
+        if current is not None and not replace:
+            raise AccountExists(f"account {account.name!r} has another seed or other parameters")
+        return self._put(account, reading), "added" if current is None else "replaced"
+
+    def _load_successor(self, successor: Successor, replace: bool, reading: Reading) -> Answer:
+        """A seed that the account gets later."""
+        current = self._keyring.account(successor.account.name)
+        settled = current.settled(reading.wall)
+        if settled.digest == successor.account.digest:
+            raise BadRequest("the account has this seed already; a successor needs another one")
+        known = settled.successor
+        if known is not None and known.is_like(successor):
+            return Answer({"account": current.name, "changed": False}, audit="unchanged")
+        if known is not None and not replace:
+            raise AccountExists(f"account {current.name!r} has a successor already")
+        gone = None if current.successor is None else current
+        edit = self._edit(current.name, settled.with_successor(successor), gone, reading)
+        result = {"account": current.name, "changed": True}
+        deadline = successor.deadline and moment(successor.deadline)
+        details = {"deadline": deadline, "cutover": successor.cutover}
+        return Answer(result, change=edit, audit="successor", details=details)
+
+    def due(self, reading: Reading) -> Iterator[Edit]:
+        """The edits that make permanent what deadlines did; each is made as it is asked for.
+
+        Only once the time is believed: what was the wrong time takes no seed away for good.
+        """
+        wall = self._watch.believed(reading.wall)
+        for account in self._keyring.with_successor():
+            put = account.settled(wall)
+            if put is not account and self._keyring.accounts.get(account.name) is account:
+                yield self._edit(account.name, put, account, reading)
+
+    def provision(self, name: str, sealed: bytes, file_digest: bytes, reading: Reading) -> Edit:
+        """The edit that a file of `seeds.d` asks for. Raises `BadSeal`, and `BadRequest` for another's."""
+        return self._put(self._sealed_account(sealed, {"account": name}), reading, file_digest)
+
+    def remove(self, args: Arguments, _peer: Peer, reading: Reading) -> Answer:
+        """Take an account away, or one that waits for its first code; its codes stay spent."""
+        if self._keyring.enrolments.pop(args["account"], None) is not None:
+            return Answer({"account": args["account"]}, audit="removed")
+        account = self._keyring.account(args["account"])
+        edit = self._edit(account.name, None, account, reading)
+        return Answer({"account": account.name}, change=edit, audit="removed")
+
+    def close(self) -> None:
+        """Let no key and no code stay in memory."""
+        self.upload.drop()
+        self._keys.close()
+
+    def lock(self, _args: Arguments, _peer: Peer, _reading: Reading) -> Answer:
+        """Let no key and no code stay in memory."""
+        done = "unchanged" if self._keyring.locked else "locked"
+        self.close()
+        return Answer({"locked": True}, audit=done)
+
+    def unlock(self, args: Arguments, _peer: Peer, _reading: Reading) -> Answer:
+        """Take the keys into memory again."""
+
+        def work() -> Work:
+            if not self._keyring.locked:
+                return Answer({"locked": False}, audit="unchanged")
+            yield from self._keys.unlock(args.get("passphrase"))
+            return Answer({"locked": False}, audit="unlocked")
+
+        return Answer(work=work())
+
+    def rotate(self, args: Arguments, _peer: Peer, _reading: Reading) -> Answer:
+        """Take up another host key beside the one in use, with a new master key."""
+
+        def work() -> Work:
+            result = {"fingerprint": (yield from self._keys.rotate(args["private"]))}
+            return Answer(result, audit="rotated", details=result)
+
+        return Answer(work=work())
+
+    def rotate_finish(self, args: Arguments, _peer: Peer, _reading: Reading) -> Answer:
+        """Let the host key that is in use alone open the state."""
+
+        def work() -> Work:
+            dropped = yield from self._keys.finish_rotation(args["fingerprint"])
+            done = "dropped" if dropped else "unchanged"
+            return Answer({"dropped": dropped}, audit=done, details={"dropped": " ".join(dropped)})
+
+        return Answer(work=work())
+
+    def recipients(self, _args: Arguments, _peer: Peer, _reading: Reading) -> Answer:
+        """The keys that open the state; asked when nothing is being kept."""
+
+        def work() -> Work:
+            first, *others = self._keys.recipients()
+            slots = [{"fingerprint": first, "current": True}]
+            return Answer([*slots, *({"fingerprint": other, "current": False} for other in others)])
+            yield  # this is one piece
+
+        return Answer(work=work())
+
+    def _sealed_account(self, sealed: bytes, given: Arguments) -> Account:
+        """The account of a sealed seed, of which these of `_SAID` were given.
+
+        A batch of one account says all of them itself. Raises `BadSeal`, and `BadRequest` for what is given
+        and is wrong or contradicts the batch.
+        """
+        if batch.is_batch(sealed):
+            return self._account_of_batch(sealed, given)
+        name, parameters = given["account"], {key: given[key] for key in given if key != "account"}
+        try:
+            made = Parameters(**parameters)
+        except ValueError as error:
+            raise BadRequest(str(error)) from None
+        seed = self._keys.open_sealed(sealed)
+        try:
+            return self._keyring.seal(name, seed, made)
+        finally:
+            wipe(seed)
+
+    def _account_of_batch(self, sealed: bytes, given: Arguments) -> Account:
+        with self._keys.open_batch(sealed) as master:
+            entries = batch.unpack(sealed, master)
+            if len(entries) != 1:
+                raise BadRequest(
+                    f"this is a batch of {len(entries)} accounts; load it with: pki2factl load-batch FILE"
+                )
+            entry = entries[0]
+            for key, said in {"account": entry.name, **entry.parameters.fields}.items():
+                if given.get(key, said) != said:
+                    raise BadRequest(
+                        f"the sealed seed is of {key} {said}, and {given[key]} was given;"
+                        f" seal it again with --{key} {given[key]}"
+                    )
+            return self._keyring.sealed_elsewhere(entry.name, entry.sealed, entry.parameters, master)
+
+    def _put(self, account: Account, reading: Reading, file_digest: bytes | None = None) -> Edit:
+        current = self._keyring.accounts.get(account.name)
+        settled = current and current.settled(reading.wall)
+        if settled is not None and settled.is_like(account):
+            account = settled  # the same seed: the live account stays, and nothing is taken away
+        elif current is not None:
+            account.tally = current.tally  # another seed gives who guesses no new budget
+        gone = None if account is current else current
+        return self._edit(account.name, account, gone, reading, file_digest)
+
+    def _edit(
+        self,
+        name: str,
+        put: Account | None,
+        gone: Account | None,
+        reading: Reading,
+        file_digest: bytes | None = None,
+    ) -> Edit:
+        leaving = None if gone is None else self._keyring.leaving(gone)
+        return Edit(name, self._watch.believed(reading.wall), put, leaving, file_digest)

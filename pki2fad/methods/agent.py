@@ -1,0 +1,392 @@
+"""What the daemon does: a request of a peer at a reading of the clocks, to an answer and a change.
+
+No input or output happens here, but for what opens and locks (`admin.Keys`). A change that `Agent.handle`
+returns has to be kept by the store before its answer may leave (see `Spend` and `Edit`).
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from pki2fad import __version__
+from pki2fad.errors import BadRequest, Forbidden, Locked, Refusal, UnknownMethod
+from pki2fad.methods import enrolment
+from pki2fad.methods.admin import Admin, Arguments, Keys
+from pki2fad.methods.bulk import Bulk
+from pki2fad.methods.enrolment import Enrolment
+from pki2fad.methods.health import Health
+from pki2fad.methods.metrics import Metrics
+from pki2fad.methods.shortcut import Shortcut
+from pki2fad.methods.throttled import ThrottleAdmin
+from pki2fad.rules import access, otp
+from pki2fad.rules.access import Access, Peer, Rights
+from pki2fad.rules.account import NAME_RULE, is_name
+from pki2fad.rules.changes import Answer, ClockEdit, Edit, LargeChange, Rotation, Work
+from pki2fad.rules.clock import Reading, Watch
+from pki2fad.rules.keyring import Keyring
+from pki2fad.rules.pieces import Pieces, in_pieces
+from pki2fad.rules.throttle import Throttle
+from pki2fad.rules.verifier import Verifier
+from pki2fad.transfer import batch
+from pki2fad.wire import arguments
+from pki2fad.wire.messages import Request
+
+DEFAULT_ACCOUNT = "default"
+
+_LOCKED = "the daemon is locked; unlock it with: pki2factl unlock"
+
+_ORIGIN_LIMIT = 255  # characters: longer than any address or host name
+
+
+@dataclass(frozen=True, slots=True)
+class _Method:
+    run: Callable[[Arguments, Peer, Reading], Answer]
+    role: str | None  # None: whoever reaches the socket
+    arguments: dict[str, type]
+    required: frozenset[str] = frozenset()
+    everywhere: bool = False  # the role for single accounts is not enough
+    locked_too: bool = False  # also while the keys are locked
+    own: bool = False  # for the account of the peer's own user name
+    about_all: bool = False  # without an account it is about all of them
+
+
+_LOAD_ARGUMENTS: dict[str, type] = {
+    "account": str,
+    "sealed": bytes,
+    "algorithm": str,
+    "digits": int,
+    "period": int,
+    "replace": bool,
+    "successor": bool,
+    "deadline": int,
+    "cutover": bool,
+}
+_RESTORE_ARGUMENTS: dict[str, type] = {
+    "upload": str,
+    "offset": int,
+    "part": bytes,
+    "last": bool,
+    "replace": bool,
+}
+
+
+class Agent:
+    """The accounts and the rules, and what a request does with them."""
+
+    def __init__(
+        self,
+        keyring: Keyring,
+        rules: Access,
+        throttle: Throttle,
+        watch: Watch,
+        *,
+        keys: Keys,
+        started: Reading,
+    ) -> None:
+        self.access = rules
+        self.file_digests: dict[str, bytes] = {}  # of the file of seeds.d last applied for a name
+        self._keyring = keyring
+        self._throttle = throttle
+        self._watch = watch
+        self._verifier = Verifier(keyring, throttle, watch)
+        self.shortcut = Shortcut(keyring, watch)
+        self._key_is_cheap = keys.is_cheap
+        self._admin = admin = Admin(keyring, watch, keys)
+        self._bulk = bulk = Bulk(keyring, watch, keys, admin)
+        enroller = Enrolment(keyring, self._verifier, keys)
+        throttling = ThrottleAdmin(keyring, throttle, self._verifier.refusals, watch, self._payer)
+        self._started = started
+        self._methods = {
+            "generate": _Method(self._generate, access.GENERATE, {"account": str}),
+            "verify": _Method(
+                self._verify,
+                access.VERIFY,
+                {"account": str, "code": str, "origin": str, "explain": bool},
+                frozenset({"code"}),
+            ),
+            # A sealed seed does not say whose it is: with the role for one account alone, everybody
+            # else's, which are no secret, could be opened under that account's name.
+            "load": _Method(
+                admin.load, access.ADMIN, _LOAD_ARGUMENTS, frozenset({"sealed"}), everywhere=True
+            ),
+            "load_batch": _Method(
+                bulk.load_batch,
+                access.ADMIN,
+                {"batch": bytes, "replace": bool},
+                frozenset({"batch"}),
+                everywhere=True,
+            ),
+            "remove": _Method(admin.remove, access.ADMIN, {"account": str}),
+            "accounts": _Method(self._accounts, access.ADMIN, {}),
+            "resync": _Method(
+                self._resync,
+                access.ADMIN,
+                {"account": str, "first": str, "second": str},
+                frozenset({"first", "second"}),
+            ),
+            "throttled": _Method(
+                throttling.throttled,
+                access.ADMIN,
+                {"account": str, "uid": int, "origin": str},
+                everywhere=True,
+                about_all=True,
+            ),
+            "unthrottle": _Method(
+                throttling.unthrottle, access.ADMIN, {"account": str, "force": bool}, everywhere=True
+            ),
+            "clock_accept": _Method(bulk.clock_accept, access.ADMIN, {}, everywhere=True),
+            "rotate": _Method(
+                admin.rotate, access.ADMIN, {"private": bytes}, frozenset({"private"}), everywhere=True
+            ),
+            "rotate_finish": _Method(
+                admin.rotate_finish,
+                access.ADMIN,
+                {"fingerprint": str},
+                frozenset({"fingerprint"}),
+                everywhere=True,
+            ),
+            "recipients": _Method(admin.recipients, access.ADMIN, {}, everywhere=True),
+            "backup": _Method(bulk.backup, access.ADMIN, {"to": bytes}, frozenset({"to"}), everywhere=True),
+            "restore": _Method(
+                bulk.restore,
+                access.ADMIN,
+                _RESTORE_ARGUMENTS,
+                frozenset({"upload", "offset", "part"}),
+                everywhere=True,
+            ),
+            "lock": _Method(admin.lock, access.ADMIN, {}, everywhere=True, locked_too=True),
+            "unlock": _Method(
+                admin.unlock, access.ADMIN, {"passphrase": str}, everywhere=True, locked_too=True
+            ),
+            "enroll": _Method(enroller.enroll, access.ENROLL, {}, own=True),
+            "enroll_confirm": _Method(
+                enroller.confirm, access.ENROLL, {"code": str}, frozenset({"code"}), own=True
+            ),
+            "status": _Method(self._status, None, {}, locked_too=True),
+            "metrics": _Method(self._read_metrics, access.MONITOR, {}, everywhere=True, locked_too=True),
+        }
+        self.metrics = Metrics(self._methods)  # the server counts
+        self.health = Health()
+
+    @property
+    def account_count(self) -> int:
+        """How many accounts there are."""
+        return len(self._keyring.accounts)
+
+    def handle(self, request: Request, peer: Peer, reading: Reading) -> Answer:
+        """Answer one request."""
+        try:
+            method = self._methods.get(request.method)
+            if method is None:
+                raise UnknownMethod(f"there is no method {request.method[:64]!a}")
+            args = request.args = _checked(method, request)
+            if method.own and self.access.has_role(peer, access.ENROLL):
+                args = {**args, "account": enrolment.own_name(peer, self.access.user_name(peer.uid))}
+            request.account = args.get("account")
+            self._authorise(peer, method, args)
+            if self._keyring.locked and not method.locked_too:
+                raise Locked(_LOCKED)
+            answer = method.run(args, peer, reading)
+            if answer.work is not None and not method.locked_too:
+                answer.work = self._unless_locked(answer.work)
+            if "sealed" in args:  # which may have named the account
+                request.account = answer.result["account"]
+            return answer
+        except Refusal as refusal:
+            audit = "refused" if self.is_administrative(request.method) else None
+            return Answer(refusal=refusal, audit=audit)
+
+    def verdict(self, rights: Rights, name: str, code: str, reading: Reading) -> Answer:
+        """What `verify` answers a peer with these rights, about what is a name and a code."""
+        try:
+            if self._keyring.locked:
+                raise Locked(_LOCKED)
+            payer = self.access.payer(rights.uid)
+            return self._verifier.verify(name, code, payer, "", reading, veiled=rights.veiled)
+        except Refusal as refusal:
+            return Answer(refusal=refusal)
+
+    def is_administrative(self, name: str) -> bool:
+        """True for a method that makes changes: that one was refused, or failed, is for the audit too."""
+        method = self._methods.get(name)
+        return method is not None and method.role in (access.ADMIN, access.ENROLL)
+
+    def provision(self, name: str, sealed: bytes, file_digest: bytes, reading: Reading) -> Edit:
+        """The edit that a file of `seeds.d` asks for. Raises `BadSeal`."""
+        return self._admin.provision(name, sealed, file_digest, reading)
+
+    def due(self, reading: Reading) -> Iterator[Edit]:
+        """The edits that make permanent what the deadlines of successors did, each as it is asked for."""
+        return self._admin.due(reading)
+
+    def steps_off(self, name: str, code: str, reading: Reading) -> int | None:
+        """By how many steps a code that was wrong is ahead, if it is of one near the window: for the log."""
+        return self._verifier.steps_off(name, code, reading)
+
+    def look_ahead(self, count: int) -> bool:
+        """Make codes of the next step, for at most so many accounts in use; True if more wait."""
+        return self._keyring.look_ahead(count)
+
+    def lock(self) -> None:
+        """Let no key and no code stay in memory."""
+        self._admin.close()
+
+    def apply(self, edit: Edit) -> None:
+        """Move memory, now that the edit is kept."""
+        self._keyring.enrolments.pop(edit.account, None)
+        if edit.gone is not None:
+            self._keyring.remember(edit.gone, edit.wall)
+        if edit.put is None:
+            self._keyring.drop(edit.account)
+        else:
+            self._keyring.put(edit.put)
+        if edit.file_digest is not None:
+            self.file_digests[edit.account] = edit.file_digest
+
+    def applied(self, change: LargeChange) -> Pieces[None]:
+        """Move memory piece by piece, now that the change is kept."""
+        if isinstance(change, Rotation):
+            self._keyring.rotate(change.master, [*change.accounts, *change.successors])
+        elif isinstance(change, ClockEdit):
+            yield from self._keyring.lower(change.wall)
+            self._watch.accept(change.wall, change.spent)
+            self.shortcut.clock_accepted()
+        else:
+            self._keyring.raise_floors(change.floors)
+            self._watch.spent.extend(change.spent)
+            self.shortcut.close()
+            for some in in_pieces(change.edits):
+                for edit in some:
+                    self.apply(edit)
+                yield
+
+    @property
+    def version(self) -> int:
+        """A number that rises whenever an account or the master key changes or goes."""
+        return self._keyring.version
+
+    @property
+    def locked(self) -> bool:
+        """True while nothing can be asked that needs the keys."""
+        return self._keyring.locked
+
+    def status(self, reading: Reading) -> dict[str, Any]:
+        """What anybody may know of the daemon."""
+        return {
+            "version": __version__,
+            "pid": os.getpid(),
+            "started": int(self._started.wall),
+            "uptime": int(reading.boot - self._started.boot),
+            "ready": True,
+            "accounts": self.account_count,
+            "locked": self.locked,
+            "throttling": self._throttle.enabled,
+            "clock": "synchronised" if self._watch.synchronised else "unknown",
+            "clock_behind": int(self._watch.behind(reading.wall)),
+            "unavailable_until": self.unavailable_until(reading),
+            "log_dropped": self.health.lines_dropped(),
+            "trouble": self.health.troubles(reasons=False),
+        }
+
+    def code(self, name: str, reading: Reading) -> dict[str, Any]:
+        """What `generate` answers for an account. Raises a `Refusal`."""
+        if self.locked:
+            raise Locked(_LOCKED)
+        account = self._keyring.account(name).in_force(reading.wall)[0]
+        period = account.parameters.period
+        step = otp.step_at(reading.wall, period)
+        code = self._keyring.current_code(account, step)
+        return {"code": code, "valid_for": otp.valid_for(reading.wall, period), "step": step}
+
+    @property
+    def clock_accepted(self) -> int:
+        """How often the wall clock was accepted as it is, since the start."""
+        return self._watch.accepted
+
+    def unavailable_until(self, reading: Reading) -> int | None:
+        """The Unix time until which some account cannot verify, None if all can."""
+        return self._verifier.unavailable_until(reading)
+
+    def _authorise(self, peer: Peer, method: _Method, args: Arguments) -> None:
+        if peer.verify_only and method.role != access.VERIFY:
+            raise Forbidden("on this socket nothing is answered but verify")
+        if method.role is None:
+            return
+        if method.everywhere:
+            allowed = self.access.allows_everywhere(peer, method.role)
+        elif "account" in args:
+            allowed = self.access.allows(peer, method.role, args["account"])
+        else:
+            allowed = self.access.has_role(peer, method.role)
+        if not allowed:
+            where = " for all accounts" if method.everywhere else ""
+            raise Forbidden(f"this needs the role {method.role!r}{where}, which uid {peer.uid} does not have")
+
+    def _unless_locked(self, work: Work) -> Work:
+        """The work, unless the daemon was locked while it waited."""
+        if self._keyring.locked:
+            raise Locked(_LOCKED)
+        return (yield from work)
+
+    def _generate(self, args: Arguments, _peer: Peer, reading: Reading) -> Answer:
+        return Answer(self.code(args["account"], reading))
+
+    def _verify(self, args: Arguments, peer: Peer, reading: Reading) -> Answer:
+        code, name, origin = args["code"], args["account"], args.get("origin", "")
+        if not otp.is_code(code):
+            raise BadRequest(otp.CODE_RULE)
+        if len(origin) > _ORIGIN_LIMIT:
+            raise BadRequest(f"an origin is at most {_ORIGIN_LIMIT} characters long")
+        if "origin" in args and not self.access.allows(peer, access.RELAY, name):
+            raise Forbidden(f"an origin needs the role {access.RELAY!r}, which uid {peer.uid} does not have")
+        explain = args.get("explain", False)
+        if explain and not self.access.allows_everywhere(peer, access.ADMIN):
+            raise Forbidden(
+                f"'explain' needs the role {access.ADMIN!r} for all accounts, which uid {peer.uid} lacks"
+            )
+        veiled = not any(self.access.allows(peer, role, name) for role in (access.GENERATE, access.ADMIN))
+        answer = self._verifier.verify(name, code, self._payer(peer.uid), origin, reading, veiled=veiled)
+        return self._verifier.explained(answer, name, code, reading) if explain else answer
+
+    def _resync(self, args: Arguments, peer: Peer, reading: Reading) -> Answer:
+        first, second = args["first"], args["second"]
+        if not (otp.is_code(first) and otp.is_code(second)):
+            raise BadRequest(otp.CODE_RULE)
+        return self._verifier.resync(args["account"], first, second, self._payer(peer.uid), reading)
+
+    def _payer(self, uid: int) -> int:
+        return self.access.payer(uid)  # by the rules of now: a reload brings others
+
+    def _accounts(self, _args: Arguments, peer: Peer, reading: Reading) -> Answer:
+        def is_shown(name: str) -> bool:
+            return self.access.allows(peer, access.ADMIN, name)
+
+        return self._bulk.accounts(is_shown, reading)
+
+    def _status(self, _args: Arguments, peer: Peer, reading: Reading) -> Answer:
+        status = self.status(reading)
+        if self.access.allows_everywhere(peer, access.ADMIN):
+            status["trouble"] = self.health.troubles(reasons=True)
+            status["cheap_passphrase"] = self._key_is_cheap()
+        if peer.uid in (0, os.geteuid()):
+            status["log"] = self.health.log()
+        return Answer(status)
+
+    def _read_metrics(self, _args: Arguments, _peer: Peer, reading: Reading) -> Answer:
+        return Answer({**self.status(reading), **self.metrics.read()})
+
+
+def _checked(method: _Method, request: Request) -> Arguments:
+    """The arguments, with the default account unless what is sealed may name one. Raises `BadRequest`."""
+    if request.args is None:
+        raise BadRequest(request.fault)
+    args = arguments.typed(request.args, method.arguments, method.required)
+    if "account" not in method.arguments or (method.about_all and "account" not in args):
+        return args
+    if "account" not in args and batch.is_batch(args.get("sealed", b"")):
+        return args
+    account = args.setdefault("account", DEFAULT_ACCOUNT)
+    if not is_name(account):
+        raise BadRequest(NAME_RULE)
+    return args

@@ -1,0 +1,248 @@
+"""What administrators do with many accounts, or all: batches, backups, restores, lists, and the clock's time.
+
+Each method is one of the protocol, and gives a `Work`: nobody else waits for all of it. Seeds are opened
+and sealed first, which takes longest. Then the accounts are held, so that what is known of them does not
+move, and what changes is looked up, kept and applied.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+from pki2fad.errors import AccountExists
+from pki2fad.methods.admin import Admin, Arguments, Keys
+from pki2fad.rules import otp
+from pki2fad.rules.access import Peer
+from pki2fad.rules.account import Account
+from pki2fad.rules.changes import (
+    Answer,
+    ClockEdit,
+    Edit,
+    Edits,
+    Work,
+    in_the_way,
+    listed,
+    take_up_watermarks,
+)
+from pki2fad.rules.clock import Reading, Watch
+from pki2fad.rules.keyring import Keyring
+from pki2fad.rules.pieces import Pieces, in_pieces, let_go, sorted_names
+from pki2fad.times import moment
+from pki2fad.transfer import backup, batch, restore
+from pki2fad.transfer.backup import Content, Record
+from pki2fad.transfer.entry import Entry
+from pki2fad.wire import messages
+from pki2fad.wire.messages import Encoded
+
+if TYPE_CHECKING:
+    from pki2fad.crypto.envelope import MasterKey
+
+# Steps by which an accepted code may be before the one that the clock shows: the window, a step before it
+# with the same code, and a prover that is behind.
+_STEPS_BEFORE = otp.WINDOW + 1 + otp.MAX_OFFSET
+
+_NAMES_LOGGED = 200  # in one line: the journal cuts lines at 48 KiB
+
+
+class _Everything:
+    """Has every name in it."""
+
+    def __contains__(self, _name: object) -> bool:
+        return True
+
+
+class Bulk:
+    """The administrator's methods for many accounts."""
+
+    def __init__(self, keyring: Keyring, watch: Watch, keys: Keys, admin: Admin) -> None:
+        self._keyring = keyring
+        self._watch = watch
+        self._keys = keys
+        self._admin = admin
+
+    def load_batch(self, args: Arguments, _peer: Peer, _reading: Reading) -> Answer:
+        """Accounts for all seeds of a batch, or none."""
+        return Answer(work=self._load_batch(args["batch"], replace=args.get("replace", False)))
+
+    def _load_batch(self, data: bytes, *, replace: bool) -> Work:
+        with self._keys.open_batch(data) as master:
+            accounts = yield from self._sealed_here(batch.unpack(data, master), master)
+        with self._keyring.held({account.name for account in accounts}):
+            reading = yield None
+            done: dict[str, list[str]] = {}
+            edits: list[Edit] = []
+            others = []
+            for account in accounts:  # so few that it is one piece
+                self._keyring.take_up(account)
+                try:
+                    edit, what = self._admin.edit_to_load(account, replace, reading)
+                except AccountExists:
+                    others.append(account.name)
+                    continue
+                if edit is not None:
+                    edits.append(edit)
+                    done.setdefault(what, []).append(account.name)
+            if others:
+                raise in_the_way(others)
+            yield from take_up_watermarks(edits)
+            if edits:
+                yield Edits(edits)
+        return Answer(
+            {"accounts": len(accounts), "changed": [edit.account for edit in edits]},
+            audit="loaded" if edits else "unchanged",
+            details={
+                "accounts": len(accounts),
+                **{what: listed(names, _NAMES_LOGGED) for what, names in done.items()},
+            },
+        )
+
+    def backup(self, args: Arguments, _peer: Peer, reading: Reading) -> Answer:
+        """All accounts as they are now, for the owners of these keys."""
+        return Answer(work=self._backup(args["to"], reading))
+
+    def _backup(self, to: bytes, reading: Reading) -> Work:
+        master, slots = yield from self._keys.master_for(to)
+        accounts = [*self._keyring.accounts.values()]
+        with master:
+            records = (self._record(account.settled(reading.wall), master) for account in accounts)
+            content = Content(int(reading.wall), [], self._keyring.floors, self._watch.spent)
+            parts = yield from backup.pack(content, slots, master, records)
+        size = sum(map(len, parts))
+        start = messages.encode_map_start(2) + messages.encode("backup") + messages.encode_bytes_start(size)
+        end = messages.encode("accounts") + messages.encode(len(accounts))
+        details = {"accounts": len(accounts), "to": " ".join(slots)}
+        return Answer(Encoded([start, *parts, end]), audit="copied", details=details)
+
+    def restore(self, args: Arguments, _peer: Peer, reading: Reading) -> Answer:
+        """Take a part of a backup; with the last one, take its accounts."""
+        received = self._admin.upload.add(args["upload"], args["offset"], args["part"], reading)
+        if not args.get("last", False):
+            return Answer({"received": received}, quiet=True)
+        return Answer(work=self._restore(args["upload"], reading, replace=args.get("replace", False)))
+
+    def _restore(self, upload: str, reading: Reading, *, replace: bool) -> Work:
+        data = self._admin.upload.take(upload)
+        try:
+            return (yield from self._restore_all(data, reading, replace=replace))
+        finally:
+            self._admin.upload.end()
+
+    def _restore_all(self, data: bytearray, reading: Reading, *, replace: bool) -> Work:
+        with self._keys.open_backup(data) as master:
+            content = yield from backup.unpack(data, master)
+            restore.check_time(content, reading)
+            accounts = yield from self._sealed_here(content.records, master)
+        names = {account.name for account in accounts}
+        with self._keyring.held(names):
+            reading = yield None
+            plan = restore.Plan(content, self._keyring, self._watch, reading)
+            change = yield from plan.edits(accounts, replace=replace)
+            yield change
+        changed = [edit.account for edit in change.edits]
+        result = {"accounts": len(accounts), "changed": changed}
+        details = {"accounts": len(accounts), "changed": listed(changed, _NAMES_LOGGED)}
+        for used in (content.records, accounts, change.edits):
+            yield from let_go(used)
+        return Answer(result, audit="restored", details=details)
+
+    def accounts(self, is_shown: Callable[[str], bool], reading: Reading) -> Answer:
+        """The accounts of which the names are shown, by name."""
+        return Answer(work=self._list(is_shown, reading))
+
+    def _list(self, is_shown: Callable[[str], bool], reading: Reading) -> Work:
+        accounts = dict(self._keyring.accounts)
+        parts: list[bytes] = []
+        count = 0
+        names = yield from sorted_names(accounts)
+        for some in in_pieces(names):
+            shown = [_listed(accounts[name].settled(reading.wall)) for name in some if is_shown(name)]
+            parts.append(b"".join(map(messages.encode, shown)))
+            count += len(shown)
+            yield None
+        return Answer(Encoded([messages.encode_list_start(count), *parts]))
+
+    def clock_accept(self, _args: Arguments, _peer: Peer, _reading: Reading) -> Answer:
+        """The wall clock is right now: what was spent while it was ahead comes down to its window."""
+        return Answer(work=self._clock_accept())
+
+    def _clock_accept(self) -> Work:
+        with self._keyring.held(_Everything()):
+            reading = yield None
+            wall = reading.wall
+            until, longest = yield from self._beyond(wall)
+            spent = None
+            if until > wall:
+                slack, ahead = _STEPS_BEFORE * longest, self._watch.first_ahead(wall)
+                since = wall - slack if ahead is None else ahead - slack
+                # Without a record of when the clock was there, it may have been at any time.
+                spent = (since if since < until else wall - slack, float(until))
+            yield ClockEdit(wall, spent)
+        data = {
+            "time": int(wall),
+            "spent_from": spent and int(max(wall, spent[0])),
+            "spent_until": spent and int(spent[1]),
+        }
+        stays = {name: value and moment(value) for name, value in data.items() if name != "time"}
+        details = {"accepted_time": moment(wall), **stays}
+        return Answer(data, audit="accepted", details=details)
+
+    def _beyond(self, wall: float) -> Pieces[tuple[float, int]]:
+        """Until when codes are spent beyond this time's window, and the longest period there is (seconds)."""
+        keyring = self._keyring
+        until, longest = self._watch.forgotten, max(keyring.floors, default=0)
+        for period, floor in keyring.floors.items():
+            if floor > otp.window_end(wall, period):
+                until = max(until, floor)
+        for some in in_pieces(list(keyring.seeds())):
+            for seed in some:
+                step, period = keyring.watermark(seed), seed.parameters.period
+                longest = max(longest, period)
+                if step > otp.step_at(wall, period) + otp.WINDOW + seed.offset:
+                    # The code of one behind comes late.
+                    until = max(until, (step + 1 - min(seed.offset, 0)) * period)
+            yield None
+        for gone in in_pieces(list(keyring.gone.values())):
+            for step, period in gone:
+                longest = max(longest, period)
+                if step > otp.step_at(wall, period) + otp.WINDOW + otp.MAX_OFFSET:
+                    until = max(until, (step + 1) * period)
+            yield None
+        return until, longest or otp.LONGEST_PERIOD
+
+    def _sealed_here(self, entries: Iterable[Entry], master: "MasterKey") -> Pieces[list[Account]]:
+        """Accounts with these seeds, which another master key seals. Raises `BadSeal`."""
+        accounts: list[Account] = []
+        for some in in_pieces(entries):
+            accounts += [
+                self._keyring.sealed_elsewhere(entry.name, entry.sealed, entry.parameters, master)
+                for entry in some
+            ]
+            yield None
+        return accounts
+
+    def _record(self, account: Account, master: "MasterKey") -> Record:
+        return Record(
+            account.name,
+            account.parameters,
+            self._keyring.resealed(account, master),
+            account.last_step,
+            account.offset,
+            account.drift,
+        )
+
+
+def _listed(account: Account) -> dict[str, Any]:
+    """What administrators see of it."""
+    successor = account.successor
+    return {
+        "account": account.name,
+        **account.parameters.fields,
+        "last_used": account.last_used,
+        "offset": account.offset,
+        "drift": account.drifts,
+        "successor": successor
+        and {
+            **successor.account.parameters.fields,
+            "deadline": successor.deadline,
+            "cutover": successor.cutover,
+        },
+    }

@@ -1,0 +1,1 @@
+"""Decides whether a code is good, without input or output."""

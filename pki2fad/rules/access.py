@@ -1,0 +1,214 @@
+"""Who may do what: from the peer, as the kernel attests it, to its roles."""
+
+import contextlib
+import grp
+import pwd
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from pki2fad.errors import ConfigError
+from pki2fad.host.users import Users, user_name
+
+VERIFY = "verify"
+GENERATE = "generate"
+ADMIN = "admin"
+RELAY = "relay"  # may say for whom it asks: whose failures are whose is then its word
+MONITOR = "monitor"  # may see how much is asked and how it is answered, and nothing else
+ENROLL = "enroll"  # may make the account of its own user name, and no other
+ROLES = (VERIFY, GENERATE, ADMIN, RELAY, MONITOR, ENROLL)
+
+# All that a peer has on the socket on which it can only verify.
+_VERIFYING = (VERIFY, RELAY)
+
+# Groups that have a role without any configuration, where they exist.
+DEFAULT_GROUPS = {VERIFY: "pki2fad-verify", GENERATE: "pki2fad-generate", MONITOR: "pki2fad-monitor"}
+
+# What the kernel shows for an id that has no mapping here: it may be anybody.
+OVERFLOW_ID = 65534
+
+
+class Peer(NamedTuple):
+    """The other end of a connection: SO_PEERCRED and SO_PEERGROUPS, never what a message says."""
+
+    pid: int
+    uid: int
+    gids: frozenset[int]  # primary and supplementary; empty for a peer in more than 256 groups
+    verify_only: bool = False  # it came over the socket on which nothing else is answered
+
+
+class Rights(NamedTuple):
+    """What a peer may, for every account alike."""
+
+    verify: bool
+    generate: bool
+    veiled: bool  # it may not know whether there is such an account
+    uid: int
+
+
+NO_RIGHTS = Rights(verify=False, generate=False, veiled=True, uid=OVERFLOW_ID)
+
+
+class Rule(NamedTuple):
+    """One `[[access]]` entry: a role for users, `@groups` and uids, for some accounts or all."""
+
+    role: str
+    who: tuple[str | int, ...]
+    accounts: tuple[str, ...] | None = None
+
+
+@dataclass(slots=True)
+class _Grant:
+    uids: set[int] = field(default_factory=set)
+    gids: set[int] = field(default_factory=set)
+
+    def covers(self, peer: Peer) -> bool:
+        return peer.uid in self.uids or not self.gids.isdisjoint(peer.gids)
+
+
+class Access:
+    """The rules with all names resolved, as they are at start or reload.
+
+    The daemon's own user and root have every role. Raises `ConfigError` for a name in a rule that the
+    system does not know. May block: it asks the name service for the names in the rules. `users` knows the
+    uids that were looked up before.
+    """
+
+    def __init__(self, rules: Iterable[Rule], own_uid: int, users: Users | None = None) -> None:
+        self._everywhere = {role: _Grant({0, own_uid}) for role in ROLES}
+        self._accounts: dict[tuple[str, str], _Grant] = {}
+        self._named = {0, own_uid}  # uids of the configuration
+        self._users = users or Users()
+        for role, name in DEFAULT_GROUPS.items():
+            group = _group(name)
+            if group is not None:
+                self._everywhere[role].gids.add(group.gr_gid)
+                self._named |= _members(group)
+        for rule in rules:
+            for grant in self._grants(rule):
+                for who in rule.who:
+                    self._named |= _add(grant, who)
+        for grant in (*self._everywhere.values(), *self._accounts.values()):
+            grant.uids.discard(OVERFLOW_ID)
+            grant.gids.discard(OVERFLOW_ID)
+        self._some, self._some_verifying = self._union(ROLES), self._union(_VERIFYING)
+        self._names = {uid: user_name(uid) for uid in self._named}
+
+    def allows(self, peer: Peer, role: str, account: str) -> bool:
+        """True if the peer has the role for this account."""
+        if not _may_have(peer, role):
+            return False
+        if self.allows_everywhere(peer, role):
+            return True
+        grant = self._accounts.get((role, account))
+        return grant is not None and grant.covers(peer)
+
+    def allows_everywhere(self, peer: Peer, role: str) -> bool:
+        """True if the peer has the role for all accounts."""
+        return _may_have(peer, role) and self._everywhere[role].covers(peer)
+
+    def has_role(self, peer: Peer, role: str) -> bool:
+        """True if the peer has the role for any account at all."""
+        if not _may_have(peer, role):
+            return False
+        return self.allows_everywhere(peer, role) or any(
+            of == role and grant.covers(peer) for (of, _), grant in self._accounts.items()
+        )
+
+    def has_some_role(self, peer: Peer) -> bool:
+        """True if there is anything that the peer may do."""
+        if peer.uid == OVERFLOW_ID:
+            return False
+        return (self._some_verifying if peer.verify_only else self._some).covers(peer)
+
+    def rights(self, peer: Peer) -> Rights:
+        """What the peer may for every account alike; nothing where that depends on the account."""
+        if any(grant.covers(peer) for grant in self._accounts.values()):
+            return NO_RIGHTS
+        verify, generate, admin = (self.allows_everywhere(peer, role) for role in (VERIFY, GENERATE, ADMIN))
+        return Rights(verify, generate, not (generate or admin), peer.uid)
+
+    def payer(self, uid: int) -> int:
+        """The uid whose budget pays for this uid's failures and connections.
+
+        Uids that the system has no user for share one: somebody with a user namespace has thousands. So do
+        uids that have not been looked up yet.
+        """
+        return uid if uid in self._named or self._users.is_user(uid) else OVERFLOW_ID
+
+    def is_being_looked_up(self, uid: int) -> bool:
+        """True until it is known whether the uid is one of a user: then it may have another payer."""
+        return uid not in self._named and self._users.is_being_looked_up(uid)
+
+    def user_name(self, uid: int) -> str | None:
+        """What the system calls the user of this uid, None if it has none.
+
+        Never blocks: raises `Unavailable` for a uid outside the configuration that is being looked up.
+        """
+        return self._names[uid] if uid in self._names else self._users.name(uid)
+
+    def _union(self, roles: Iterable[str]) -> _Grant:
+        """Everybody who has one of these roles for some account."""
+        union = _Grant()
+        for grant in (
+            *(self._everywhere[role] for role in roles),
+            *(grant for (role, _), grant in self._accounts.items() if role in roles),
+        ):
+            union.uids |= grant.uids
+            union.gids |= grant.gids
+        return union
+
+    def _grants(self, rule: Rule) -> list[_Grant]:
+        if rule.accounts is None:
+            return [self._everywhere[rule.role]]
+        return [self._accounts.setdefault((rule.role, name), _Grant()) for name in rule.accounts]
+
+
+def _may_have(peer: Peer, role: str) -> bool:
+    return peer.uid != OVERFLOW_ID and (role in _VERIFYING or not peer.verify_only)
+
+
+def _add(grant: _Grant, who: str | int) -> set[int]:
+    """Let these have the role; returns the uids that are named so, as users or as members of a group."""
+    if isinstance(who, int):
+        named = {who}
+    elif who.startswith("@"):
+        group = _group(who[1:])
+        if group is None:
+            raise ConfigError(f"access: there is no group {who[1:]!r} on this system")
+        grant.gids.add(group.gr_gid)
+        return _members(group)
+    else:
+        try:
+            named = {pwd.getpwnam(who).pw_uid}
+        except KeyError:
+            raise ConfigError(f"access: there is no user {who!r} on this system") from None
+    grant.uids |= named
+    return named
+
+
+def key_gid(group: str | int | None) -> int | None:
+    """The gid that the setting `key_group` names. Raises `ConfigError` for a name that nobody knows."""
+    gid = group
+    if isinstance(group, str):
+        found = _group(group)
+        if found is None:
+            raise ConfigError(f"key_group: there is no group {group!r} on this system")
+        gid = found.gr_gid
+    return None if gid == OVERFLOW_ID else gid  # type: ignore[return-value]  # it is no name any more
+
+
+def _members(group: grp.struct_group) -> set[int]:
+    """The uids that a group lists as its members. Those whose primary group it is are not listed."""
+    uids = set()
+    for name in group.gr_mem:
+        with contextlib.suppress(KeyError):  # a name that is left of a user who is gone
+            uids.add(pwd.getpwnam(name).pw_uid)
+    return uids
+
+
+def _group(name: str) -> grp.struct_group | None:
+    try:
+        return grp.getgrnam(name)
+    except KeyError:
+        return None

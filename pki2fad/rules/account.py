@@ -1,0 +1,198 @@
+"""One account: how its codes are made, what is spent of them, and the seed that is to come after its own."""
+
+import re
+from dataclasses import dataclass
+
+from pki2fad.rules import otp
+from pki2fad.rules.otp import Parameters
+from pki2fad.rules.tally import NO_TALLY, Tally
+
+# Account names become file names, and PAM brings them from the network.
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._@-]{0,63}", re.ASCII)
+NAME_RULE = "a name is 1 to 64 of A-Z a-z 0-9 . _ @ - and does not begin with . @ -"
+
+DRIFTS = 8  # acceptances whose drift is remembered
+
+# The step in the middle of the window whose codes are kept, and the Unix time before which `Shortcut` has
+# nothing else to look at. Accounts share it: these are not a million numbers.
+Window = tuple[int, float]
+NO_WINDOW: Window = (-1, 0.0)
+
+# A drift of a seed that came back: how far ahead its codes were before is not known.
+UNKNOWN = b"\x7f"
+
+
+class Account:
+    """One account, or the seed that is to succeed to it.
+
+    Only its watermark, tally, drift and the codes kept for a step ever change.
+    """
+
+    __slots__ = (
+        "codes",
+        "digest",
+        "drift",
+        "last_step",
+        "name",
+        "offset",
+        "parameters",
+        "sealed",
+        "successor",
+        "tally",
+        "window",
+    )
+
+    def __init__(
+        self,
+        name: str,
+        parameters: Parameters,
+        sealed: bytes,
+        digest: bytes,
+        last_step: int,
+        *,
+        tally: Tally = NO_TALLY,
+        offset: int = 0,
+        drift: bytes = b"",
+        successor: "Successor | None" = None,
+    ) -> None:
+        self.name = name
+        self.parameters = parameters
+        self.sealed = sealed  # under the master key
+        self.digest = digest  # the same for all accounts whose codes are made by the same HMACs
+        self.last_step = last_step  # the watermark: the last accepted step, -1 for none
+        self.tally = tally
+        self.offset = offset  # steps by which the prover is ahead: the middle of its window
+        self.drift = drift  # a signed byte for each of the last acceptances: steps from now
+        self.codes: tuple[str, ...] = ()  # from the window's first step on; one more where it was made ahead
+        self.window = NO_WINDOW
+        self.successor = successor
+
+    def forget_codes(self) -> None:
+        """Let go of the codes that are kept."""
+        self.codes, self.window = (), NO_WINDOW
+
+    @property
+    def seeds(self) -> "tuple[Account, ...]":
+        """The account's own seed, and its successor's if there is one."""
+        return (self,) if self.successor is None else (self, self.successor.account)
+
+    def in_force(self, wall: float) -> "tuple[Account, ...]":
+        """The seeds whose codes count at this time; those of the first are generated."""
+        if self.successor is None or not self.successor.is_due(wall):
+            return self.seeds
+        return self.seeds[1:] if self.successor.cutover else self.seeds[:1]
+
+    def settled(self, wall: float) -> "Account":
+        """What its successor's deadline leaves of it: itself, where that has not come."""
+        if self.successor is None or not self.successor.is_due(wall):
+            return self
+        return self.promoted() if self.successor.cutover else self.with_successor(None)
+
+    def promoted(self) -> "Account":
+        """Its successor in its place; who guesses gets no new budget by that."""
+        assert self.successor is not None
+        new = self.successor.account.with_successor(None)
+        new.tally = self.tally
+        return new
+
+    def with_successor(self, successor: "Successor | None") -> "Account":
+        """The same account with another successor, or none."""
+        copy = self.moved(self.offset, self.last_step)
+        copy.successor = successor
+        return copy
+
+    def is_like(self, other: "Account") -> bool:
+        """True if both have the same seed and parameters."""
+        return self.digest == other.digest and self.parameters == other.parameters
+
+    def moved(self, offset: int, last_step: int) -> "Account":
+        """The same account with another middle of its window, and its watermark raised."""
+        return Account(
+            self.name,
+            self.parameters,
+            self.sealed,
+            self.digest,
+            max(self.last_step, last_step),
+            tally=self.tally,
+            offset=offset,
+            drift=self.drift,
+            successor=self.successor,
+        )
+
+    @property
+    def last_used(self) -> int | None:
+        """The Unix time at which the last accepted step began; None if none was."""
+        return None if self.last_step < 0 else self.last_step * self.parameters.period
+
+    @property
+    def drifts(self) -> list[int]:
+        """By how many steps the prover was ahead at its last acceptances, the latest last."""
+        return _drifts(self.drift.replace(UNKNOWN, b""))
+
+    def drifted(self, steps: int) -> bytes:
+        """The drift with one more acceptance, of a code so many steps ahead."""
+        return kept(self.drift + _one(steps))
+
+    def __repr__(self) -> str:
+        return f"Account({self.name!r}, {self.parameters!r}, last_step={self.last_step})"
+
+
+@dataclass(frozen=True, slots=True)
+class Successor:
+    """The seed that an account gets when the first code of it is accepted, or at the deadline."""
+
+    account: Account  # of the same name
+    deadline: int | None  # the Unix time at which it is dropped, or with `cutover` the account's own seed
+    cutover: bool
+
+    def is_due(self, wall: float) -> bool:
+        """True from the deadline on."""
+        return self.deadline is not None and wall >= self.deadline
+
+    def is_like(self, other: "Successor") -> bool:
+        """True if both have the same seed and parameters, and the same end."""
+        ends = (self.deadline, self.cutover) == (other.deadline, other.cutover)
+        return ends and self.account.is_like(other.account)
+
+
+def kept(drift: bytes) -> bytes:
+    """The drift of the last acceptances, and with them the one that was furthest ahead of all.
+
+    However long ago that was: the clock may be set back to just after it.
+    """
+    last = drift[-DRIFTS:]
+    furthest = max(_drifts(drift), default=0)
+    return last if furthest in _drifts(last) or not drift else _one(furthest) + last[1:]
+
+
+def reach(offset: int, drift: bytes) -> int:
+    """By how many steps the middle of the window may have been ahead, with another offset too."""
+    if not drift:
+        return offset
+    if UNKNOWN in drift:
+        return otp.MAX_OFFSET
+    return max(offset, max(_drifts(drift)) - otp.WINDOW)
+
+
+def spent_until(account: Account) -> int:
+    """The Unix time at which a code that is not spent comes, for a prover that is as far ahead as ever."""
+    reached = account.last_step + 1 - otp.WINDOW - reach(account.offset, account.drift)
+    return reached * account.parameters.period
+
+
+def _drifts(drift: bytes) -> list[int]:
+    return memoryview(drift).cast("b").tolist()
+
+
+def _one(steps: int) -> bytes:
+    return steps.to_bytes(1, signed=True)
+
+
+def is_name(text: str) -> bool:
+    """True for what may name an account."""
+    return _NAME.fullmatch(text) is not None
+
+
+def associated(name: str, of: Parameters) -> bytes:
+    """What a sealed seed is bound to; no field can contain the separator."""
+    return f"pki2fad account 1\0{name}\0{of.algorithm}\0{of.digits}\0{of.period}".encode()

@@ -1,0 +1,1 @@
+"""Serves connections: who gets in, whose turn it is, and when an answer may leave."""

@@ -1,0 +1,256 @@
+"""Carries out long requests: one at a time, in pieces, between which others have their turn.
+
+What changes many accounts is kept by the store in a thread, and then taken into memory in pieces too. Until
+that is done nothing else changes accounts, and while the store is in use nothing else is kept.
+"""
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import Callable, Generator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from pki2fad.crypto.memory import uncollected
+from pki2fad.errors import Unavailable
+from pki2fad.host import log
+from pki2fad.rules import clock
+from pki2fad.rules.changes import Answer, LargeChange, Work
+from pki2fad.rules.clock import Reading, boot
+from pki2fad.rules.pieces import Pieces
+from pki2fad.server.payer import ROOT, PayerKey
+
+if TYPE_CHECKING:
+    from pki2fad.server.connection import Connection
+
+# Seconds after which a piece ends that goes on: as many as a turn of all others takes.
+_AT_ONCE = 0.002
+
+Done = Callable[[Answer | Exception], object]
+
+# A work whose changes are carried out: None between two pieces, or what the thread is to do.
+_Steps = Generator[Callable[[], Any] | None, Any, Answer]
+
+
+class Changing:
+    """Carries out the changes of a work: `keep` keeps one, in the thread, and `applied` moves memory.
+
+    `version` is another one whenever an account was changed; `read` reads the clocks.
+    """
+
+    def __init__(
+        self,
+        keep: Callable[[LargeChange], object],
+        applied: Callable[[LargeChange], Pieces[None]],
+        version: Callable[[], int],
+        read: Callable[[], Reading] = clock.read,
+    ) -> None:
+        self.applying = False  # True while memory follows a change that is kept
+        self._keep = keep
+        self._applied = applied
+        self._version = version
+        self._read = read
+
+    def steps(self, work: Work) -> _Steps:
+        """The work, with its changes carried out."""
+        version = self._version()
+        given: Any = None
+        failure: Exception | None = None
+        try:
+            while True:
+                try:
+                    wanted = work.send(given) if failure is None else work.throw(failure)
+                except StopIteration as end:
+                    return end.value  # type: ignore[no-any-return]  # it is an Answer
+                given = failure = None
+                try:
+                    if isinstance(wanted, LargeChange):
+                        if self._version() != version:
+                            raise Unavailable("another change came between; try again", 1)
+                        yield from self._change(wanted)
+                    else:
+                        given = yield wanted
+                except Exception as error:
+                    failure = error
+                if given is None:
+                    given = self._read()
+        finally:
+            work.close()
+
+    def _change(self, change: LargeChange) -> Generator[Callable[[], Any] | None, Any, None]:
+        yield partial(self._keep, change)
+        self.applying = True
+        try:
+            yield from self._applied(change)
+        finally:
+            self.applying = False
+
+
+class _Job:
+    """A work, from when it is asked for until it has ended. Only what has the job drives its steps."""
+
+    __slots__ = ("client", "done", "goes_on", "steps")
+
+    def __init__(self, steps: _Steps, done: Done, client: "Connection | None") -> None:
+        self.steps = steps
+        self.done = done
+        self.client = client  # None: the daemon asks for it
+        self.goes_on = False  # it was not done in one go
+
+    def charge(self, seconds: float) -> None:
+        if self.client is not None:
+            self.client.payer.charge(seconds)
+
+
+class _Waiting:
+    """The works that wait: root's and the daemon's own go first, then the payers take turns."""
+
+    def __init__(self) -> None:
+        self._queues: dict[PayerKey, deque[_Job]] = {}  # the payer whose turn is next comes first
+
+    def __len__(self) -> int:
+        return sum(map(len, self._queues.values()))
+
+    def add(self, job: _Job) -> None:
+        key = ROOT if job.client is None else job.client.payer.key
+        self._queues.setdefault(key, deque()).append(job)
+
+    def take(self) -> _Job:
+        key = ROOT if ROOT in self._queues else next(iter(self._queues))
+        jobs = self._queues.pop(key)
+        job = jobs.popleft()
+        if jobs:
+            self._queues[key] = jobs
+        return job
+
+
+class LongWork:
+    """The long requests: the one that is carried out, and those that wait for it.
+
+    `commit` has the store keep what waits for it; `give_up` makes what the thread does fail soon.
+    """
+
+    def __init__(
+        self, changing: Changing, commit: Callable[[], object], give_up: Callable[[], object]
+    ) -> None:
+        self._changing = changing
+        self._commit = commit
+        self._give_up = give_up
+        self._waiting = _Waiting()
+        self._job: _Job | None = None  # that is carried out
+        self._thread = ThreadPoolExecutor(1, "long-work")
+        self._in_thread: asyncio.Future[Any] | None = None
+        self._stopping = False
+        self._uncollected = contextlib.ExitStack()
+
+    @property
+    def uses_store(self) -> bool:
+        """True while the thread may use the store: nobody else may then."""
+        return self._in_thread is not None
+
+    @property
+    def is_changing(self) -> bool:
+        """True while the store or memory is being changed."""
+        return self.uses_store or self._changing.applying
+
+    def require_no_change(self) -> None:
+        """Raise `Unavailable` while the store or memory is being changed."""
+        if self.is_changing:
+            raise Unavailable("many accounts are being changed; try again", 1)
+
+    def begin(self, work: Work, done: Done, client: "Connection | None" = None) -> None:
+        """Carry out a work: its first pieces at once, if there is no other.
+
+        `done` gets its answer, or what it raised. `client` is who waits for it and pays; None is the daemon.
+        If the client is gone before its work begins, nothing is done.
+        """
+        self._waiting.add(_Job(self._changing.steps(work), done, client))
+        self._next()
+
+    async def stop(self) -> None:
+        """Give up what has changed nothing yet, and finish what is kept already."""
+        self._stopping = True
+        if self._in_thread is not None:
+            self._give_up()
+            await asyncio.wait([self._in_thread])
+        elif self._job is not None and self._changing.applying:
+            self._go_on(self._job)
+        elif self._job is not None:
+            self._end(self._job, _stopped())
+        self._thread.shutdown()
+
+    def _next(self) -> None:
+        """Begin the work whose turn it is, unless one is carried out: that one's end comes here again."""
+        if self._job is not None or not self._waiting:
+            return
+        self._job = job = self._waiting.take()
+        if self._stopping:
+            self._end(job, _stopped())
+        elif job.client is not None and job.client.is_gone:
+            job.client.close()
+            self._leave()
+        else:
+            self._go_on(job)
+
+    def _go_on(self, job: _Job, result: Any = None, failure: Exception | None = None) -> None:
+        """Carry out pieces for a while; `result` or `failure` is what the thread came to."""
+        if job is not self._job:
+            return  # it was ended meanwhile
+        begun = boot()
+        try:
+            wanted = job.steps.send(result) if failure is None else job.steps.throw(failure)
+            while wanted is None and (self._stopping or boot() - begun < _AT_ONCE):
+                wanted = next(job.steps)
+        except StopIteration as end:
+            job.charge(boot() - begun)
+            self._end(job, end.value)
+        except Exception as error:
+            job.charge(boot() - begun)
+            self._end(job, _stopped() if self._stopping else error)
+        else:
+            job.charge(boot() - begun)
+            if not job.goes_on:  # the collector would hold everybody up: it looks through all that is made
+                job.goes_on = True
+                self._uncollected.enter_context(uncollected())
+            if wanted is None:
+                asyncio.get_running_loop().call_soon(self._go_on, job)
+            elif self._stopping:
+                self._end(job, _stopped())
+            else:
+                self._hand_over(job, wanted)
+
+    def _hand_over(self, job: _Job, wanted: Callable[[], Any]) -> None:
+        """Have the thread do something, when all is kept that waits for the store."""
+        self._commit()
+        self._in_thread = asyncio.get_running_loop().run_in_executor(self._thread, wanted)
+        self._in_thread.add_done_callback(partial(self._come_back, job))
+
+    def _come_back(self, job: _Job, finished: asyncio.Future[Any]) -> None:
+        self._in_thread = None
+        self._commit()
+        error = finished.exception()
+        if isinstance(error, Exception):
+            self._go_on(job, failure=error)
+        else:
+            self._go_on(job, finished.result())
+
+    def _end(self, job: _Job, outcome: Answer | Exception) -> None:
+        """Say what it came to."""
+        self._uncollected.close()
+        job.steps.close()
+        try:
+            job.done(outcome)
+        except Exception as error:  # a mistake of ours keeps no other waiting
+            log.failure("failed", error)
+        finally:
+            self._leave()
+
+    def _leave(self) -> None:
+        """Let the next one begin, in a turn of its own."""
+        self._job = None
+        asyncio.get_running_loop().call_soon(self._next)
+
+
+def _stopped() -> Unavailable:
+    return Unavailable("the daemon stops")

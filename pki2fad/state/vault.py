@@ -1,0 +1,306 @@
+"""The keys, while they are unlocked: the host's private key here, the master key in the keyring."""
+
+import contextlib
+import os
+import stat
+from collections.abc import Callable
+from functools import partial
+
+from pki2fad.crypto import envelope
+from pki2fad.crypto.envelope import MasterKey, PrivateKey
+from pki2fad.errors import (
+    BadRequest,
+    BadSeal,
+    Locked,
+    Pki2fadError,
+    ProtectedKey,
+    Refusal,
+    Unavailable,
+    UnusableKey,
+    UnusablePath,
+    UnusableState,
+    WrongPassphrase,
+)
+from pki2fad.host import files, log, paths, trust
+from pki2fad.rules.changes import Rotation, Steps
+from pki2fad.rules.keyring import Keyring
+from pki2fad.rules.pieces import Pieces, finish
+from pki2fad.state.database import damaged
+from pki2fad.state.store import Store
+from pki2fad.transfer import backup, batch
+
+# The mode, at most, of a key's file that the `key_group` may read: nobody writes such a file in its place.
+_FOR_GROUP = 0o440
+
+# Keys that one backup is for: each costs a public operation, and its slot is in the backup.
+_RECIPIENTS = 16
+
+_RENEWED_AT_START = "; the key is a copy of systemd's, which is renewed at a restart"
+
+
+class Vault:
+    """Opens the state with the host's key, and closes it again.
+
+    `path` is the private key's file, which `key_group` may read. `make_state` is called with a key that is
+    to open a state that has none yet, and returns the new state's master key; `unlocked` is called after
+    `unlock`.
+    """
+
+    def __init__(
+        self,
+        keyring: Keyring,
+        store: Store,
+        path: str,
+        key_group: int | None = None,
+        *,
+        make_state: Callable[[PrivateKey], MasterKey],
+        unlocked: Callable[[], None],
+    ) -> None:
+        self._keyring = keyring
+        self._store = store
+        self._path = path
+        self._key_group = key_group
+        self._make_state = make_state
+        self._unlocked = unlocked
+        self._privates: list[PrivateKey] = []  # the host's; two while it is rotated, the new one first
+
+    def open(self, private: PrivateKey) -> None:
+        """Open the state with the host's key, at a start. Raises `UnusableState`."""
+        finish(self._opened(private, self._keyring.version))
+
+    def _opened(self, private: PrivateKey, version: int) -> Pieces[None]:
+        """Open the state with the host's key.
+
+        Raises `UnusableState`, and `Unavailable` if the keyring was locked or changed since this `version`.
+        """
+        try:
+            master = self._master_key(private)
+            try:
+                yield from self._keyring.checked(master)
+                if self._keyring.version != version:
+                    raise Unavailable("the daemon was locked meanwhile; try again", 1)
+            except BaseException:
+                master.close()
+                raise
+        except BadSeal as error:
+            self.close()
+            raise damaged(self._store.path, error) from None
+        self._keyring.unlock(master)
+        self._privates = [private]
+        if not master.locked:
+            log.warning("not_locked", reason="no memory could be locked; the master key may be swapped")
+
+    def close(self) -> None:
+        """Lock: no key and no code stays in memory."""
+        self._privates = []
+        self._keyring.lock()
+
+    def unlock(self, passphrase: str | None) -> Steps[None]:
+        """Read the host's key and open the state, for a peer: what goes wrong is a `Refusal`."""
+        secret = None if passphrase is None else passphrase.encode("utf-8", "surrogateescape")
+        version = self._keyring.version
+        try:
+            # To derive the key of a protected file takes long.
+            private = yield partial(host_key, self._path, self._store.path, secret, key_group=self._key_group)
+            yield from self._opened(private, version)
+        except ProtectedKey:
+            raise Locked("the host's key is protected: its passphrase is needed") from None
+        except WrongPassphrase:
+            raise BadRequest("the passphrase does not open the host's key") from None
+        except Refusal:
+            raise
+        except Pki2fadError as error:
+            raise Unavailable(f"the daemon stays locked: {error}") from None
+        self._unlocked()
+
+    def is_cheap(self) -> bool:
+        """True if the host's key, as its file is now, has a passphrase of which a guess costs little."""
+        try:
+            return envelope.is_cheap(files.read(self._path), self._path)
+        except (UnusablePath, UnusableKey):
+            return False
+
+    def new_seed(self) -> bytearray:
+        """A random seed."""
+        return envelope.new_seed()
+
+    def open_sealed(self, sealed: bytes) -> bytearray:
+        """The seed in a sealed seed. Raises `BadSeal`."""
+        # The key that is in use comes last: what its refusal says is of it.
+        for private in self._privates[1:]:
+            with contextlib.suppress(BadSeal):
+                return envelope.open_seed(private, sealed)
+        return envelope.open_seed(self._privates[0], sealed)
+
+    def rotate(self, pem: bytes) -> Steps[str]:
+        """Take up another host key with a new master key; returns the key's fingerprint.
+
+        The key that was in use goes on opening the state until `finish_rotation`: whichever of both
+        is in the key's file at a start will do. Raises `BadRequest` for what is no such key.
+        """
+        old = self._privates[-1].public_key()
+        try:
+            private = yield partial(envelope.load_new_private, pem, "the new key")
+        except UnusableKey as error:
+            raise BadRequest(str(error)) from None
+        new = private.public_key()
+        fingerprint = envelope.fingerprint(new)
+        if fingerprint == envelope.fingerprint(old):
+            raise BadRequest("this is the key that is in use already")
+        master = MasterKey()
+        try:
+            master.adopt_digests(self._keyring.master)
+            waiting = [one.successor.account for one in self._keyring.with_successor() if one.successor]
+            accounts = yield from self._keyring.all_resealed([*self._keyring.accounts.values()], master)
+            successors = yield from self._keyring.all_resealed(waiting, master)
+            slots = {envelope.fingerprint(key): master.wrap(key) for key in (old, new)}
+            yield Rotation(master, slots, accounts, successors, master.sealed_digest_key())
+        except BaseException:
+            master.close()
+            raise
+        if not self._keyring.locked:  # meanwhile: either key opens the state then
+            self._privates = [private, self._privates[-1]]
+            self._prove(private, fingerprint)
+        return fingerprint
+
+    def finish_rotation(self, fingerprint: str) -> Steps[list[str]]:
+        """Let the host key in use, which this one has to be, alone open the state.
+
+        Returns whose slots were dropped. Raises `BadRequest` if another key is in use.
+        """
+        private = self._privates[0]
+        current = envelope.fingerprint(private.public_key())
+        if fingerprint != current:
+            raise BadRequest(f"the daemon uses {current}: it was started or unlocked with that key meanwhile")
+        self._prove(private, fingerprint)
+        dropped = [slot for slot in self._store.keyslots() if slot != fingerprint]
+        self._store.drop_keyslots(fingerprint)
+        self._privates = [private]  # also if what follows fails
+        yield self._store.empty_log
+        return dropped
+
+    def recipients(self) -> list[str]:
+        """The fingerprints of the host keys that open the state, that in use first."""
+        current = envelope.fingerprint(self._privates[0].public_key())
+        return sorted(self._store.keyslots(), key=lambda slot: (slot != current, slot))
+
+    def _prove(self, private: PrivateKey, fingerprint: str) -> None:
+        """Read a slot back and open it. Raises `UnusableState` unless it holds the master key."""
+        try:
+            proven = MasterKey.unwrap(private, self._store.keyslots()[fingerprint])
+        except (KeyError, UnusableKey):
+            raise UnusableState(f"the slot of {fingerprint} in {self._store.path} does not open") from None
+        with proven:
+            if not proven.is_same(self._keyring.master):
+                raise UnusableState(
+                    f"the slot of {fingerprint} in {self._store.path} is of another master key"
+                )
+
+    def master_for(self, recipients: bytes) -> Pieces[tuple[MasterKey, dict[str, bytes]]]:
+        """A new master key for a backup, and its slots for the public keys in a PEM text."""
+        try:
+            keys = envelope.load_publics(recipients, "the argument 'to'")
+        except UnusableKey as error:
+            raise BadRequest(str(error)) from None
+        if len(keys) > _RECIPIENTS:
+            raise BadRequest(f"a backup is for at most {_RECIPIENTS} keys, not {len(keys)}")
+        master = MasterKey()
+        slots = {}
+        try:
+            for key in keys:
+                slots[envelope.fingerprint(key)] = master.wrap(key)
+                yield
+        except BaseException as error:
+            master.close()
+            if isinstance(error, ValueError):  # OpenSSL uses no key that is so large
+                raise BadRequest(f"a key cannot be used: {error}") from None
+            raise
+        return master, slots
+
+    def open_backup(self, data: bytearray) -> MasterKey:
+        """The master key of a backup. Raises `BadSeal`."""
+        private = self._privates[0]
+        wrapped = backup.slot(data, envelope.fingerprint(private.public_key()))
+        try:
+            return MasterKey.unwrap(private, wrapped)
+        except UnusableKey:
+            raise BadSeal(backup.DAMAGED) from None
+
+    def open_batch(self, data: bytes) -> MasterKey:
+        """The key of a batch. Raises `BadSeal`."""
+        wrapped = batch.wrapped_key(data)
+        for private in self._privates:
+            with contextlib.suppress(UnusableKey):
+                return MasterKey.unwrap(private, wrapped)
+        raise envelope.not_opened(self._privates[0])
+
+    def _master_key(self, private: PrivateKey) -> MasterKey:
+        slots = self._store.keyslots()
+        if not slots:
+            return self._make_state(private)
+        fingerprint = envelope.fingerprint(private.public_key())
+        with contextlib.suppress(KeyError, UnusableKey):
+            master = MasterKey.unwrap(private, slots[fingerprint])
+            digest_key = self._store.digest_key()
+            try:
+                if digest_key is not None:
+                    master.open_digest_key(digest_key)
+            except BadSeal:
+                master.close()
+                raise
+            return master
+        raise UnusableState(
+            f"the state file {self._store.path} is sealed to another key: {', '.join(slots)}; {self._path} is"
+            f" {fingerprint}. It was left as it is; put that key back, or move the state away and restore a"
+            " backup"
+            f"{_RENEWED_AT_START if _is_credential(self._path) else ''}"
+        )
+
+
+def host_key(
+    path: str, state: str, passphrase: bytes | None = None, *, key_group: int | None = None
+) -> PrivateKey:
+    """The host's private key, from a file that only its owner and the `key_group` can read.
+
+    `state` is the state file that it opens. For want of a passphrase that of the credential
+    `host.passphrase` is used, if systemd passed one. Raises `UnusableKey`, and `ProtectedKey` and
+    `WrongPassphrase` (of a passphrase that was given), which are of its kind.
+    """
+    if not os.path.lexists(path):
+        paths.require_no_state(state, path)
+        raise UnusableKey(f"there is no key {path}; make one with: pki2factl init")
+    pem, status = files.read_with_status(path)
+    if not _is_credential(path):
+        _require_private(path, status, key_group)
+    if passphrase is not None:
+        return envelope.load_private(pem, path, passphrase)
+    try:
+        return envelope.load_private(pem, path, _passed_passphrase())
+    except WrongPassphrase:
+        raise ProtectedKey(
+            f"{path} is protected by a passphrase, which is not that of the credential {paths.PASSPHRASE}"
+        ) from None
+
+
+def _require_private(path: str, status: os.stat_result, key_group: int | None) -> None:
+    mode = stat.S_IMODE(status.st_mode)
+    for_group = not mode & ~_FOR_GROUP
+    if mode & 0o077 and not (for_group and status.st_gid == key_group):
+        whose = f", group {status.st_gid}, which is not key_group of the settings" if for_group else ""
+        raise UnusableKey(
+            f"{path} can be read by others (mode {mode:04o}{whose}); mend it with: chmod 600 {path}"
+        )
+    why = trust.objection(status)
+    if why is not None:
+        raise UnusableKey(f"{path} {why}")
+
+
+def _passed_passphrase() -> bytes | None:
+    """The host key's passphrase, if systemd passed it; the line end is no part of it."""
+    path = paths.credential(paths.PASSPHRASE)
+    return None if path is None else files.read(path).removesuffix(b"\n").removesuffix(b"\r")
+
+
+def _is_credential(path: str) -> bool:
+    """True for a file that systemd passed to the service."""
+    return paths.credential(os.path.basename(path)) == path

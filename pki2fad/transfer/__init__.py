@@ -1,0 +1,1 @@
+"""Reads and writes accounts as files: batches and backups."""

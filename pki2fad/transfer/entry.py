@@ -1,0 +1,39 @@
+"""An account in a batch or a backup: its name, its parameters and its seed, sealed by the key of that."""
+
+import base64
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pki2fad.rules.account import is_name
+from pki2fad.rules.otp import Parameters
+
+FIELDS = frozenset({"name", "algorithm", "digits", "period", "sealed"})
+
+_SEED_SIZES = range(16, 65)  # bytes, as sealed seeds have them
+_SEAL_BYTES = 28  # nonce and tag
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """An account. Raises `ValueError` or `TypeError` for what cannot be one."""
+
+    name: str
+    parameters: Parameters
+    sealed: bytes  # under the key of what the entry is in, as `associated` says
+
+    def __post_init__(self) -> None:
+        if not is_name(self.name) or len(self.sealed) - _SEAL_BYTES not in _SEED_SIZES:
+            raise ValueError("not an account and its seed")
+
+
+def to_json(entry: Entry) -> dict[str, Any]:
+    """An entry, for JSON: the `FIELDS`."""
+    sealed = base64.b64encode(entry.sealed).decode()
+    return {"name": entry.name, **entry.parameters.fields, "sealed": sealed}
+
+
+def from_json(fields: Mapping[str, Any]) -> tuple[str, Parameters, bytes]:
+    """What an `Entry` with these `FIELDS` is made of. Raises `ValueError` or `TypeError`."""
+    parameters = Parameters(fields["algorithm"], fields["digits"], fields["period"])
+    return fields["name"], parameters, base64.b64decode(fields["sealed"], validate=True)

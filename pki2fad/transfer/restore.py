@@ -1,0 +1,176 @@
+"""What brings a backup back: its parts as they arrive, and what it changes."""
+
+import math
+import re
+from collections.abc import Iterable, Sequence
+
+from pki2fad.errors import BadRequest, Unavailable
+from pki2fad.rules import otp
+from pki2fad.rules.account import Account, kept
+from pki2fad.rules.changes import Edit, Edits, in_the_way, take_up_watermarks
+from pki2fad.rules.clock import Interval, Reading, Watch
+from pki2fad.rules.keyring import Keyring
+from pki2fad.rules.pieces import Pieces, in_pieces
+from pki2fad.transfer import backup
+from pki2fad.transfer.backup import Content, Record
+from pki2fad.wire import messages
+
+_UPLOAD = re.compile(r"[0-9a-f]{32}", re.ASCII)
+
+# Seconds by which the clocks of two hosts may differ, with what is spent ahead of each after a restart.
+_AHEAD = 600
+
+
+# Each `verify` looks at all of these intervals. One comes when a clock that was ahead is accepted.
+_MOST_SPENT = 1000
+
+# Seconds without another part after which an upload is abandoned: its client sends one after the other.
+_ABANDONED = 30.0
+
+
+class Upload:
+    """A backup that arrives in parts: one at a time, since each may be large."""
+
+    def __init__(self) -> None:
+        self._name = ""
+        self._data = bytearray()
+        self._latest = 0.0  # when its last part came, CLOCK_BOOTTIME
+        self._being_restored = False
+
+    def drop(self) -> None:
+        """Let go of what has arrived."""
+        self._name, self._data = "", bytearray()
+
+    def add(self, name: str, offset: int, part: bytes, reading: Reading) -> int:
+        """Take the next part of the upload `name`; one at offset 0 begins an upload.
+
+        Returns how many bytes there are now. Raises `BadRequest`, and `Unavailable` while another upload is
+        on its way or being restored.
+        """
+        if _UPLOAD.fullmatch(name) is None:
+            raise BadRequest("an upload is named by 32 hex digits")
+        if len(part) > messages.PART_LIMIT:
+            raise BadRequest(f"a part is at most {messages.PART_LIMIT} bytes long")
+        if offset == 0:
+            self._begin(name, reading)
+        self._require_current(name)
+        if offset != len(self._data) or offset + len(part) > backup.LIMIT:
+            self.drop()
+            raise BadRequest("this is not the next part, or the whole is too large: begin again")
+        self._data += part
+        self._latest = reading.boot
+        return len(self._data)
+
+    def take(self, name: str) -> bytearray:
+        """All that has arrived of the upload `name`, to be restored; until `end` no other upload begins.
+
+        Raises `BadRequest` if it is there no more.
+        """
+        self._require_current(name)
+        data = self._data
+        self.drop()
+        self._being_restored = True
+        return data
+
+    def end(self) -> None:
+        """What was taken is restored, or refused."""
+        self._being_restored = False
+
+    def _require_current(self, name: str) -> None:
+        if name != self._name:
+            raise BadRequest("another upload has begun meanwhile, or the daemon was locked: begin again")
+
+    def _begin(self, name: str, reading: Reading) -> None:
+        if self._being_restored:
+            raise Unavailable("a backup is being restored; try again", 1)
+        left = self._latest + _ABANDONED - reading.boot
+        if self._name not in {"", name} and left > 0:
+            raise Unavailable("another backup is being sent; try again", math.ceil(left))
+        self._name, self._data = name, bytearray()
+
+
+class Plan:
+    """What a backup changes at a reading of the clocks: no watermark is lower for it."""
+
+    def __init__(self, content: Content, keyring: Keyring, watch: Watch, reading: Reading) -> None:
+        self._content = content
+        self._keyring = keyring
+        self._watch = watch
+        self._reading = reading
+
+    def edits(self, opened: Sequence[Account], *, replace: bool) -> Pieces[Edits]:
+        """All of it; `opened` are the backup's accounts as `Keyring.sealed_elsewhere` made them.
+
+        What is known of accounts must not move meanwhile (see `Keyring.held`). Raises `AccountExists` if
+        accounts have other seeds or parameters and `replace` is false.
+        """
+        edits: list[Edit] = []
+        others: list[str] = []
+        periods: set[int] = set()
+        for some in in_pieces(zip(self._content.records, opened, strict=True)):
+            for record, account in some:
+                periods.add(record.parameters.period)
+                edit, is_other = self._edit(record, account)
+                if edit is not None:
+                    edits.append(edit)
+                if is_other:
+                    others.append(record.name)
+            yield
+        if others and not replace:
+            raise in_the_way(others)
+        yield from take_up_watermarks(edits)
+        return Edits(edits, self._burnt(periods), self._spent())
+
+    def _spent(self) -> tuple[Interval, ...]:
+        """The intervals in which codes may have been used, and which are not known here."""
+        known = {*self._watch.spent}
+        wall = self._reading.wall
+        spent = {one for one in self._content.spent if one[1] > wall} - known
+        if len(known | spent) > _MOST_SPENT:
+            raise BadRequest(f"there would be more than {_MOST_SPENT} times at which the clock was ahead")
+        return tuple(sorted(spent))
+
+    def _edit(self, record: Record, account: Account) -> tuple[Edit | None, bool]:
+        """What a record changes, None for nothing; and whether the account has another seed."""
+        wall = self._reading.wall
+        self._keyring.take_up(account)
+        account.last_step = max(account.last_step, record.last_step)
+        if record.offset > 0:  # its prover's codes are beyond what the floors cover
+            period = record.parameters.period
+            end = otp.window_end(max(wall, self._content.created), period) // period - 1
+            account.last_step = max(account.last_step, end + record.offset)
+        known = self._keyring.accounts.get(record.name)
+        current = known and known.settled(wall)
+        gone = None if known is current else known
+        is_other = current is not None and not current.is_like(account)
+        if current is None or is_other:
+            account.offset, account.drift = record.offset, kept(record.drift + account.drift)
+            if current is not None:
+                account.tally = current.tally  # another seed gives who guesses no new budget
+                gone = known
+        elif account.last_step > current.last_step:
+            account = current.moved(current.offset, account.last_step)
+        else:
+            return None, False
+        leaving = gone and self._keyring.leaving(gone)
+        return Edit(record.name, self._watch.believed(wall), account, leaving), is_other
+
+    def _burnt(self, periods: Iterable[int]) -> dict[int, int]:
+        """The floors of the backup's periods, as after a crash of the machine.
+
+        Whatever was accepted where the backup is from, after it was made, is not in it. A backup that is of
+        later than now tells that one of the two clocks is wrong, and codes up to then may have been used.
+        """
+        wall = max(self._reading.wall, self._content.created)
+        floors = self._content.floors
+        return {period: max(floors.get(period, 0), otp.window_end(wall, period)) for period in periods}
+
+
+def check_time(content: Content, reading: Reading) -> None:
+    """Raise `BadRequest` for a backup of later than now."""
+    latest = max([content.created, *content.floors.values()])
+    if latest > reading.wall + _AHEAD:
+        raise BadRequest(
+            f"the backup is of {latest - reading.wall:.0f} s later than it is now: the clock here is wrong,"
+            " or that of the host it is from was; codes up to then may have been used there"
+        )

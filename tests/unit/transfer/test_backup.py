@@ -1,0 +1,279 @@
+"""The format of backups: who opens one, what is in it, and that no byte of it changes unnoticed."""
+
+import base64
+import json
+from typing import Any
+
+import pytest
+from support import entries
+from support.agents import SEED, packed, unpacked
+
+from pki2fad.crypto import envelope
+from pki2fad.crypto.envelope import MasterKey, PrivateKey
+from pki2fad.errors import BadRequest, BadSeal, UnusableKey
+from pki2fad.rules.keyring import Keyring
+from pki2fad.rules.otp import Parameters
+from pki2fad.transfer import backup
+from pki2fad.transfer.backup import Content, Record
+
+MAGIC = b"pki2fad backup 1\n"
+
+
+def content_of(keyring: Keyring, master: MasterKey) -> Content:
+    accounts = [
+        keyring.seal("default", bytearray(SEED), Parameters()),
+        keyring.seal("deploy@host", bytearray(64), Parameters("SHA512", 8, 60)),
+    ]
+    sealed = [keyring.resealed(account, master) for account in accounts]
+    records = [
+        Record("default", accounts[0].parameters, sealed[0], 58_000_000, 0, b""),
+        Record("deploy@host", accounts[1].parameters, sealed[1], -1, -3, b"\xff\x00\x01"),
+    ]
+    return Content(1_700_000_000, records, {30: 1_700_000_030, 60: 0}, [(1.5, 2.5)])
+
+
+def slots(master: MasterKey, *keys: PrivateKey) -> dict[str, bytes]:
+    return {envelope.fingerprint(key.public_key()): master.wrap(key.public_key()) for key in keys}
+
+
+def fingerprint(key: PrivateKey) -> str:
+    return envelope.fingerprint(key.public_key())
+
+
+def opened(data: bytes, key: PrivateKey) -> Content:
+    master = MasterKey.unwrap(key, backup.slot(data, fingerprint(key)))
+    try:
+        return unpacked(data, master)
+    finally:
+        master.close()
+
+
+@pytest.fixture
+def content(master: MasterKey) -> Content:
+    return content_of(Keyring(MasterKey()), master)
+
+
+@pytest.fixture
+def made(content: Content, master: MasterKey, host_key: PrivateKey) -> bytes:
+    return packed(content, slots(master, host_key), master)
+
+
+def test_what_is_packed_is_unpacked_by_each_key_that_was_named(
+    content: Content, master: MasterKey, host_key: PrivateKey, other_key: PrivateKey
+) -> None:
+    data = packed(content, slots(master, host_key, other_key), master)
+    assert opened(data, host_key) == opened(data, other_key) == content
+
+
+def test_a_backup_without_accounts_is_one(master: MasterKey, host_key: PrivateKey) -> None:
+    empty = Content(0, [], {}, [])
+    assert opened(packed(empty, slots(master, host_key), master), host_key) == empty
+
+
+def test_neither_seeds_nor_names_are_in_it_to_be_read(made: bytes) -> None:
+    for secret in (SEED, SEED.hex().encode(), base64.b64encode(SEED), b"deploy", b"default", b"SHA512"):
+        assert secret not in made
+
+
+def test_a_key_that_was_not_named_is_told_which_were(
+    made: bytes, host_key: PrivateKey, other_key: PrivateKey
+) -> None:
+    with pytest.raises(BadSeal) as refused:
+        backup.slot(made, fingerprint(other_key))
+    assert fingerprint(host_key) in str(refused.value)
+    assert fingerprint(other_key) in str(refused.value)
+
+
+def test_a_key_can_be_added_by_who_can_open_it(
+    made: bytes, content: Content, host_key: PrivateKey, other_key: PrivateKey
+) -> None:
+    master = MasterKey.unwrap(host_key, backup.slot(made, fingerprint(host_key)))
+    public = other_key.public_key()
+    added = backup.with_slot(made, master, fingerprint(other_key), master.wrap(public))
+    assert opened(added, other_key) == opened(added, host_key) == content
+    with pytest.raises(BadSeal):
+        backup.slot(made, fingerprint(other_key))
+
+
+def test_every_changed_byte_is_noticed(made: bytes, master: MasterKey) -> None:
+    for place in range(len(made)):
+        changed = bytearray(made)
+        changed[place] ^= 1 << (place % 8)
+        with pytest.raises(BadSeal):
+            unpacked(bytes(changed), master)
+        with pytest.raises(BadSeal):
+            backup.with_slot(bytes(changed), master, "SHA256:x", b"")
+
+
+def test_what_is_cut_short_or_goes_on_is_noticed(made: bytes, master: MasterKey) -> None:
+    for length in range(len(made)):
+        with pytest.raises(BadSeal):
+            unpacked(made[:length], master)
+    for more in (b"\0", b"\n", made):
+        with pytest.raises(BadSeal):
+            unpacked(made + more, master)
+
+
+def test_a_slot_that_was_taken_from_another_backup_opens_nothing(made: bytes, host_key: PrivateKey) -> None:
+    other = MasterKey()
+    wrapped = other.wrap(host_key.public_key())
+    name = fingerprint(host_key).encode()
+    before = base64.b64encode(backup.slot(made, name.decode()))
+    forged = made.replace(before, base64.b64encode(wrapped))
+    assert forged != made
+    with pytest.raises(BadSeal):
+        opened(forged, host_key)
+
+
+def with_header(header: bytes) -> bytes:
+    return MAGIC + len(header).to_bytes(4, "big") + header
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"", "not a backup"),
+        (b"SQLite format 3\0", "not a backup"),
+        (b"pki2fad backup 2\n" + bytes(64), "another version"),
+        (MAGIC, "damaged"),
+        (MAGIC + b"\xff\xff\xff\xff{}", "damaged"),
+        (MAGIC + b"\0\0\0\2{}", "damaged"),
+        (MAGIC + b"\0\0\0\2[]", "damaged"),
+        (MAGIC + b"\0\0\0\x0c" + b'{"slots":[]}', "damaged"),
+        (MAGIC + b"\0\0\0\x12" + b'{"slots":{"a":17}}', "damaged"),
+        (MAGIC + b"\0\0\xff\xff" + b"[" * 0xFFFF, "damaged"),
+        (MAGIC + b"\0\0\0\4\xff\xfe\xfd\xfc", "damaged"),
+        (with_header(b'{"slots":{}}' + b" " * (256 * 1024 - 11)), "damaged"),
+        (with_header(b'{"x":[[],[]],"slots":{}}'), "damaged"),
+        (with_header(b'{"x":{},"slots":{}}'), "damaged"),
+        (with_header(b'{"slots":{"SHA256:x":""}}'), "damaged"),
+        (with_header(b'{"slots":{' + b'"":"",' * 600 + b'"":""}}'), "damaged"),
+    ],
+)
+def test_what_is_no_backup_is_refused_and_said_to_be_none(data: bytes, reason: str) -> None:
+    with pytest.raises(BadSeal, match=reason):
+        backup.slot(data, "SHA256:x")
+
+
+def many(count: int, size: int) -> dict[str, bytes]:
+    names = [base64.b64encode(index.to_bytes(32, "big")).decode().rstrip("=") for index in range(count)]
+    return {f"SHA256:{name}": bytes(size) for name in names}
+
+
+@pytest.mark.parametrize(("count", "size"), [(110, 384), (24, 2048), (440, 384)])
+def test_a_backup_for_as_many_keys_as_a_request_ever_had_room_for_opens(
+    content: Content, master: MasterKey, host_key: PrivateKey, count: int, size: int
+) -> None:
+    """110 keys of 3072 bits or 24 of 16384 are more than 64 KiB of PEM; others were added."""
+    data = packed(content, {**many(count, size), **slots(master, host_key)}, master)
+    assert opened(data, host_key) == content
+
+
+@pytest.mark.parametrize(("count", "size"), [(513, 200), (480, 384)])
+def test_a_header_that_would_not_be_read_is_not_made(
+    content: Content, master: MasterKey, count: int, size: int
+) -> None:
+    with pytest.raises(BadRequest, match="no room for that many keys"):
+        packed(content, many(count, size), master)
+
+
+GOOD = {**entries.GOOD, "last_step": 5, "offset": 0, "drift": ""}
+WRONG: list[dict[str, Any]] = [
+    *entries.WRONG,
+    {"last_step": -2},
+    {"last_step": 2**63},
+    {"last_step": 1.5},
+    {"offset": 11},
+    {"offset": -11},
+    {"drift": base64.b64encode(bytes(9)).decode()},
+]
+
+
+def sealed_json(data: Any, master: MasterKey) -> bytes:
+    """What somebody seals who knows the format."""
+    return sealed_text(json.dumps(data), master)
+
+
+def sealed_text(text: str, master: MasterKey) -> bytes:
+    start = MAGIC + b"\0\0\0\x0c" + b'{"slots":{}}'
+    return start + master.seal(bytearray(text.encode()), start)
+
+
+def body(**more: Any) -> dict[str, Any]:
+    return {"created": 0, "accounts": [GOOD], "floors": [], "spent": []} | more
+
+
+@pytest.mark.parametrize(
+    ("text", "is_read"),
+    [
+        ('{"created":0,"accounts":[%s],"floors":[],"spent":[]}', True),
+        ('{"created":0,"accounts":[%s],"floors":[],"spent":[]}' + " " * 60_000, True),
+        ('{"created":0,"accounts":[%s],"floors":[],"spent":[]}' + " " * 66_000, False),
+        ('{"created":0,' + " " * 4096 + '"accounts":[%s],"floors":[],"spent":[]}', False),
+        ('{"created":0,"accounts":[{' + " " * 4096 + '%s],"floors":[],"spent":[]}', False),
+    ],
+)
+def test_what_is_longer_than_a_backup_makes_it_is_refused(
+    master: MasterKey, text: str, *, is_read: bool
+) -> None:
+    """Before it is parsed, or after one account: nobody waits for what a sealer made large."""
+    account = json.dumps(GOOD)
+    sealed = sealed_text(text % (account[1:] if "[{" in text else account), master)
+    if is_read:
+        assert len(unpacked(sealed, master).records) == 1
+    else:
+        with pytest.raises(BadSeal):
+            unpacked(sealed, master)
+
+
+def test_what_somebody_else_packs_by_the_description_is_unpacked(master: MasterKey) -> None:
+    (record,) = unpacked(sealed_json(body(), master), master).records
+    assert record == Record("default", Parameters(), bytes(60), 5, 0, b"")
+
+
+@pytest.mark.parametrize("wrong", WRONG, ids=repr)
+def test_an_account_that_cannot_be_one_is_refused(master: MasterKey, wrong: dict[str, Any]) -> None:
+    with pytest.raises(BadSeal):
+        unpacked(sealed_json(body(accounts=[GOOD | wrong]), master), master)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        [],
+        None,
+        {},
+        body(accounts=[GOOD, GOOD]),
+        body(accounts=[[]]),
+        body(created=1.5),
+        body(created="now"),
+        body(created=float("nan")),
+        body(floors=[[30]]),
+        body(floors=[[30, 2**70]]),
+        body(spent=[[0.0, float("inf")]]),
+        body(spent=[[1, 2]]),
+        body(spent=[5]),
+    ],
+    ids=repr,
+)
+def test_a_content_of_another_form_is_refused(master: MasterKey, wrong: Any) -> None:
+    with pytest.raises(BadSeal):
+        unpacked(sealed_json(wrong, master), master)
+
+
+def test_public_keys_stand_one_after_the_other(host_key: PrivateKey, other_key: PrivateKey) -> None:
+    pems = [envelope.public_pem(key.public_key()) for key in (host_key, other_key)]
+    for between in (b"", b"\n", b"\r\n\r\n"):
+        keys = envelope.load_publics(between.join(pems) + between, "x")
+        assert [envelope.public_pem(key) for key in keys] == pems
+    without_a_start = pems[0] + pems[1].partition(b"\n")[2]
+    for wrong in (
+        b"",
+        b"\n",
+        pems[0] + b"more",
+        envelope.private_pem(host_key),
+        pems[0] + pems[1][:-10],
+        without_a_start,
+    ):
+        with pytest.raises(UnusableKey):
+            envelope.load_publics(wrong, "x")
