@@ -10,8 +10,8 @@ import pytest
 from support import clones, preload
 from support.daemon import Daemon, short_directory
 
-from pki2fad.crypto import envelope
-from pki2fad.crypto.envelope import PrivateKey
+from pki2fad.crypto import rsakeys, sealing
+from pki2fad.crypto.rsakeys import PrivateKey
 
 os.umask(0o022)  # files of tests are the same under another umask, as users of Ubuntu have
 
@@ -28,13 +28,13 @@ def interruptible() -> None:
 @pytest.fixture(scope="session")
 def host_key() -> PrivateKey:
     """A host's key; 3072 bits, the least that is taken, since making it is the slowest part."""
-    return envelope.generate_key(3072)
+    return rsakeys.generate_key(3072)
 
 
 @pytest.fixture(scope="session")
 def other_key() -> PrivateKey:
     """The key of another host."""
-    return envelope.generate_key(3072)
+    return rsakeys.generate_key(3072)
 
 
 @pytest.fixture(scope="session")
@@ -54,7 +54,7 @@ def short_path() -> Iterator[Path]:
 def daemon(short_path: Path, host_key: PrivateKey) -> Iterator[Daemon]:
     """A daemon with a key and no account, not started yet."""
     daemon = Daemon(short_path)
-    daemon.install_key(envelope.private_pem(host_key))
+    daemon.install_key(rsakeys.private_pem(host_key))
     yield daemon
     daemon.close()
 
@@ -63,7 +63,7 @@ def daemon(short_path: Path, host_key: PrivateKey) -> Iterator[Daemon]:
 def seal(host_key: PrivateKey) -> Callable[[bytes], bytes]:
     """Seals a seed to the host's key."""
     public = host_key.public_key()
-    return lambda seed: envelope.seal_seed(public, bytearray(seed))
+    return lambda seed: sealing.seal_seed(public, bytearray(seed))
 
 
 @pytest.fixture(scope="session")

@@ -22,16 +22,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Ask the daemon, and write it."""
-    from pki2fad.crypto import envelope
+    from pki2fad.crypto import rsakeys
     from pki2fad.host import files
 
     files.require_absent(options.file)
-    keys = [key for path in options.to for key in envelope.load_publics(files.read(path), path)]
+    keys = [key for path in options.to for key in rsakeys.load_publics(files.read(path), path)]
     with Client(options.socket, ui.PATIENCE) as client:
-        data = client.backup(b"".join(envelope.public_pem(key) for key in keys))
+        data = client.backup(b"".join(rsakeys.public_pem(key) for key in keys))
         succeeded = [account.account for account in client.accounts() if account.successor]
     files.create(options.file, data, files.PRIVATE)
-    fingerprints = [envelope.fingerprint(key) for key in keys]
+    fingerprints = [rsakeys.fingerprint(key) for key in keys]
     lines = [f"made {options.file}", *(f"can be opened by {fingerprint}" for fingerprint in fingerprints)]
     ui.result("\n".join(lines), {"file": options.file, "to": fingerprints}, as_json=options.json)
     if succeeded:

@@ -80,7 +80,7 @@ def _make_keys(config_dir: str, sealed: str | None, *, default_place: bool) -> l
     """
     from pki2factl.issuing import keypair
     from pki2factl.issuing.keypair import load, make
-    from pki2fad.crypto import envelope
+    from pki2fad.crypto import rsakeys
     from pki2fad.errors import UnusablePath
     from pki2fad.host import files, paths
 
@@ -96,11 +96,11 @@ def _make_keys(config_dir: str, sealed: str | None, *, default_place: bool) -> l
                 f"the key {private} is not there, but what belongs to it is: put {private} back; if it is"
                 f" lost, move {orphans} away and run this again"
             )
-        make(private, public, envelope.DEFAULT_BITS, force=False)
+        make(private, public, rsakeys.DEFAULT_BITS, force=False)
         return [private, public]
     if not os.path.lexists(public):
         key = load(private)
-        files.create(public, envelope.public_pem(key.public_key()), files.PUBLIC)
+        files.create(public, rsakeys.public_pem(key.public_key()), files.PUBLIC)
         return [public]
     return []
 
@@ -108,16 +108,16 @@ def _make_keys(config_dir: str, sealed: str | None, *, default_place: bool) -> l
 def _make_seed(config_dir: str, sealed: str, uri_out: str | None) -> str:
     """Seal a new seed to the host's key; returns its otpauth URI."""
     from pki2factl.issuing.keypair import load
-    from pki2fad.crypto import envelope, memory
+    from pki2fad.crypto import memory, sealing
     from pki2fad.host import files, paths
     from pki2fad.rules import otp
 
     memory.forbid_dumps()
     private = os.path.join(config_dir, paths.PRIVATE_KEY)
     key = load(private).public_key()
-    seed = envelope.new_seed()
+    seed = sealing.new_seed()
     uri = otp.otpauth_uri(seed, otp.Parameters(), "default")
-    text = envelope.sealed_to_text(envelope.seal_seed(key, seed))
+    text = sealing.sealed_to_text(sealing.seal_seed(key, seed))
     memory.wipe(seed)
     if uri_out:  # first, so that no seed is in use that nobody has
         files.create(uri_out, uri.encode() + b"\n", files.PRIVATE)

@@ -35,14 +35,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Hand it to the daemon."""
-    from pki2fad.crypto import envelope
+    from pki2fad.crypto import sealing
 
     parameters.given(options)  # wrong ones are refused without a daemon
     sealed = ui.read_input(options.file)
     _require_sealed(sealed)
     with Client(options.socket) as client:
         account, changed = client.load_named(
-            envelope.sealed_from_text(sealed),
+            sealing.sealed_from_text(sealed),
             options.account,
             **parameters.told(options),
             replace=options.replace,

@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Load it batch by batch. Nothing is loaded if a part of the file is not base64."""
-    from pki2fad.crypto import envelope
+    from pki2fad.crypto import sealing
     from pki2fad.transfer import batch
 
     texts = batch.texts(ui.read_input(options.file, ui.MANY))
@@ -28,7 +28,7 @@ def run(options: argparse.Namespace) -> int:
     batches, accounts, changed = [], 0, []
     for number, text in enumerate(texts, 1):
         try:
-            batches.append(envelope.sealed_from_text(text))
+            batches.append(sealing.sealed_from_text(text))
         except Refusal as refusal:
             raise _of(number, refusal, accounts) from None
     with Client(options.socket, ui.PATIENCE) as client:

@@ -59,12 +59,12 @@ def run(options: argparse.Namespace) -> int:
         options.usage_error(f"name the minute log of {options.account} with --log-to")
 
     from pki2factl.takeover import oldlog
-    from pki2fad.crypto import envelope, memory
+    from pki2fad.crypto import memory, rsakeys, sealing
     from pki2fad.host import files
 
     memory.forbid_dumps()
     key = options.public_key or os.path.join(paths.config_dir(), paths.PUBLIC_KEY)
-    public = envelope.load_public(files.read(key), key)
+    public = rsakeys.load_public(files.read(key), key)
     seed, seed_status = _read_seed(options.seed_file)
     old_files = [(options.seed_file, seed_status)]
     minute_log = None
@@ -78,7 +78,7 @@ def run(options: argparse.Namespace) -> int:
             _require_codes_of(seed, client, options)
         if minute_log:
             oldlog.put_before(old_lines, minute_log, client)
-        changed = client.load(envelope.seal_seed(public, seed), options.account)
+        changed = client.load(sealing.seal_seed(public, seed), options.account)
         _require_codes_of(seed, client, options)
     memory.wipe(seed)
     destroyed, failure = _destroyed(old_files) if options.shred else ([], {})

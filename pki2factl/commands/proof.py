@@ -57,30 +57,30 @@ def _create(options: argparse.Namespace) -> int:
     import os
 
     from pki2factl.issuing import git, keypair
-    from pki2fad.crypto import envelope
+    from pki2fad.crypto import rsakeys, sealing
     from pki2fad.errors import UnusableKey
     from pki2fad.host import files, paths
 
     files.require_absent(options.out)
     path = options.key or os.path.join(paths.config_dir(), paths.PRIVATE_KEY)
     key = keypair.load(path, from_stdin=options.stdin)
-    issuer = envelope.load_public(files.read(options.to), options.to)
-    fingerprint = envelope.fingerprint(issuer)
+    issuer = rsakeys.load_public(files.read(options.to), options.to)
+    fingerprint = rsakeys.fingerprint(issuer)
     if options.to_fingerprint not in (None, fingerprint):
         raise UnusableKey(f"{options.to} is {fingerprint}, and not {options.to_fingerprint}")
-    envelope.check_holds(issuer, key.key_size // 8, options.to)
+    sealing.check_holds(issuer, key.key_size // 8, options.to)
     commit = git.full_hash(options.repo, options.commit)
     for warning in git.warnings(options.repo, commit):
         ui.hint(warning)
-    signature = envelope.sign(key, commit.encode())
-    text = envelope.sealed_to_text(envelope.encrypt(issuer, signature))
+    signature = sealing.sign(key, commit.encode())
+    text = sealing.sealed_to_text(sealing.encrypt(issuer, signature))
     if options.out:
         files.create(options.out, text, files.PUBLIC)
     proof = text.decode().strip()
     data = {
         "commit": commit,
         "proof": proof,
-        "key": envelope.fingerprint(key.public_key()),
+        "key": rsakeys.fingerprint(key.public_key()),
         "to": fingerprint,
     }
     ui.result(options.out or proof, data, as_json=options.json)
@@ -89,7 +89,7 @@ def _create(options: argparse.Namespace) -> int:
 
 def _verify(options: argparse.Namespace) -> int:
     from pki2factl.issuing import git, keypair, proofforms
-    from pki2fad.crypto import envelope
+    from pki2fad.crypto import rsakeys, sealing
     from pki2fad.host import files
 
     text = ui.read_input(options.file)
@@ -97,13 +97,13 @@ def _verify(options: argparse.Namespace) -> int:
         options.usage_error("--stdin is for the passphrase, so the proof has to be in a FILE")
     proof = proofforms.read(text)
     key = keypair.load(options.key, from_stdin=options.stdin)
-    signer = envelope.load_public(files.read(options.signer), options.signer)
+    signer = rsakeys.load_public(files.read(options.signer), options.signer)
     commit = options.commit
     if _FULL_HASH.fullmatch(commit) is None:  # the issuer need not have the repository
         commit = git.full_hash(options.repo, commit)
-    signature = envelope.decrypt(key, proof.sealed)
+    signature = sealing.decrypt(key, proof.sealed)
     is_named = proof.commit in (None, commit)
-    valid = is_named and signature is not None and envelope.is_signed(signer, commit.encode(), signature)
+    valid = is_named and signature is not None and sealing.is_signed(signer, commit.encode(), signature)
     if not is_named:
         ui.hint(
             f"it says that it is of the commit {proof.commit}, and not of {commit}; --commit names another"
@@ -115,8 +115,8 @@ def _verify(options: argparse.Namespace) -> int:
     data = {
         "valid": valid,
         "commit": commit,
-        "key": envelope.fingerprint(signer),
-        "to": envelope.fingerprint(key.public_key()),
+        "key": rsakeys.fingerprint(signer),
+        "to": rsakeys.fingerprint(key.public_key()),
     }
     ui.result("valid" if valid else "invalid", data, as_json=options.json)
     return ui.DONE if valid else ui.INVALID

@@ -54,23 +54,23 @@ def run(options: argparse.Namespace) -> int:
     names, added = _fields(options)
 
     from pki2factl.issuing import issuer
-    from pki2fad.crypto import envelope
+    from pki2fad.crypto import rsakeys, sealing
     from pki2fad.host import files, paths
 
     path = options.public_key or os.path.join(paths.config_dir(), paths.PUBLIC_KEY)
-    key = envelope.load_public(files.read(path), path)
+    key = rsakeys.load_public(files.read(path), path)
     files.require_absent(options.out)
     if options.load:
         _check_daemon(options)
-    pem = envelope.public_pem(key).decode()
+    pem = rsakeys.public_pem(key).decode()
     asked = dict(zip(_ASKED, (options.student_id, options.repo_url, pem), strict=True))
     fields = {names[name]: value for name, value in asked.items()} | added
     answer = issuer.ask(options.url, fields, timeout=options.timeout, retries=options.retries)
     sealed = issuer.sealed_seed(answer, names["status"], names["encrypted_seed"], key.key_size // 8)
-    text = envelope.sealed_to_text(sealed)
+    text = sealing.sealed_to_text(sealed)
     if options.out:
         files.create(options.out, text, files.PUBLIC)
-    data = {"sealed": text.decode().strip(), "fingerprint": envelope.fingerprint(key), "out": options.out}
+    data = {"sealed": text.decode().strip(), "fingerprint": rsakeys.fingerprint(key), "out": options.out}
     said = [options.out] if options.out else []
     if options.load:
         account = options.account or "default"
@@ -130,12 +130,12 @@ def _check_daemon(options: argparse.Namespace) -> None:
 
 def _load(options: argparse.Namespace, text: bytes, account: str) -> bool:
     from pki2fad.client import Client
-    from pki2fad.crypto import envelope
+    from pki2fad.crypto import sealing
     from pki2fad.errors import Pki2fadError
 
     try:
         with Client(options.socket) as client:
-            return client.load(envelope.sealed_from_text(text), account)
+            return client.load(sealing.sealed_from_text(text), account)
     except Pki2fadError:  # an issuer may give one seed, once
         if options.json:
             options.kept = {"sealed": text.decode().strip()}  # printed with the failure

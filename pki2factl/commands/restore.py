@@ -10,7 +10,7 @@ from pki2fad.host import paths
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from pki2fad.crypto.envelope import PublicKey
+    from pki2fad.crypto.rsakeys import PublicKey
 
 HELP = "bring the accounts of a backup back; verify is unavailable for two periods then"
 
@@ -59,24 +59,24 @@ def run(options: argparse.Namespace) -> int:
 
 def _host_key(client: Client, public: str | None) -> "PublicKey":
     """The daemon's public key. Raises `UnusableKey` if it is in no such file."""
-    from pki2fad.crypto import envelope
+    from pki2fad.crypto import rsakeys
     from pki2fad.host import files
 
     path = public or os.path.join(paths.config_dir(), paths.PUBLIC_KEY)
-    key = envelope.load_public(files.read(path), path)
-    if {"fingerprint": envelope.fingerprint(key), "current": True} not in client.recipients():
-        raise UnusableKey(f"{path} is {envelope.fingerprint(key)}, and not the key that the daemon uses")
+    key = rsakeys.load_public(files.read(path), path)
+    if {"fingerprint": rsakeys.fingerprint(key), "current": True} not in client.recipients():
+        raise UnusableKey(f"{path} is {rsakeys.fingerprint(key)}, and not the key that the daemon uses")
     return key
 
 
 def _for_host(data: bytes, private: str, host: "PublicKey", *, from_stdin: bool) -> bytes:
     """The same backup, with a slot for the host's key; its master key stays in this process."""
     from pki2factl.issuing import keypair
-    from pki2fad.crypto import envelope, memory
+    from pki2fad.crypto import masterkey, memory, rsakeys
     from pki2fad.transfer import backup
 
     memory.forbid_dumps()
     key = keypair.load(private, from_stdin=from_stdin)
-    wrapped = backup.slot(data, envelope.fingerprint(key.public_key()))
-    with envelope.MasterKey.unwrap(key, wrapped) as master:
-        return backup.with_slot(data, master, envelope.fingerprint(host), master.wrap(host))
+    wrapped = backup.slot(data, rsakeys.fingerprint(key.public_key()))
+    with masterkey.MasterKey.unwrap(key, wrapped) as master:
+        return backup.with_slot(data, master, rsakeys.fingerprint(host), master.wrap(host))

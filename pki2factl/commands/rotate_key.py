@@ -9,7 +9,7 @@ from pki2fad.errors import UnusableKey
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from pki2fad.crypto.envelope import PublicKey
+    from pki2fad.crypto.rsakeys import PublicKey
 
 HELP = "make a new host key and let the running daemon take it up, with a new master key"
 
@@ -51,7 +51,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _rotate(client: Client, private: str, options: argparse.Namespace) -> None:
     from pki2factl.issuing import keypair
-    from pki2fad.crypto import envelope
+    from pki2fad.crypto import rsakeys
     from pki2fad.host import files
 
     keypair.require_not_sealed(private)
@@ -63,7 +63,7 @@ def _rotate(client: Client, private: str, options: argparse.Namespace) -> None:
     coming, going = f"{root}.next{extension}", f"{root}.old{extension}"
     files.remove_temporary(coming)
     if os.path.lexists(coming) or len(client.recipients()) == 1:
-        _require(client, envelope.load_public(files.read(public), public), public)
+        _require(client, rsakeys.load_public(files.read(public), public), public)
         passphrase = ""
         if os.path.lexists(coming):
             _require_protection(coming, options)
@@ -73,16 +73,16 @@ def _rotate(client: Client, private: str, options: argparse.Namespace) -> None:
                 passphrase = keypair.new_passphrase(from_stdin=options.stdin, weak=options.weak)
             keypair.make_private(coming, options.bits, passphrase, like=private)
         key = keypair.load(coming, passphrase, from_stdin=options.stdin)
-        client.rotate(envelope.private_pem(key))
+        client.rotate(rsakeys.private_pem(key))
         files.take_place(coming, private, going)
     else:  # it was interrupted when the new key was in its place already
         _require_protection(private, options)
         key = keypair.load(private, from_stdin=options.stdin)
         _require(client, key.public_key(), private)
         if not _is_current(client, key.public_key()):  # the daemon was started again with the old key
-            client.rotate(envelope.private_pem(key))
-    files.replace(public, envelope.public_pem(key.public_key()), files.PUBLIC)
-    fingerprint = envelope.fingerprint(key.public_key())
+            client.rotate(rsakeys.private_pem(key))
+    files.replace(public, rsakeys.public_pem(key.public_key()), files.PUBLIC)
+    fingerprint = rsakeys.fingerprint(key.public_key())
     dropped = client.rotate_finish(fingerprint)
     if os.path.lexists(going) and not os.path.samefile(going, private):
         files.shred(going, os.lstat(going))
@@ -106,9 +106,9 @@ def _require_protection(path: str, options: argparse.Namespace) -> None:
 
 def _require(client: Client, key: "PublicKey", path: str) -> None:
     """Raise `UnusableKey` unless the daemon's state opens with this key."""
-    from pki2fad.crypto import envelope
+    from pki2fad.crypto import rsakeys
 
-    fingerprint = envelope.fingerprint(key)
+    fingerprint = rsakeys.fingerprint(key)
     slots = [slot["fingerprint"] for slot in client.recipients()]
     if fingerprint not in slots:
         raise UnusableKey(
@@ -118,7 +118,7 @@ def _require(client: Client, key: "PublicKey", path: str) -> None:
 
 def _is_current(client: Client, key: "PublicKey") -> bool:
     """True if it is the key with which the daemon itself opened its state last."""
-    from pki2fad.crypto import envelope
+    from pki2fad.crypto import rsakeys
 
-    slot = {"fingerprint": envelope.fingerprint(key), "current": True}
+    slot = {"fingerprint": rsakeys.fingerprint(key), "current": True}
     return slot in client.recipients()

@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Seal it."""
     from pki2factl.issuing import seedtext
-    from pki2fad.crypto import envelope, memory
+    from pki2fad.crypto import masterkey, memory, rsakeys, sealing
     from pki2fad.errors import BadRequest
     from pki2fad.host import files
     from pki2fad.rules import otp
@@ -37,25 +37,25 @@ def run(options: argparse.Namespace) -> int:
     if not is_name(account):
         raise BadRequest(NAME_RULE)
     files.require_absent(options.out, options.uri_out)
-    key = envelope.load_public(files.read(options.to), options.to)
+    key = rsakeys.load_public(files.read(options.to), options.to)
     if options.seed_stdin:
         try:
             seed = seedtext.seed(ui.read_stdin())
         except ValueError as error:
             raise BadRequest(str(error)) from None
     else:
-        seed = envelope.new_seed()
+        seed = sealing.new_seed()
     is_bound = options.account is not None or bool(parameters.told(options))
     if is_bound:
-        with envelope.MasterKey() as master:
+        with masterkey.MasterKey() as master:
             sealed_seed = batch.pack([(account, of, seed)], master.wrap(key), master)
     else:
-        sealed_seed = envelope.seal_seed(key, seed)
-    text = envelope.sealed_to_text(sealed_seed)
+        sealed_seed = sealing.seal_seed(key, seed)
+    text = sealing.sealed_to_text(sealed_seed)
     uri = otp.otpauth_uri(seed, of, account)
     memory.wipe(seed)
     sealed.write(text, options.out, uri.encode() + b"\n", options.uri_out)
-    data = {"sealed": text.decode().strip(), "fingerprint": envelope.fingerprint(key)}
+    data = {"sealed": text.decode().strip(), "fingerprint": rsakeys.fingerprint(key)}
     ui.result(options.out or data["sealed"], data, as_json=options.json)
     if is_bound and options.account is None:
         ui.hint("it is sealed for the account default; name another with --account")

@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Seal them."""
-    from pki2fad.crypto import envelope, memory
+    from pki2fad.crypto import masterkey, memory, rsakeys, sealing
     from pki2fad.host import files
     from pki2fad.rules import otp
     from pki2fad.transfer import batch
@@ -39,19 +39,19 @@ def run(options: argparse.Namespace) -> int:
     memory.forbid_dumps()
     of = parameters.given(options)
     files.require_absent(options.out, options.uri_out)
-    key = envelope.load_public(files.read(options.to), options.to)
+    key = rsakeys.load_public(files.read(options.to), options.to)
     given = _given(ui.read_input(options.file, ui.MANY))
     if None in given.values() and not options.uri_out:
         options.usage_error("new seeds need --uri-out FILE: nobody would have them otherwise")
-    seeds = [(name, of, seed or envelope.new_seed()) for name, seed in given.items()]
+    seeds = [(name, of, seed or sealing.new_seed()) for name, seed in given.items()]
     lines = []
     for begin in range(0, len(seeds), batch.MOST):
-        with envelope.MasterKey() as master:
+        with masterkey.MasterKey() as master:
             packed = batch.pack(seeds[begin : begin + batch.MOST], master.wrap(key), master)
-        lines.append(envelope.sealed_to_text(packed))
+        lines.append(sealing.sealed_to_text(packed))
     uris = [otp.otpauth_uri(seed, of, name) for name, _, seed in seeds] if options.uri_out else []
     sealed.write(b"".join(lines), options.out, "\n".join([*uris, ""]).encode(), options.uri_out)
-    new, fingerprint = [*given.values()].count(None), envelope.fingerprint(key)
+    new, fingerprint = [*given.values()].count(None), rsakeys.fingerprint(key)
     accounts = f"{ui.count(len(seeds), 'account')}, {new} of them with new seeds"
     data = {"file": options.out, "accounts": len(seeds), "new": new, "fingerprint": fingerprint}
     ui.result(f"made {options.out}: {accounts}, for {fingerprint}", data, as_json=options.json)

@@ -19,7 +19,7 @@ from typing import Any
 
 from pki2factl import ui
 from pki2fad import __version__
-from pki2fad.crypto import envelope
+from pki2fad.crypto import sealing
 from pki2fad.errors import BadSeal, IssuerRefused, IssuerUnavailable
 
 _FIRST_DELAY = 1.0  # seconds before the second attempt; doubled for each that follows
@@ -80,7 +80,7 @@ def sealed_seed(answer: dict[str, Any], status: str, field: str, size: int) -> b
     if not isinstance(text, str):
         raise IssuerRefused(f"the issuer's answer has no text {field!r}; it has: {_names(answer)}")
     try:
-        sealed = envelope.sealed_from_text(text.encode("ascii"))
+        sealed = sealing.sealed_from_text(text.encode("ascii"))
     except (BadSeal, UnicodeEncodeError):
         raise IssuerRefused(f"the issuer's {field} is not base64") from None
     if len(sealed) != size:

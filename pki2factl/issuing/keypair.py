@@ -4,8 +4,8 @@ import os
 import sys
 
 from pki2factl import ui
-from pki2fad.crypto import envelope
-from pki2fad.crypto.envelope import PrivateKey
+from pki2fad.crypto import rsakeys
+from pki2fad.crypto.rsakeys import PrivateKey
 from pki2fad.errors import BadRequest, ProtectedKey, UnusableKey, UnusablePath
 from pki2fad.host import files, paths
 
@@ -16,12 +16,12 @@ def load(path: str, passphrase: str = "", *, from_stdin: bool = False) -> Privat
     """The private key in a file. If its passphrase is not known, a terminal or standard input is asked."""
     pem = files.read(path)
     try:
-        return envelope.load_private(pem, path, to_bytes(passphrase) or None)
+        return rsakeys.load_private(pem, path, to_bytes(passphrase) or None)
     except ProtectedKey:
         if not (from_stdin or sys.stdin.isatty()):
             raise
         passphrase = ui.passphrase(f"Passphrase of {path}: ", from_stdin=from_stdin)
-        return envelope.load_private(pem, path, to_bytes(passphrase))
+        return rsakeys.load_private(pem, path, to_bytes(passphrase))
 
 
 def require_not_sealed(path: str) -> None:
@@ -38,7 +38,7 @@ def require_not_sealed(path: str) -> None:
 def is_protected(path: str) -> bool:
     """True if the private key in a file has a passphrase."""
     try:
-        envelope.load_private(files.read(path), path)
+        rsakeys.load_private(files.read(path), path)
     except ProtectedKey:
         return True
     return False
@@ -64,8 +64,8 @@ def new_passphrase(*, from_stdin: bool, weak: bool) -> str:
 
 def make_private(path: str, bits: int, passphrase: str, *, like: str) -> None:
     """Make a private key's file, which must not be there yet, with the owner of the file `like`."""
-    key = ui.with_spinner(f"making an RSA-{bits} key", lambda: envelope.generate_key(bits))
-    files.create(path, envelope.private_pem(key, to_bytes(passphrase)), files.PRIVATE, like=os.stat(like))
+    key = ui.with_spinner(f"making an RSA-{bits} key", lambda: rsakeys.generate_key(bits))
+    files.create(path, rsakeys.private_pem(key, to_bytes(passphrase)), files.PRIVATE, like=os.stat(like))
 
 
 def make(private: str, public: str, bits: int, *, force: bool, passphrase: str = "") -> str:
@@ -77,13 +77,13 @@ def make(private: str, public: str, bits: int, *, force: bool, passphrase: str =
         raise UnusablePath(f"{private} cannot hold both keys")
     if not force:
         files.require_absent(private, public)
-    key = ui.with_spinner(f"making an RSA-{bits} key", lambda: envelope.generate_key(bits))
+    key = ui.with_spinner(f"making an RSA-{bits} key", lambda: rsakeys.generate_key(bits))
     write = files.replace if force else files.create
     for path in (private, public):
         files.make_directory(os.path.dirname(os.path.abspath(path)))
-    write(private, envelope.private_pem(key, to_bytes(passphrase)), files.PRIVATE)
-    write(public, envelope.public_pem(key.public_key()), files.PUBLIC)
-    return envelope.fingerprint(key.public_key())
+    write(private, rsakeys.private_pem(key, to_bytes(passphrase)), files.PRIVATE)
+    write(public, rsakeys.public_pem(key.public_key()), files.PUBLIC)
+    return rsakeys.fingerprint(key.public_key())
 
 
 def to_bytes(passphrase: str) -> bytes:

@@ -5,7 +5,7 @@ import json
 import re
 from typing import Any, NamedTuple
 
-from pki2fad.crypto import envelope
+from pki2fad.crypto import sealing
 from pki2fad.errors import BadRequest, BadSeal
 
 _LABEL = re.compile(rb"^[^\w\n]*(commit hash|encrypted signature)[^:\n]*:", re.IGNORECASE | re.MULTILINE)
@@ -68,6 +68,6 @@ def _hash(text: bytes) -> str:
 
 def _sealed(text: bytes) -> bytes:
     try:
-        return envelope.sealed_from_text(text)
+        return sealing.sealed_from_text(text)
     except BadSeal as error:
         raise BadRequest(f"there is no proof in it: {error}") from None

@@ -1,6 +1,6 @@
 """Seeds as people and programs write them: hex digits, in every form that cannot be taken for another seed.
 
-A sealed seed has one form, which `envelope.open_seed` insists on. This is for what is still to be sealed. No
+A sealed seed has one form, which `sealing.open_seed` insists on. This is for what is still to be sealed. No
 message shows any of the text, which may be a seed in a form that is not read here.
 """
 
@@ -9,7 +9,7 @@ import json
 import re
 
 from pki2factl import ui
-from pki2fad.crypto import envelope
+from pki2fad.crypto import sealing
 
 _RULE = "a seed is 32 to 128 hex digits, an even number"
 _DIGITS = range(32, 129, 2)
@@ -42,7 +42,7 @@ def seed(data: bytes) -> bytearray:
     problem = _problem(text)
     if problem:
         raise ValueError(f"{problem}; {_RULE}")
-    return envelope.seed_from_hex(_digits(text).lower().encode())
+    return sealing.seed_from_hex(_digits(text).lower().encode())
 
 
 def _value(text: str) -> str:

@@ -11,6 +11,7 @@ from pki2fad.methods.agent import DEFAULT_ACCOUNT
 from pki2fad.rules import access
 from pki2fad.rules.access import Rule
 from pki2fad.rules.account import is_name
+from pki2fad.server.credentials import CredentialRule
 
 PATH_SETTINGS = ("config_dir", "state_dir", "log_dir", "socket", "key")
 
@@ -18,14 +19,6 @@ PATH_SETTINGS = ("config_dir", "state_dir", "log_dir", "socket", "key")
 # What systemd takes as names.
 _UNIT = re.compile(r"[A-Za-z0-9:_.\\@-]+\.service", re.ASCII)
 _CREDENTIAL = re.compile(r"[A-Za-z0-9_.-]+", re.ASCII)
-
-
-class CredentialRule(NamedTuple):
-    """A unit of systemd that gets a code of an account as a credential of this name."""
-
-    unit: str
-    credential: str
-    account: str
 
 
 class MinuteLogConfig(NamedTuple):

@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from pki2fad import __version__
-from pki2fad.crypto import envelope, memory
-from pki2fad.crypto.envelope import MasterKey, PrivateKey
+from pki2fad.crypto import memory, rsakeys
+from pki2fad.crypto.masterkey import MasterKey
+from pki2fad.crypto.rsakeys import PrivateKey
 from pki2fad.daemon import budget
 from pki2fad.daemon.background import in_thread
 from pki2fad.daemon.config import Config
@@ -309,7 +310,7 @@ class _Service:
         in_use = min(modified, default=reading.wall) < reading.wall - _SEED_FILE_IS_NEW
         master, public = MasterKey(), private.public_key()
         self._store.add_keyslot(
-            envelope.fingerprint(public),
+            rsakeys.fingerprint(public),
             master.wrap(public),
             [Parameters().period] if in_use else [],
             reading.wall,

@@ -15,14 +15,6 @@ _WAITING = 64
 _AGAIN = 60.0
 
 
-def user_name(uid: int) -> str | None:
-    """What the system calls the user of this uid, None if it has none. May block."""
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return None
-
-
 class Users:
     """Knows which uids are users of this system, as soon as a thread has looked them up."""
 
@@ -31,6 +23,13 @@ class Users:
         self._asked: set[int] = set()
         self._queue: queue.SimpleQueue[int] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
+
+    def look_up(self, uid: int) -> str | None:
+        """What the system calls the user of this uid, None if it has none. May block."""
+        try:
+            return pwd.getpwuid(uid).pw_name
+        except KeyError:
+            return None
 
     def is_user(self, uid: int) -> bool:
         """True if the uid is known to have a name. Never blocks: an unknown uid is looked up meanwhile."""
@@ -52,10 +51,10 @@ class Users:
         """The name and when it was found, None until then."""
         found = self._names.get(uid)
         if found is None or (found[0] is None and time.monotonic() - found[1] >= _AGAIN):
-            self._look_up(uid)
+            self._ask(uid)
         return found
 
-    def _look_up(self, uid: int) -> None:
+    def _ask(self, uid: int) -> None:
         if uid in self._asked or len(self._asked) >= _WAITING:
             return
         self._asked.add(uid)
@@ -68,7 +67,7 @@ class Users:
     def _run(self) -> None:
         while True:
             uid = self._queue.get()
-            name = user_name(uid)
+            name = self.look_up(uid)
             if len(self._names) >= _REMEMBERED:
                 self._names.clear()
             self._names[uid] = name, time.monotonic()

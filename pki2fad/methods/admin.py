@@ -21,7 +21,7 @@ from pki2fad.transfer import batch
 from pki2fad.transfer.restore import Upload
 
 if TYPE_CHECKING:
-    from pki2fad.crypto.envelope import MasterKey
+    from pki2fad.crypto.masterkey import MasterKey
 
 Arguments = dict[str, Any]
 

@@ -34,7 +34,7 @@ from pki2fad.wire import messages
 from pki2fad.wire.messages import Encoded
 
 if TYPE_CHECKING:
-    from pki2fad.crypto.envelope import MasterKey
+    from pki2fad.crypto.masterkey import MasterKey
 
 # Steps by which an accepted code may be before the one that the clock shows: the window, a step before it
 # with the same code, and a prover that is behind.

@@ -5,10 +5,9 @@ import grp
 import pwd
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from pki2fad.errors import ConfigError
-from pki2fad.host.users import Users, user_name
 
 VERIFY = "verify"
 GENERATE = "generate"
@@ -57,6 +56,22 @@ class Rule(NamedTuple):
     accounts: tuple[str, ...] | None = None
 
 
+class Users(Protocol):
+    """The users of this system, by uid. No method blocks but `look_up`."""
+
+    def look_up(self, uid: int) -> str | None:
+        """The user's name, None if there is none. May block."""
+
+    def name(self, uid: int) -> str | None:
+        """The same; raises `Unavailable` until the name was looked up."""
+
+    def is_user(self, uid: int) -> bool:
+        """True if the uid is known to have a name."""
+
+    def is_being_looked_up(self, uid: int) -> bool:
+        """True until it is known whether the uid has a name."""
+
+
 @dataclass(slots=True)
 class _Grant:
     uids: set[int] = field(default_factory=set)
@@ -74,11 +89,11 @@ class Access:
     uids that were looked up before.
     """
 
-    def __init__(self, rules: Iterable[Rule], own_uid: int, users: Users | None = None) -> None:
+    def __init__(self, rules: Iterable[Rule], own_uid: int, users: Users) -> None:
         self._everywhere = {role: _Grant({0, own_uid}) for role in ROLES}
         self._accounts: dict[tuple[str, str], _Grant] = {}
         self._named = {0, own_uid}  # uids of the configuration
-        self._users = users or Users()
+        self._users = users
         for role, name in DEFAULT_GROUPS.items():
             group = _group(name)
             if group is not None:
@@ -92,7 +107,7 @@ class Access:
             grant.uids.discard(OVERFLOW_ID)
             grant.gids.discard(OVERFLOW_ID)
         self._some, self._some_verifying = self._union(ROLES), self._union(_VERIFYING)
-        self._names = {uid: user_name(uid) for uid in self._named}
+        self._names = {uid: users.look_up(uid) for uid in self._named}
 
     def allows(self, peer: Peer, role: str, account: str) -> bool:
         """True if the peer has the role for this account."""

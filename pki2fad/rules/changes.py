@@ -13,7 +13,7 @@ from pki2fad.rules.tally import Tally
 from pki2fad.rules.throttle import Slots
 
 if TYPE_CHECKING:  # what seals and opens is passed in: nothing here depends on cryptography
-    from pki2fad.crypto.envelope import MasterKey
+    from pki2fad.crypto.masterkey import MasterKey
 
 T = TypeVar("T")
 

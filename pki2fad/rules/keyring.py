@@ -16,7 +16,7 @@ from pki2fad.rules.pieces import Pieces, in_pieces
 
 if TYPE_CHECKING:
     # The service passes one in: nothing here depends on cryptography
-    from pki2fad.crypto.envelope import MasterKey
+    from pki2fad.crypto.masterkey import MasterKey
 
 
 _GONE_AT_LEAST = 1024  # watermarks of seeds that are gone, before it is seen which are too old

@@ -9,9 +9,8 @@ import contextlib
 import re
 import socket
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
-from pki2fad.daemon.config import CredentialRule
 from pki2fad.errors import Refusal
 from pki2fad.host import log
 from pki2fad.rules import clock
@@ -29,6 +28,14 @@ _TOO_MUCH = bytes(1024 * 1024 + 1)
 _DEADLINE = 1.0  # seconds for systemd to read it
 
 Generate = Callable[[str, clock.Reading], dict[str, Any]]
+
+
+class CredentialRule(NamedTuple):
+    """A unit of systemd that gets a code of an account as a credential of this name."""
+
+    unit: str
+    credential: str
+    account: str
 
 
 class CredentialServer:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from pki2fad.crypto import envelope
+from pki2fad.crypto import sealing
 from pki2fad.errors import BadSeal, UnusablePath
 from pki2fad.host import files, log, paths, trust
 from pki2fad.rules.account import is_name
@@ -69,6 +69,6 @@ def _read(directory: int, name: str, path: str, account: str) -> SeedFile:
         text, status = files.read_open(trust.open_beneath(directory, name), path)
     except OSError as error:
         raise UnusablePath(f"cannot read {path}: {error.strerror}") from None
-    sealed = envelope.sealed_from_text(text)
+    sealed = sealing.sealed_from_text(text)
     digest, text_digest = (hashlib.sha256(data).digest() for data in (sealed, text))
     return SeedFile(path, account, sealed, digest, text_digest, status.st_mtime)

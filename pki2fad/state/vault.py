@@ -6,8 +6,9 @@ import stat
 from collections.abc import Callable
 from functools import partial
 
-from pki2fad.crypto import envelope
-from pki2fad.crypto.envelope import MasterKey, PrivateKey
+from pki2fad.crypto import rsakeys, sealing
+from pki2fad.crypto.masterkey import MasterKey
+from pki2fad.crypto.rsakeys import PrivateKey
 from pki2fad.errors import (
     BadRequest,
     BadSeal,
@@ -116,21 +117,21 @@ class Vault:
     def is_cheap(self) -> bool:
         """True if the host's key, as its file is now, has a passphrase of which a guess costs little."""
         try:
-            return envelope.is_cheap(files.read(self._path), self._path)
+            return rsakeys.is_cheap(files.read(self._path), self._path)
         except (UnusablePath, UnusableKey):
             return False
 
     def new_seed(self) -> bytearray:
         """A random seed."""
-        return envelope.new_seed()
+        return sealing.new_seed()
 
     def open_sealed(self, sealed: bytes) -> bytearray:
         """The seed in a sealed seed. Raises `BadSeal`."""
         # The key that is in use comes last: what its refusal says is of it.
         for private in self._privates[1:]:
             with contextlib.suppress(BadSeal):
-                return envelope.open_seed(private, sealed)
-        return envelope.open_seed(self._privates[0], sealed)
+                return sealing.open_seed(private, sealed)
+        return sealing.open_seed(self._privates[0], sealed)
 
     def rotate(self, pem: bytes) -> Steps[str]:
         """Take up another host key with a new master key; returns the key's fingerprint.
@@ -140,12 +141,12 @@ class Vault:
         """
         old = self._privates[-1].public_key()
         try:
-            private = yield partial(envelope.load_new_private, pem, "the new key")
+            private = yield partial(sealing.load_new_private, pem, "the new key")
         except UnusableKey as error:
             raise BadRequest(str(error)) from None
         new = private.public_key()
-        fingerprint = envelope.fingerprint(new)
-        if fingerprint == envelope.fingerprint(old):
+        fingerprint = rsakeys.fingerprint(new)
+        if fingerprint == rsakeys.fingerprint(old):
             raise BadRequest("this is the key that is in use already")
         master = MasterKey()
         try:
@@ -153,7 +154,7 @@ class Vault:
             waiting = [one.successor.account for one in self._keyring.with_successor() if one.successor]
             accounts = yield from self._keyring.all_resealed([*self._keyring.accounts.values()], master)
             successors = yield from self._keyring.all_resealed(waiting, master)
-            slots = {envelope.fingerprint(key): master.wrap(key) for key in (old, new)}
+            slots = {rsakeys.fingerprint(key): master.wrap(key) for key in (old, new)}
             yield Rotation(master, slots, accounts, successors, master.sealed_digest_key())
         except BaseException:
             master.close()
@@ -169,7 +170,7 @@ class Vault:
         Returns whose slots were dropped. Raises `BadRequest` if another key is in use.
         """
         private = self._privates[0]
-        current = envelope.fingerprint(private.public_key())
+        current = rsakeys.fingerprint(private.public_key())
         if fingerprint != current:
             raise BadRequest(f"the daemon uses {current}: it was started or unlocked with that key meanwhile")
         self._prove(private, fingerprint)
@@ -181,7 +182,7 @@ class Vault:
 
     def recipients(self) -> list[str]:
         """The fingerprints of the host keys that open the state, that in use first."""
-        current = envelope.fingerprint(self._privates[0].public_key())
+        current = rsakeys.fingerprint(self._privates[0].public_key())
         return sorted(self._store.keyslots(), key=lambda slot: (slot != current, slot))
 
     def _prove(self, private: PrivateKey, fingerprint: str) -> None:
@@ -199,7 +200,7 @@ class Vault:
     def master_for(self, recipients: bytes) -> Pieces[tuple[MasterKey, dict[str, bytes]]]:
         """A new master key for a backup, and its slots for the public keys in a PEM text."""
         try:
-            keys = envelope.load_publics(recipients, "the argument 'to'")
+            keys = rsakeys.load_publics(recipients, "the argument 'to'")
         except UnusableKey as error:
             raise BadRequest(str(error)) from None
         if len(keys) > _RECIPIENTS:
@@ -208,7 +209,7 @@ class Vault:
         slots = {}
         try:
             for key in keys:
-                slots[envelope.fingerprint(key)] = master.wrap(key)
+                slots[rsakeys.fingerprint(key)] = master.wrap(key)
                 yield
         except BaseException as error:
             master.close()
@@ -220,7 +221,7 @@ class Vault:
     def open_backup(self, data: bytearray) -> MasterKey:
         """The master key of a backup. Raises `BadSeal`."""
         private = self._privates[0]
-        wrapped = backup.slot(data, envelope.fingerprint(private.public_key()))
+        wrapped = backup.slot(data, rsakeys.fingerprint(private.public_key()))
         try:
             return MasterKey.unwrap(private, wrapped)
         except UnusableKey:
@@ -232,13 +233,13 @@ class Vault:
         for private in self._privates:
             with contextlib.suppress(UnusableKey):
                 return MasterKey.unwrap(private, wrapped)
-        raise envelope.not_opened(self._privates[0])
+        raise sealing.not_opened(self._privates[0])
 
     def _master_key(self, private: PrivateKey) -> MasterKey:
         slots = self._store.keyslots()
         if not slots:
             return self._make_state(private)
-        fingerprint = envelope.fingerprint(private.public_key())
+        fingerprint = rsakeys.fingerprint(private.public_key())
         with contextlib.suppress(KeyError, UnusableKey):
             master = MasterKey.unwrap(private, slots[fingerprint])
             digest_key = self._store.digest_key()
@@ -273,9 +274,9 @@ def host_key(
     if not _is_credential(path):
         _require_private(path, status, key_group)
     if passphrase is not None:
-        return envelope.load_private(pem, path, passphrase)
+        return rsakeys.load_private(pem, path, passphrase)
     try:
-        return envelope.load_private(pem, path, _passed_passphrase())
+        return rsakeys.load_private(pem, path, _passed_passphrase())
     except WrongPassphrase:
         raise ProtectedKey(
             f"{path} is protected by a passphrase, which is not that of the credential {paths.PASSPHRASE}"

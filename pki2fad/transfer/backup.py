@@ -33,7 +33,7 @@ from pki2fad.transfer.entry import Entry
 from pki2fad.wire import messages
 
 if TYPE_CHECKING:  # what seals and opens is passed in: nothing here depends on cryptography
-    from pki2fad.crypto.envelope import MasterKey
+    from pki2fad.crypto.masterkey import MasterKey
 
 # A backup travels as one response. What is left below the limit of that is for its envelope, and for slots
 # that are added to the backup: room for a hundred.

@@ -24,7 +24,7 @@ from pki2fad.transfer import entry
 from pki2fad.transfer.entry import Entry
 
 if TYPE_CHECKING:  # what seals and opens is passed in: nothing here depends on cryptography
-    from pki2fad.crypto.envelope import MasterKey
+    from pki2fad.crypto.masterkey import MasterKey
 
 # The most accounts in one: whatever they are called, a request has room, and nobody waits long for it.
 MOST = 200

@@ -15,8 +15,9 @@ from pathlib import Path
 
 from support.daemon import code_of
 
-from pki2fad.crypto import envelope
-from pki2fad.crypto.envelope import MasterKey, PrivateKey
+from pki2fad.crypto import rsakeys
+from pki2fad.crypto.masterkey import MasterKey
+from pki2fad.crypto.rsakeys import PrivateKey
 from pki2fad.rules import clock
 from pki2fad.rules.changes import Edit
 from pki2fad.rules.keyring import Keyring
@@ -73,7 +74,7 @@ def write_state(directory: Path, key: PrivateKey, count: int, period: int = PERI
     with contextlib.closing(Store(str(directory / "state.db"))) as store:
         store.begin_boot(clock.boot_id(), reading)  # made in this boot: there is nothing to wait for
         master = MasterKey()
-        store.add_keyslot(envelope.fingerprint(key.public_key()), master.wrap(key.public_key()))
+        store.add_keyslot(rsakeys.fingerprint(key.public_key()), master.wrap(key.public_key()))
         keyring = Keyring(master)
         edits = (
             Edit(
@@ -95,7 +96,7 @@ class States:
     def __init__(self, directory: Path, key: PrivateKey) -> None:
         self._directory = directory
         self.key = key
-        self.pem = envelope.private_pem(key)
+        self.pem = rsakeys.private_pem(key)
 
     def copy(self, to: Path, count: int, period: int = PERIOD) -> None:
         made = self._directory / f"{count}-{period}"

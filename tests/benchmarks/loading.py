@@ -15,8 +15,9 @@ from benchmarks.report import Table
 from benchmarks.rounds import Say
 from benchmarks.sizes import Size
 
-from pki2fad.crypto import envelope
-from pki2fad.crypto.envelope import MasterKey, PrivateKey, PublicKey
+from pki2fad.crypto import sealing
+from pki2fad.crypto.masterkey import MasterKey
+from pki2fad.crypto.rsakeys import PrivateKey, PublicKey
 from pki2fad.rules.otp import Parameters
 from pki2fad.transfer import batch
 
@@ -27,7 +28,7 @@ _OPENS = 100  # of which the median is taken
 def measure(root: Path, programs: Programs, states: States, size: Size, say: Say) -> list[Table]:
     """Two rows: seeds in a second, and the share of the RSA opens."""
     public = states.key.public_key()
-    sealed = envelope.seal_seed(public, bytearray(32))
+    sealed = sealing.seal_seed(public, bytearray(32))
     kinds: dict[str, Callable[[int], Sequence[Exchange]]] = {
         "load": lambda first: plans.load(sealed, first, size.loaded),
         "load_batch": lambda first: plans.load_batch(_batches(public, first, size.loaded)),
@@ -72,7 +73,7 @@ def _open_seconds(key: PrivateKey, sealed: bytes, core: int) -> float:
     taken = []
     for _ in range(_OPENS):
         begun = time.perf_counter()
-        envelope.open_seed(key, sealed)
+        sealing.open_seed(key, sealed)
         taken.append(time.perf_counter() - begun)
     os.sched_setaffinity(0, ours)
     return statistics.median(taken)

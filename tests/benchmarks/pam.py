@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from support.daemon import Daemon, short_directory
 from support.logins import PAM, host_with
 
-from pki2fad.crypto import envelope
+from pki2fad.crypto import rsakeys, sealing
 
 ROUNDS = 40
 MOST = 3.5
@@ -26,12 +26,12 @@ WAYS = {
 
 
 def main() -> None:
-    key = envelope.generate_key(3072)
+    key = rsakeys.generate_key(3072)
     with short_directory() as path:
         daemon = Daemon(path)
-        daemon.install_key(envelope.private_pem(key))
+        daemon.install_key(rsakeys.private_pem(key))
         public = key.public_key()
-        with host_with(daemon, lambda seed: envelope.seal_seed(public, bytearray(seed)), *USERS) as host:
+        with host_with(daemon, lambda seed: sealing.seal_seed(public, bytearray(seed)), *USERS) as host:
             daemon.start()
             times: dict[str, list[float]] = {name: [] for name in WAYS}
             users = iter(USERS)

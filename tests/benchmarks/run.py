@@ -34,7 +34,7 @@ from benchmarks.report import Cell, Table
 from benchmarks.sizes import FULL, NORMAL, REDUCED, Size
 from support.daemon import short_directory
 
-from pki2fad.crypto import envelope
+from pki2fad.crypto import rsakeys
 
 Part = Callable[[Path, Programs, States, Size, Callable[[str], None]], list[Table]]
 
@@ -78,7 +78,7 @@ def _prepare(root: Path) -> tuple[Programs, States]:
     (root / "programs").mkdir()
     (root / "states").mkdir()
     programs = Programs(root / "programs")
-    return programs, States(root / "states", envelope.generate_key())
+    return programs, States(root / "states", rsakeys.generate_key())
 
 
 def _measure(parts: Sequence[str], root: Path, programs: Programs, states: States, size: Size) -> list[Table]:

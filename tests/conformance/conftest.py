@@ -14,8 +14,10 @@ from support.daemon import PATIENCE, Daemon, short_directory
 from support.peers import require_root
 from support.raw import RawPeer, Seed, connect, connect_as, pair_of
 
-from pki2fad.crypto import envelope
-from pki2fad.crypto.envelope import MasterKey, PrivateKey
+from pki2fad.crypto import rsakeys, sealing
+from pki2fad.crypto.masterkey import MasterKey
+from pki2fad.crypto.rsakeys import PrivateKey
+from pki2fad.host.users import Users
 from pki2fad.methods.agent import Agent
 from pki2fad.rules import clock
 from pki2fad.rules.access import Access, Rule
@@ -72,10 +74,10 @@ class _Local:
         keyring.floors = store.floors()
         agent = Agent(
             keyring,
-            Access([_RULE], os.geteuid()),
+            Access([_RULE], os.geteuid(), Users()),
             no_throttle(),
             store.watch(reading),
-            keys=OpenKeys(keyring, lambda sealed: envelope.open_seed(self._key, sealed)),
+            keys=OpenKeys(keyring, lambda sealed: sealing.open_seed(self._key, sealed)),
             started=reading,
         )
         return Server(agent, store.keep, 1000, 1000), store
@@ -173,7 +175,7 @@ class Installed:
     def __init__(self, directory: Path, key: PrivateKey) -> None:
         directory.chmod(0o755)  # for other users
         self._daemon = Daemon(directory)
-        self._daemon.install_key(envelope.private_pem(key))
+        self._daemon.install_key(rsakeys.private_pem(key))
         self._daemon.configure(_CONFIG)
 
     @property

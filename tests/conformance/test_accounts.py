@@ -7,7 +7,7 @@ import pytest
 from support.raw import RawPeer, Seed, seal
 
 from pki2fad import __version__
-from pki2fad.crypto.envelope import PrivateKey
+from pki2fad.crypto.rsakeys import PrivateKey
 
 
 def row_of(peer: RawPeer, account: str) -> dict[str, object] | None:

@@ -6,7 +6,7 @@ import msgpack
 import pytest
 from support.raw import RawPeer, Seed, assert_bad_request
 
-from pki2fad.crypto.envelope import PrivateKey
+from pki2fad.crypto.rsakeys import PrivateKey
 
 
 @pytest.mark.usefixtures("any_seed")

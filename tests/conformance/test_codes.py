@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from support.raw import RawPeer, Seed
 
-from pki2fad.crypto.envelope import PrivateKey
+from pki2fad.crypto.rsakeys import PrivateKey
 
 EVERY_KIND = [
     {"algorithm": algorithm, "digits": digits, "period": period}

@@ -6,7 +6,7 @@ import pwd
 import pytest
 from support.raw import RawPeer, Seed
 
-from pki2fad.crypto.envelope import PrivateKey
+from pki2fad.crypto.rsakeys import PrivateKey
 
 NAME = pwd.getpwuid(os.geteuid()).pw_name
 

@@ -7,7 +7,7 @@ import msgpack
 import pytest
 from support.raw import REQUEST, RESPONSE, RawPeer, Seed, assert_bad_request
 
-from pki2fad.crypto.envelope import PrivateKey
+from pki2fad.crypto.rsakeys import PrivateKey
 
 
 def as_str(message: Any) -> bytes:

@@ -11,7 +11,7 @@ import pytest
 from support.raw import NOTIFICATION, REQUEST, RESPONSE, RawPeer, Seed
 
 import pki2fad
-from pki2fad.crypto.envelope import PrivateKey
+from pki2fad.crypto.rsakeys import PrivateKey
 
 CALL = bytes.fromhex(
     "94"  # an array of four

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from support.raw import RawPeer, Seed
 
-from pki2fad.crypto.envelope import PrivateKey
+from pki2fad.crypto.rsakeys import PrivateKey
 
 FOR_ROLES = [
     ("verify", {"code": "123456"}),

@@ -12,11 +12,12 @@ from typing import Any
 
 import msgpack
 
-from pki2fad.crypto import envelope
-from pki2fad.crypto.envelope import MasterKey
+from pki2fad.crypto import sealing
+from pki2fad.crypto.masterkey import MasterKey
 from pki2fad.daemon.minutelog import MinuteLog
 from pki2fad.errors import BadSeal
 from pki2fad.host import log
+from pki2fad.host.users import Users
 from pki2fad.methods.agent import Agent
 from pki2fad.rules.access import Access, Peer, Rule
 from pki2fad.rules.changes import INVALID, Answer, Change, Edit, LargeChange, Steps, Work
@@ -97,7 +98,7 @@ def sealed(seed: bytes) -> bytes:
 def open_plain(text: bytes) -> bytearray:
     """The seed of `sealed`. Raises `BadSeal`."""
     try:
-        return envelope.seed_from_hex(text)
+        return sealing.seed_from_hex(text)
     except ValueError:
         raise BadSeal("this does not open to a seed") from None
 
@@ -123,7 +124,7 @@ def make_agent(
 ) -> Agent:
     """An agent over this keyring that loads what `sealed` made; it throttles only if that is tested."""
     throttle = throttle or no_throttle()
-    access = Access(rules, own_uid)
+    access = Access(rules, own_uid, Users())
     keys = OpenKeys(keyring, open_sealed)
     return Agent(keyring, access, throttle, watch or no_watch(), keys=keys, started=STARTED)
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgpack
 
+from pki2fad.host.users import Users
 from pki2fad.methods.agent import Agent
 from pki2fad.rules.access import Peer
 from pki2fad.rules.changes import Edit, Spend
@@ -75,7 +76,7 @@ class Bench:
 def agent(kind: type[Agent] = Agent, **seeds: Seed) -> Agent:
     """An agent with these accounts, that loads seeds in hex digits."""
     keyring = agents.make_keyring({name: bytes.fromhex(seed.hex) for name, seed in seeds.items()})
-    access = agents.Access([], os.geteuid())
+    access = agents.Access([], os.geteuid(), Users())
     throttle, watch = agents.no_throttle(), agents.no_watch()
     return kind(
         keyring,

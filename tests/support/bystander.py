@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pki2fad.client import Client
-from pki2fad.crypto import envelope
-from pki2fad.crypto.envelope import PrivateKey
+from pki2fad.crypto import rsakeys
+from pki2fad.crypto.rsakeys import PrivateKey
 from support.daemon import Daemon, short_directory, wait_until
 from support.peers import require_root
 from support.raw import Seed
@@ -62,7 +62,7 @@ def besieged(key: PrivateKey, toml: str = "") -> Iterator[Daemon]:
     with short_directory() as path:
         path.chmod(0o755)  # for other users
         daemon = Daemon(path)
-        daemon.install_key(envelope.private_pem(key))
+        daemon.install_key(rsakeys.private_pem(key))
         daemon.configure(toml)
         daemon.start()
         try:

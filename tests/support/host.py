@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Self
 
-from pki2fad.crypto.envelope import MasterKey
+from pki2fad.crypto.masterkey import MasterKey
 from pki2fad.daemon.timekeeper import Timekeeper
 from pki2fad.errors import Unavailable
 from pki2fad.methods.agent import Agent

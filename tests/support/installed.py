@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from pki2fad.crypto import envelope
-from pki2fad.crypto.envelope import PrivateKey
+from pki2fad.crypto import rsakeys, sealing
+from pki2fad.crypto.rsakeys import PrivateKey
 from support import peers
 from support.booted import Booted
 from support.daemon import wait_until
@@ -79,9 +79,9 @@ class Installed(Booted):
     def prepare(self, key: PrivateKey, **seeds: bytes) -> None:
         """Make the user, and put the host's key and sealed seeds where they belong."""
         self.run("systemd-sysusers")
-        self.write("/etc/pki2fad/host.pem", envelope.private_pem(key).decode(), mode=0o600)
+        self.write("/etc/pki2fad/host.pem", rsakeys.private_pem(key).decode(), mode=0o600)
         for account, seed in seeds.items():
-            sealed = base64.b64encode(envelope.seal_seed(key.public_key(), bytearray(seed))).decode()
+            sealed = base64.b64encode(sealing.seal_seed(key.public_key(), bytearray(seed))).decode()
             self.write(f"/etc/pki2fad/seeds.d/{account}.sealed", sealed)
 
     def write(self, path: str, text: str, mode: int = 0o644) -> None:

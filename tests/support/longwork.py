@@ -8,8 +8,8 @@ from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
-from pki2fad.crypto import envelope
-from pki2fad.crypto.envelope import PrivateKey
+from pki2fad.crypto import rsakeys
+from pki2fad.crypto.rsakeys import PrivateKey
 from pki2fad.rules.changes import Change, LargeChange
 from pki2fad.rules.otp import Parameters
 from pki2fad.wire import messages
@@ -119,8 +119,8 @@ def is_answered(peer: RawPeer) -> bool:
 def requests(name: str, host_key: PrivateKey, other_key: PrivateKey) -> list[Any]:
     arguments: dict[str, dict[str, Any]] = {
         "accounts": {},
-        "backup": {"to": envelope.public_pem(host_key.public_key())},
-        "rotate": {"private": envelope.private_pem(other_key)},
+        "backup": {"to": rsakeys.public_pem(host_key.public_key())},
+        "rotate": {"private": rsakeys.private_pem(other_key)},
         "clock_accept": {},
     }
     return [REQUEST, 1, name, [arguments[name]]]

@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from pki2fad.crypto import envelope
-from pki2fad.crypto.envelope import PrivateKey
+from pki2fad.crypto import rsakeys, sealing
+from pki2fad.crypto.rsakeys import PrivateKey
 from support.daemon import PATIENCE, Daemon, ctl, wait_until
 from support.peers import require
 
@@ -43,7 +43,7 @@ class OldService:
         self.log = self.data / "last_code.txt"
         self.log.write_text(OLD_LINES)
         self.public = daemon.root / "host.pub.pem"
-        self.public.write_bytes(envelope.public_pem(host_key.public_key()))
+        self.public.write_bytes(rsakeys.public_pem(host_key.public_key()))
 
     def start(self, **options: Any) -> "OldService":
         """Start the daemon, and wait until its minute log says that there is no account."""
@@ -95,8 +95,8 @@ class OldService:
 
     def load(self, seed: str, *more: str) -> bool:
         """Load a seed another way than by migrating; False if it was there already."""
-        public = envelope.load_public(self.public.read_bytes(), "")
-        sealed = base64.b64encode(envelope.seal_seed(public, bytearray.fromhex(seed))).decode()
+        public = rsakeys.load_public(self.public.read_bytes(), "")
+        sealed = base64.b64encode(sealing.seal_seed(public, bytearray.fromhex(seed))).decode()
         done = self.daemon.ctl("load", "--json", *more, input=sealed)
         assert done.returncode == 0, done.stderr
         changed: bool = json.loads(done.stdout)["changed"]

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from pki2fad.crypto import envelope
+from pki2fad.crypto import sealing
 from pki2fad.state.seedfiles import read_all
 from support.agents import logged
 
@@ -13,7 +13,7 @@ SOMEBODY = 12345  # a uid that is neither root's nor ours
 def put(directory: Path, name: str, sealed: bytes = b"sealed", mode: int = 0o644) -> Path:
     """A file of `seeds.d`; returns its path."""
     path = directory / name
-    path.write_bytes(envelope.sealed_to_text(sealed))
+    path.write_bytes(sealing.sealed_to_text(sealed))
     path.chmod(mode)
     return path
 

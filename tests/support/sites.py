@@ -4,8 +4,10 @@ import os
 from pathlib import Path
 from typing import Any
 
-from pki2fad.crypto import envelope
-from pki2fad.crypto.envelope import MasterKey, PrivateKey
+from pki2fad.crypto import rsakeys, sealing
+from pki2fad.crypto.masterkey import MasterKey
+from pki2fad.crypto.rsakeys import PrivateKey
+from pki2fad.host.users import Users
 from pki2fad.methods.agent import Agent
 from pki2fad.rules.access import Access
 from pki2fad.rules.otp import Parameters
@@ -30,22 +32,27 @@ class Site(Host):
         vault.open(self._key)
         self.keyring.floors = self.store.floors()
         self.agent = Agent(
-            self.keyring, Access((), os.geteuid()), no_throttle(), self.watch, keys=vault, started=STARTED
+            self.keyring,
+            Access((), os.geteuid(), Users()),
+            no_throttle(),
+            self.watch,
+            keys=vault,
+            started=STARTED,
         )
 
     def _new_master(self, key: PrivateKey) -> MasterKey:
         master = MasterKey()
-        self.store.add_keyslot(envelope.fingerprint(key.public_key()), master.wrap(key.public_key()))
+        self.store.add_keyslot(rsakeys.fingerprint(key.public_key()), master.wrap(key.public_key()))
         return master
 
     def load(self, account: str = "default", seed: bytes = SEED, of: Parameters = USUAL) -> None:
-        sealed = envelope.seal_seed(self._key.public_key(), bytearray(seed))
+        sealed = sealing.seal_seed(self._key.public_key(), bytearray(seed))
         parameters = {"algorithm": of.algorithm, "digits": of.digits, "period": of.period}
         self.call("load", account=account, sealed=sealed, replace=True, **parameters)
 
     def backup(self, *keys: PrivateKey) -> bytes:
         """A backup for these keys, or its own."""
-        pem = b"".join(envelope.public_pem(key.public_key()) for key in keys or (self._key,))
+        pem = b"".join(rsakeys.public_pem(key.public_key()) for key in keys or (self._key,))
         return self.call("backup", to=pem)["backup"]
 
     def restore(self, data: bytes, **more: Any) -> Any:

@@ -7,7 +7,7 @@ import pytest
 from support.installed import SEED, Installed, software
 from support.peers import require_root
 
-from pki2fad.crypto.envelope import PrivateKey
+from pki2fad.crypto.rsakeys import PrivateKey
 
 
 @pytest.fixture(scope="session")

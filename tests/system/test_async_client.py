@@ -14,8 +14,8 @@ from support.raw import NOTIFICATION, RESPONSE, Listener, RawPeer, Seed
 
 from pki2fad import client as public
 from pki2fad.client import Account, AsyncClient, Client, Code, Enrolment
-from pki2fad.crypto import envelope
-from pki2fad.crypto.envelope import PrivateKey
+from pki2fad.crypto import rsakeys
+from pki2fad.crypto.rsakeys import PrivateKey
 from pki2fad.errors import BadRequest, ConnectionLost, NoSuchAccount, NotReachable, ProtocolError, TimedOut
 
 BRIEF = 0.2  # seconds, where a time-out is what is waited for
@@ -26,7 +26,7 @@ def running(host_key: PrivateKey) -> Iterator[Daemon]:
     """One daemon for all tests that leave it running."""
     with short_directory() as path:
         daemon = Daemon(path)
-        daemon.install_key(envelope.private_pem(host_key))
+        daemon.install_key(rsakeys.private_pem(host_key))
         yield daemon.start()
         daemon.close()
 

@@ -14,8 +14,9 @@ from support.daemon import Daemon, as_user, code_of, wait_until
 from support.preload import Clock, environment
 
 from pki2fad.client import Client
-from pki2fad.crypto import envelope
-from pki2fad.crypto.envelope import MasterKey, PrivateKey
+from pki2fad.crypto import rsakeys
+from pki2fad.crypto.masterkey import MasterKey
+from pki2fad.crypto.rsakeys import PrivateKey
 from pki2fad.errors import Pki2fadError
 from pki2fad.rules.otp import Parameters
 from pki2fad.transfer import batch
@@ -127,7 +128,7 @@ def test_locking_and_unlocking_are_lines(running: Daemon) -> None:
 
 
 def test_a_wrong_passphrase_is_a_warning_without_it(daemon: Daemon, host_key: PrivateKey) -> None:
-    daemon.install_key(envelope.private_pem(host_key, b"horse"))
+    daemon.install_key(rsakeys.private_pem(host_key, b"horse"))
     start(daemon)
     priority, event, fields = of(daemon, lambda client: client.unlock("battery"))
     assert (priority, event) == (WARNING, "refused")
@@ -149,8 +150,8 @@ def test_an_idle_lock_is_a_line(daemon: Daemon) -> None:
 def test_a_key_rotation_says_which_key_came_and_which_went(
     running: Daemon, host_key: PrivateKey, other_key: PrivateKey
 ) -> None:
-    old, new = (envelope.fingerprint(key.public_key()) for key in (host_key, other_key))
-    pem = envelope.private_pem(other_key)
+    old, new = (rsakeys.fingerprint(key.public_key()) for key in (host_key, other_key))
+    pem = rsakeys.private_pem(other_key)
     priority, event, fields = of(running, lambda client: client.rotate(pem))
     assert (priority, event, fields["audit"], fields["fingerprint"]) == (NOTICE, "rotate", "rotated", new)
     assert is_own(fields)
@@ -162,10 +163,10 @@ def test_a_key_rotation_says_which_key_came_and_which_went(
 
 def test_a_backup_says_who_can_open_it(running: Daemon, host_key: PrivateKey, other_key: PrivateKey) -> None:
     keys = [key.public_key() for key in (host_key, other_key)]
-    pem = b"".join(envelope.public_pem(key) for key in keys)
+    pem = b"".join(rsakeys.public_pem(key) for key in keys)
     priority, event, fields = of(running, lambda client: client.backup(pem))
     assert (priority, event, fields["audit"], fields["accounts"]) == (NOTICE, "backup", "copied", "1")
-    assert set(fields["to"].split()) == {envelope.fingerprint(key) for key in keys}
+    assert set(fields["to"].split()) == {rsakeys.fingerprint(key) for key in keys}
     assert is_own(fields)
 
 
@@ -173,7 +174,7 @@ def test_a_restore_says_which_accounts_changed(running: Daemon, seal: Seal, host
     with running.client() as client:
         for name in ("stays", "changes", "comes"):
             client.load(seal(TWO), name)
-        data = client.backup(envelope.public_pem(host_key.public_key()))
+        data = client.backup(rsakeys.public_pem(host_key.public_key()))
         client.remove("comes")
         client.load(seal(THREE), "changes", replace=True)
     priority, event, fields = of(running, lambda client: client.restore(data))
@@ -208,7 +209,7 @@ def test_of_very_many_accounts_a_restore_names_some(
     with running.client() as client:
         for number in range(210):
             client.load(sealed, f"account-{number}")
-        data = client.backup(envelope.public_pem(host_key.public_key()))
+        data = client.backup(rsakeys.public_pem(host_key.public_key()))
         for number in range(210):
             client.remove(f"account-{number}")
     _, _, fields = of(running, lambda client: client.restore(data))

@@ -12,8 +12,8 @@ from support import opener
 from support.daemon import Daemon, as_user, ctl
 from support.raw import Seed, connect, connect_as
 
-from pki2fad.crypto import envelope
-from pki2fad.crypto.envelope import PrivateKey
+from pki2fad.crypto import rsakeys
+from pki2fad.crypto.rsakeys import PrivateKey
 from pki2fad.errors import BadRequest, Locked
 
 STRANGER = 4711
@@ -25,8 +25,8 @@ def keys(daemon: Daemon, host_key: PrivateKey, other_key: PrivateKey) -> Path:
     for name, key in (("host", host_key), ("offline", other_key)):
         private = daemon.root / f"{name}.pem"
         private.touch(mode=0o600)
-        private.write_bytes(envelope.private_pem(key))
-        (daemon.root / f"{name}.pub.pem").write_bytes(envelope.public_pem(key.public_key()))
+        private.write_bytes(rsakeys.private_pem(key))
+        (daemon.root / f"{name}.pub.pem").write_bytes(rsakeys.public_pem(key.public_key()))
     return daemon.root
 
 
@@ -75,8 +75,8 @@ def test_a_backup_is_private_and_shows_neither_names_nor_seeds(
     with daemon.client() as client:
         client.load(seed.sealed(host_key), "somebody")
     done = daemon.ctl("backup", "--to=offline.pub.pem", "--json", "all.backup", umask=0)
-    public = envelope.load_public((keys / "offline.pub.pem").read_bytes(), "")
-    assert json.loads(done.stdout) == {"file": "all.backup", "to": [envelope.fingerprint(public)]}
+    public = rsakeys.load_public((keys / "offline.pub.pem").read_bytes(), "")
+    assert json.loads(done.stdout) == {"file": "all.backup", "to": [rsakeys.fingerprint(public)]}
     data = (keys / "all.backup").read_bytes()
     assert (keys / "all.backup").stat().st_mode & 0o777 == 0o600
     plain = bytes.fromhex(seed.hex)
@@ -165,7 +165,7 @@ def test_the_daemon_checks_the_keys_itself(daemon: Daemon, host_key: PrivateKey)
     numbers = host_key.public_key().public_numbers()
     huge = type(numbers)(numbers.e, (1 << 17_000) + 1).public_key()
     with daemon.client() as client:
-        for pem in (b"", b"no key", envelope.private_pem(host_key), envelope.public_pem(huge)):
+        for pem in (b"", b"no key", rsakeys.private_pem(host_key), rsakeys.public_pem(huge)):
             with pytest.raises(BadRequest):
                 client.backup(pem)
         assert client.status()["ready"] is True

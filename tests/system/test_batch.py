@@ -19,8 +19,8 @@ from support.daemon import PKI2FACTL, Daemon, as_user, ctl, environment
 from support.raw import RESPONSE, Listener, RawPeer
 
 from pki2fad.client.aio import AsyncClient
-from pki2fad.crypto import envelope
-from pki2fad.crypto.envelope import PrivateKey
+from pki2fad.crypto import rsakeys, sealing
+from pki2fad.crypto.rsakeys import PrivateKey
 from pki2fad.transfer import batch
 
 SEED = "3132333435363738393031323334353637383930313233343536373839303132"
@@ -32,14 +32,14 @@ STRANGER = 54_321
 def running(daemon: Daemon, host_key: PrivateKey, other_key: PrivateKey) -> Daemon:
     """A daemon without accounts, and the public keys of two hosts."""
     for name, key in (("host", host_key), ("other", other_key)):
-        (daemon.root / f"{name}.pub.pem").write_bytes(envelope.public_pem(key.public_key()))
+        (daemon.root / f"{name}.pub.pem").write_bytes(rsakeys.public_pem(key.public_key()))
     return daemon.start()
 
 
 @pytest.fixture
 def home(tmp_path: Path, host_key: PrivateKey) -> Path:
     """The host's public key, and nothing else."""
-    (tmp_path / "host.pub.pem").write_bytes(envelope.public_pem(host_key.public_key()))
+    (tmp_path / "host.pub.pem").write_bytes(rsakeys.public_pem(host_key.public_key()))
     return tmp_path
 
 
@@ -51,7 +51,7 @@ def seal(
 
 
 def fingerprint(daemon: Daemon) -> str:
-    return envelope.fingerprint(envelope.load_public((daemon.root / "host.pub.pem").read_bytes(), "x"))
+    return rsakeys.fingerprint(rsakeys.load_public((daemon.root / "host.pub.pem").read_bytes(), "x"))
 
 
 def oathtool(seed: str, now: int, algorithm: str = "SHA1", digits: int = 6, period: int = 30) -> str:
@@ -238,7 +238,7 @@ def test_a_batch_for_another_host_names_the_key_that_is_here(running: Daemon, ho
     ctl(running.root, "seal-batch", "-", "--to=other.pub.pem", "--out=all.batch", input=f"a {SEED}\n")
     done = running.ctl("load-batch", "all.batch")
     assert done.returncode == 6
-    assert envelope.fingerprint(host_key.public_key()) in done.stderr
+    assert rsakeys.fingerprint(host_key.public_key()) in done.stderr
 
 
 def test_who_administers_one_account_may_not_load_a_batch(daemon: Daemon, home: Path) -> None:
@@ -281,7 +281,7 @@ def test_who_interrupts_it_is_told_that_some_are_loaded(home: Path, short_path: 
 def test_the_asynchronous_client_loads_several_at_once(running: Daemon) -> None:
     names = "".join(f"user{number}\n" for number in range(4 * batch.MOST))
     seal(running.root, names, "--uri-out=uris")
-    batches = list(map(envelope.sealed_from_text, (running.root / "all.batch").read_bytes().split()))
+    batches = list(map(sealing.sealed_from_text, (running.root / "all.batch").read_bytes().split()))
 
     async def load() -> list[dict[str, Any]]:
         async with AsyncClient(str(running.socket)) as client:

@@ -11,8 +11,8 @@ from support.daemon import code_of
 from support.installed import Installed
 from support.tpm import software_tpm
 
-from pki2fad.crypto import envelope
-from pki2fad.crypto.envelope import PrivateKey
+from pki2fad.crypto import rsakeys
+from pki2fad.crypto.rsakeys import PrivateKey
 
 pytestmark = pytest.mark.slow  # hosts are booted, or the software is installed on one
 
@@ -44,7 +44,7 @@ def host(layer: Path, host_key: PrivateKey) -> Iterator[Installed]:
 @pytest.fixture
 def protected(host: Installed, host_key: PrivateKey) -> Installed:
     """The host, with a passphrase on its key."""
-    host.write(KEY, envelope.private_pem(host_key, PASSPHRASE.encode()).decode(), mode=0o600)
+    host.write(KEY, rsakeys.private_pem(host_key, PASSPHRASE.encode()).decode(), mode=0o600)
     return host
 
 
@@ -209,7 +209,7 @@ def test_the_script_stops_where_a_step_fails(host: Installed) -> None:
 def test_a_key_that_was_not_sealed_is_not_destroyed(host: Installed, other_key: PrivateKey) -> None:
     assert host.run("pki2factl", "credential", "--shred", check=False).returncode == 6
     seal(host, "--apply")
-    host.write(KEY, envelope.private_pem(other_key).decode(), mode=0o600)
+    host.write(KEY, rsakeys.private_pem(other_key).decode(), mode=0o600)
     done = host.run("pki2factl", "credential", "--shred", check=False)
     assert f"{SEALED} holds another host.pem" in done.stderr
     assert host.path(KEY).exists()

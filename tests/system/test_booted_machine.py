@@ -10,7 +10,7 @@ from support import peers, preload
 from support.daemon import code_of, wait_until
 from support.installed import SERVICE, Installed
 
-from pki2fad.crypto.envelope import PrivateKey
+from pki2fad.crypto.rsakeys import PrivateKey
 
 pytestmark = pytest.mark.slow  # hosts are booted, or the software is installed on one
 

@@ -9,7 +9,7 @@ from support.daemon import code_of
 from support.inside import ask, open_door
 from support.installed import Installed
 
-from pki2fad.crypto.envelope import PrivateKey
+from pki2fad.crypto.rsakeys import PrivateKey
 
 pytestmark = pytest.mark.slow  # hosts are booted, or the software is installed on one
 

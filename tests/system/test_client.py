@@ -14,8 +14,8 @@ from support.daemon import PATIENCE, Daemon, Mounts, as_user, environment, short
 from support.raw import Seed
 
 from pki2fad.client import Account, Client, Code
-from pki2fad.crypto import envelope
-from pki2fad.crypto.envelope import PrivateKey
+from pki2fad.crypto import rsakeys
+from pki2fad.crypto.rsakeys import PrivateKey
 from pki2fad.errors import (
     AccountExists,
     BadRequest,
@@ -36,7 +36,7 @@ def running(host_key: PrivateKey) -> Iterator[Daemon]:
     with short_directory() as path:
         path.chmod(0o755)  # for other users
         daemon = Daemon(path)
-        daemon.install_key(envelope.private_pem(host_key))
+        daemon.install_key(rsakeys.private_pem(host_key))
         yield daemon.start()
         daemon.close()
 

@@ -13,8 +13,9 @@ from support.daemon import Daemon, short_directory
 from support.languages import PROTOCOL
 from support.raw import Seed, connect
 
-from pki2fad.crypto import envelope
-from pki2fad.crypto.envelope import MasterKey, PrivateKey
+from pki2fad.crypto import rsakeys
+from pki2fad.crypto.masterkey import MasterKey
+from pki2fad.crypto.rsakeys import PrivateKey
 from pki2fad.rules.otp import Parameters
 from pki2fad.transfer import batch
 
@@ -67,7 +68,7 @@ def crowded(host_key: PrivateKey) -> Iterator[Daemon]:
     """A daemon with many accounts."""
     with short_directory() as path:
         daemon = Daemon(path)
-        daemon.install_key(envelope.private_pem(host_key))
+        daemon.install_key(rsakeys.private_pem(host_key))
         with connect(daemon.start().socket) as peer:
             for number in range(0, MANY, 200):
                 names = [f"account-{each:050}" for each in range(number, number + 200)]
@@ -165,7 +166,7 @@ def enrol(caller: Caller) -> None:
 
 
 def back_up_and_restore(caller: Caller, key: PrivateKey) -> None:
-    made = caller.call("backup", to=envelope.public_pem(key.public_key()))
+    made = caller.call("backup", to=rsakeys.public_pem(key.public_key()))
     assert made["accounts"] == 4
     data, half = made["backup"], len(made["backup"]) // 2
     assert caller.call("restore", upload=UPLOAD, offset=0, part=data[:half]) == {"received": half}
@@ -174,8 +175,8 @@ def back_up_and_restore(caller: Caller, key: PrivateKey) -> None:
 
 
 def rotate(caller: Caller, old: PrivateKey, new: PrivateKey) -> None:
-    before, after = (envelope.fingerprint(key.public_key()) for key in (old, new))
-    assert caller.call("rotate", private=envelope.private_pem(new)) == {"fingerprint": after}
+    before, after = (rsakeys.fingerprint(key.public_key()) for key in (old, new))
+    assert caller.call("rotate", private=rsakeys.private_pem(new)) == {"fingerprint": after}
     recipients = caller.call("recipients")
     assert {one["fingerprint"]: one["current"] for one in recipients} == {after: True, before: False}
     assert caller.call("rotate_finish", fingerprint=after) == {"dropped": [before]}

@@ -12,8 +12,8 @@ import pytest
 from support.daemon import PKI2FACTL, Daemon, as_user, ctl, environment, short_directory
 
 import pki2fad
-from pki2fad.crypto import envelope
-from pki2fad.crypto.envelope import PrivateKey
+from pki2fad.crypto import rsakeys, sealing
+from pki2fad.crypto.rsakeys import PrivateKey
 
 SEED = bytes(range(32))
 STRANGER = 4711
@@ -22,7 +22,7 @@ STRANGER = 4711
 @pytest.fixture
 def running(daemon: Daemon, host_key: PrivateKey) -> Daemon:
     """A daemon with the account default."""
-    daemon.deliver("default", envelope.seal_seed(host_key.public_key(), bytearray(SEED)))
+    daemon.deliver("default", sealing.seal_seed(host_key.public_key(), bytearray(SEED)))
     return daemon.start()
 
 
@@ -31,8 +31,8 @@ def shared(host_key: PrivateKey) -> Iterator[Daemon]:
     """The same for tests that change nothing."""
     with short_directory() as path:
         daemon = Daemon(path)
-        daemon.install_key(envelope.private_pem(host_key))
-        daemon.deliver("default", envelope.seal_seed(host_key.public_key(), bytearray(SEED)))
+        daemon.install_key(rsakeys.private_pem(host_key))
+        daemon.deliver("default", sealing.seal_seed(host_key.public_key(), bytearray(SEED)))
         try:
             yield daemon.start()
         finally:
@@ -300,7 +300,7 @@ def test_a_socket_may_be_called_like_a_command(shared: Daemon) -> None:
 def test_what_comes_on_stdin_is_in_no_list_of_processes(
     running: Daemon, host_key: PrivateKey, command: tuple[str, ...]
 ) -> None:
-    (running.root / "host.pub.pem").write_bytes(envelope.public_pem(host_key.public_key()))
+    (running.root / "host.pub.pem").write_bytes(rsakeys.public_pem(host_key.public_key()))
     secret = code_of(running) if command[0] == "verify" else SEED.hex()
     with subprocess.Popen(
         [PKI2FACTL, "--socket", str(running.socket), *command],

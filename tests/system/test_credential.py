@@ -9,8 +9,8 @@ import pytest
 from support.daemon import Daemon, as_user, ctl
 from support.peers import require_root
 
-from pki2fad.crypto import envelope
-from pki2fad.crypto.envelope import PrivateKey
+from pki2fad.crypto import rsakeys
+from pki2fad.crypto.rsakeys import PrivateKey
 
 SEED = b"a seed of the passphrase tests.."
 PASSPHRASE = "correct horse"
@@ -19,7 +19,7 @@ PASSPHRASE = "correct horse"
 @pytest.fixture
 def protected(daemon: Daemon, host_key: PrivateKey, seal: Callable[[bytes], bytes]) -> Daemon:
     """A daemon, not started yet, whose key has a passphrase."""
-    daemon.install_key(envelope.private_pem(host_key, PASSPHRASE.encode()))
+    daemon.install_key(rsakeys.private_pem(host_key, PASSPHRASE.encode()))
     daemon.deliver("default", seal(SEED))
     return daemon
 
@@ -99,7 +99,7 @@ def test_a_user_is_told_to_run_it_as_root(short_path: Path, host_key: PrivateKey
     command = as_user(4711)
     short_path.chmod(0o755)
     key = short_path / "key.pem"
-    key.write_bytes(envelope.private_pem(host_key))
+    key.write_bytes(rsakeys.private_pem(host_key))
     key.chmod(0o644)
     for what in ("--apply", "--shred"):
         done = ctl(short_path, "credential", f"--private={key}", what, command=command)

@@ -17,7 +17,7 @@ from support.daemon import PATIENCE, Daemon, as_user, wait_until
 from support.peers import require_root
 from support.raw import Seed
 
-from pki2fad.crypto.envelope import PrivateKey
+from pki2fad.crypto.rsakeys import PrivateKey
 
 RULES = """
 [[credential]]

@@ -18,8 +18,8 @@ from support.daemon import PATIENCE, PKI2FACTL, Daemon, Mounts, as_user, environ
 from support.raw import Seed, connect_as
 from support.terminal import CTRL_C, CTRL_D, Terminal, secret_of, terminal, uris
 
-from pki2fad.crypto import envelope
-from pki2fad.crypto.envelope import PrivateKey
+from pki2fad.crypto import rsakeys
+from pki2fad.crypto.rsakeys import PrivateKey
 
 USER = next(user for user in pwd.getpwall() if user.pw_uid not in (0, 65534))
 NAME = USER.pw_name
@@ -124,7 +124,7 @@ def test_while_codes_cannot_be_checked_no_seed_is_shown_and_no_code_asked_for(
 ) -> None:
     with served.client() as client:
         client.load(Seed().sealed(host_key), "other")
-        backup = client.backup(envelope.public_pem(host_key.public_key()))
+        backup = client.backup(rsakeys.public_pem(host_key.public_key()))
         client.remove("other")
         client.restore(backup)
         until = client.status()["unavailable_until"]

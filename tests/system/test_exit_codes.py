@@ -16,8 +16,8 @@ import pytest
 from support import peers
 from support.daemon import PATIENCE, PKI2FACTL, PKI2FAD, Daemon, as_user, ctl
 
-from pki2fad.crypto import envelope
-from pki2fad.crypto.envelope import PrivateKey
+from pki2fad.crypto import sealing
+from pki2fad.crypto.rsakeys import PrivateKey
 
 STRANGER = 4711
 SYSTEM_SOCKET = "/run/pki2fad/socket"
@@ -26,7 +26,7 @@ SYSTEM_SOCKET = "/run/pki2fad/socket"
 @pytest.fixture
 def prepared(daemon: Daemon, host_key: PrivateKey) -> Daemon:
     """A daemon that will have the account default, not started yet."""
-    daemon.deliver("default", envelope.seal_seed(host_key.public_key(), bytearray(range(32))))
+    daemon.deliver("default", sealing.seal_seed(host_key.public_key(), bytearray(range(32))))
     return daemon
 
 

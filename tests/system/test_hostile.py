@@ -13,7 +13,7 @@ from support.bystander import MARGIN, Bystander, besieged, standing_by
 from support.daemon import PATIENCE, Daemon
 from support.raw import NOTIFICATION, REQUEST, RESPONSE, connect
 
-from pki2fad.crypto.envelope import PrivateKey
+from pki2fad.crypto.rsakeys import PrivateKey
 
 LIMIT = 64 * 1024  # bytes of a message
 

@@ -16,7 +16,7 @@ from support.peers import missing, require_root
 from support.raw import REQUEST, RawPeer, Seed, connect, connect_as, fill_queue
 
 from pki2fad.client import AsyncClient, Client
-from pki2fad.crypto.envelope import PrivateKey
+from pki2fad.crypto.rsakeys import PrivateKey
 from pki2fad.errors import Busy
 from pki2fad.server.admission import WITHOUT_ROLE
 

@@ -12,8 +12,8 @@ import pytest
 from support import peers
 from support.daemon import PKI2FAD, Daemon, as_user, ctl
 
-from pki2fad.crypto import envelope
-from pki2fad.crypto.envelope import PrivateKey
+from pki2fad.crypto import rsakeys
+from pki2fad.crypto.rsakeys import PrivateKey
 
 USER = 4711
 NAMES = ("host.pem", "host.pub.pem", "seeds.d", "seeds.d/default.sealed")
@@ -33,7 +33,7 @@ def install_key(config: Path, key: PrivateKey) -> Path:
     config.mkdir(mode=0o755)
     private = config / "host.pem"
     private.touch(0o600)
-    private.write_bytes(envelope.private_pem(key))
+    private.write_bytes(rsakeys.private_pem(key))
     return private
 
 
@@ -211,15 +211,15 @@ def test_a_lost_key_whose_state_is_there_is_not_replaced_by_another(short_path: 
 
 
 def protected(key: PrivateKey) -> bytes:
-    pem = envelope.private_pem(key)
+    pem = rsakeys.private_pem(key)
     return openssl("pkey", "-aes256", "-passout", "pass:secret", stdin=pem)
 
 
 BAD_KEYS: dict[str, tuple[Callable[[PrivateKey], bytes], str]] = {
     "protected": (protected, "passphrase"),
-    "public": (lambda key: envelope.public_pem(key.public_key()), "public key"),
+    "public": (lambda key: rsakeys.public_pem(key.public_key()), "public key"),
     "2048 bits": (lambda _: openssl("genrsa", "2048"), "3072"),
-    "literal line ends": (lambda key: envelope.private_pem(key).replace(b"\n", b"\\n"), "\\n"),
+    "literal line ends": (lambda key: rsakeys.private_pem(key).replace(b"\n", b"\\n"), "\\n"),
     "garbage": (lambda _: b"garbage", "PEM"),
 }
 

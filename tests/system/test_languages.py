@@ -14,8 +14,8 @@ from support.daemon import PATIENCE, Daemon, short_directory
 from support.languages import Programs, answering, block, run
 from support.raw import RESPONSE, Listener, RawPeer, Seed, connect
 
-from pki2fad.crypto import envelope
-from pki2fad.crypto.envelope import PrivateKey
+from pki2fad.crypto import rsakeys
+from pki2fad.crypto.rsakeys import PrivateKey
 
 LABELS = ("node", "c", "shell")
 VERIFIERS = ("c", "shell")  # the programs that only verify
@@ -52,7 +52,7 @@ def running(host_key: PrivateKey) -> Iterator[Daemon]:
     """One daemon for all tests."""
     with short_directory() as path:
         daemon = Daemon(path)
-        daemon.install_key(envelope.private_pem(host_key))
+        daemon.install_key(rsakeys.private_pem(host_key))
         yield daemon.start()
         daemon.close()
 

@@ -12,8 +12,8 @@ import pytest
 from support import peers
 from support.daemon import Daemon, ctl, short_directory
 
-from pki2fad.crypto import envelope
-from pki2fad.crypto.envelope import PrivateKey
+from pki2fad.crypto import rsakeys
+from pki2fad.crypto.rsakeys import PrivateKey
 
 SEED = "3132333435363738393031323334353637383930313233343536373839303132"
 OTHER_SEED = "ab" * 32
@@ -23,7 +23,7 @@ OTHER_SEED = "ab" * 32
 def running(daemon: Daemon, host_key: PrivateKey, other_key: PrivateKey) -> Daemon:
     """A daemon without accounts, and the public keys of two hosts."""
     for name, key in (("host", host_key), ("other", other_key)):
-        (daemon.root / f"{name}.pub.pem").write_bytes(envelope.public_pem(key.public_key()))
+        (daemon.root / f"{name}.pub.pem").write_bytes(rsakeys.public_pem(key.public_key()))
     return daemon.start()
 
 
@@ -32,8 +32,8 @@ def shared(host_key: PrivateKey) -> Iterator[Daemon]:
     """A daemon with the account default, for tests that change nothing."""
     with short_directory() as path:
         daemon = Daemon(path)
-        daemon.install_key(envelope.private_pem(host_key))
-        (path / "host.pub.pem").write_bytes(envelope.public_pem(host_key.public_key()))
+        daemon.install_key(rsakeys.private_pem(host_key))
+        (path / "host.pub.pem").write_bytes(rsakeys.public_pem(host_key.public_key()))
         try:
             load(daemon.start(), sealed(path, SEED))
             yield daemon
@@ -203,7 +203,7 @@ def test_what_opens_to_no_seed_changes_nothing_and_gets_one_text(
     texts["SHA-1"] = sealed(home, OTHER_SEED, digest="sha1")
     errors = {name: refusal(running, text) for name, text in texts.items()}
     assert len(set(errors.values())) == 1, errors
-    assert envelope.fingerprint(host_key.public_key()) in errors["another key"]
+    assert rsakeys.fingerprint(host_key.public_key()) in errors["another key"]
     assert_only_the_first_seed_is_there(running)
 
 

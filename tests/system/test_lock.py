@@ -12,8 +12,8 @@ from support.daemon import Daemon, as_user, ctl, wait_until
 from support.raw import Seed, connect
 
 from pki2fad.client import Client
-from pki2fad.crypto import envelope
-from pki2fad.crypto.envelope import PrivateKey
+from pki2fad.crypto import rsakeys
+from pki2fad.crypto.rsakeys import PrivateKey
 from pki2fad.errors import BadRequest, Locked
 
 PASSPHRASE = "correct horse, battery"
@@ -23,7 +23,7 @@ STRANGER = 4711
 @pytest.fixture
 def protected(daemon: Daemon, host_key: PrivateKey) -> Daemon:
     """A daemon with a sealed seed in seeds.d and a host key that needs a passphrase, not started."""
-    daemon.install_key(envelope.private_pem(host_key, PASSPHRASE.encode()))
+    daemon.install_key(rsakeys.private_pem(host_key, PASSPHRASE.encode()))
     return daemon
 
 
@@ -196,7 +196,7 @@ def test_a_protected_key_is_made_and_used_by_the_commands(tmp_path: Path) -> Non
     )
     assert made.returncode == 0, made.stderr
     pem = (tmp_path / "host.pem").read_bytes()
-    assert envelope.load_private(pem, "", b"a b c d e f ").key_size == 3072
+    assert rsakeys.load_private(pem, "", b"a b c d e f ").key_size == 3072
 
 
 @pytest.mark.parametrize("passphrase", ["", "a b c d e f", "äöüäöüäöüäö"])

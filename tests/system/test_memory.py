@@ -10,7 +10,7 @@ from support import memory
 from support.daemon import Daemon, code_of, wait_until
 from support.raw import Seed
 
-from pki2fad.crypto.envelope import PrivateKey
+from pki2fad.crypto.rsakeys import PrivateKey
 
 ACCOUNTS = 100
 CALLS = 1000

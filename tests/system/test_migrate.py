@@ -9,7 +9,7 @@ from support.daemon import Daemon, as_user, ctl, wait_until
 from support.oldservice import BASE, OLD_LINES, OTHER_SEED, SEED, OldService, oathtool, relay
 from support.preload import Clock, environment
 
-from pki2fad.crypto.envelope import PrivateKey
+from pki2fad.crypto.rsakeys import PrivateKey
 
 UID = 4711
 

@@ -10,8 +10,8 @@ from support.daemon import Daemon, as_user, wait_until
 from support.oldservice import BASE, NO_FILES, OLD_LINES, OTHER_SEED, SEED, OldService
 from support.preload import Clock, environment
 
-from pki2fad.crypto import envelope
-from pki2fad.crypto.envelope import PrivateKey
+from pki2fad.crypto import rsakeys
+from pki2fad.crypto.rsakeys import PrivateKey
 
 UID = 4711
 
@@ -182,7 +182,7 @@ def test_with_the_key_of_another_host_nothing_is_destroyed_and_with_the_right_on
 ) -> None:
     said = running.minute_log()
     right = running.public.read_bytes()
-    running.public.write_bytes(envelope.public_pem(other_key.public_key()))
+    running.public.write_bytes(rsakeys.public_pem(other_key.public_key()))
     done = running.migrate("--shred")
     assert (done.returncode, done.stdout) == (6, "")
     assert "bad_seal" in done.stderr

@@ -12,7 +12,7 @@ from support.daemon import Daemon, Mounts, as_user, wait_until
 from support.oldservice import OLD_LINES, OTHER_SEED, SEED, OldService, relay
 from support.peers import require_root
 
-from pki2fad.crypto.envelope import PrivateKey
+from pki2fad.crypto.rsakeys import PrivateKey
 
 UID = 4711
 

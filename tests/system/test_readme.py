@@ -15,7 +15,7 @@ from support.daemon import Daemon, as_user, code_of, environment
 from support.issuer import Issuer, json_of
 from support.raw import Seed
 
-from pki2fad.crypto import envelope
+from pki2fad.crypto import rsakeys
 from pki2fad.errors import Throttled
 
 CHECKOUT = Path(__file__).parents[2]
@@ -117,7 +117,7 @@ def test_seeds_are_sealed_loaded_and_succeeded_as_shown(shell: Path) -> None:
 
 
 def test_a_seed_is_requested_and_loaded_as_shown(shell: Path) -> None:
-    key = envelope.load_private((shell / "config" / "host.pem").read_bytes(), "host.pem")
+    key = rsakeys.load_private((shell / "config" / "host.pem").read_bytes(), "host.pem")
     sealed = base64.b64encode(Seed().sealed(key)).decode()
     with Issuer(json_of(status="success", encrypted_seed=sealed)) as issuer:
         script = block("example: request").replace("https://issuer.example/seed", issuer.url).strip()
@@ -163,7 +163,7 @@ def test_the_daemon_is_locked_and_unlocked_as_shown(shell: Path) -> None:
 
 def test_who_is_locked_out_gets_in_again_as_shown(shell: Path, daemon: Daemon) -> None:
     with daemon.client() as client:
-        key = envelope.load_private((shell / "config" / "host.pem").read_bytes(), "host.pem")
+        key = rsakeys.load_private((shell / "config" / "host.pem").read_bytes(), "host.pem")
         client.load(Seed().sealed(key), "deploy")
         for _ in range(4):
             client.verify("0000000", "deploy")

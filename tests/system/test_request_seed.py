@@ -17,7 +17,7 @@ from support.daemon import Daemon, ctl, environment
 from support.issuer import Answer, Exchange, Issuer, json_of, page
 from support.raw import Seed
 
-from pki2fad.crypto import envelope
+from pki2fad.crypto import rsakeys
 
 ASKED = ["--student-id", "S-1", "--repo-url", "https://git.example/s/1.git"]
 CONTRACT = {"student_id": "S-1", "github_repo_url": "https://git.example/s/1.git"}
@@ -29,7 +29,7 @@ Request = Callable[..., Done]
 @pytest.fixture
 def public_key(tmp_path: Path, host_key: rsa.RSAPrivateKey) -> Path:
     path = tmp_path / "host.pub.pem"
-    path.write_bytes(envelope.public_pem(host_key.public_key()))
+    path.write_bytes(rsakeys.public_pem(host_key.public_key()))
     return path
 
 
@@ -456,7 +456,7 @@ def write_literal(path: Path) -> None:
 
 def write_small(path: Path) -> None:
     key = rsa.generate_private_key(65537, 2048)
-    path.write_bytes(envelope.public_pem(key.public_key()))
+    path.write_bytes(rsakeys.public_pem(key.public_key()))
 
 
 def write_elliptic(path: Path) -> None:
@@ -490,7 +490,7 @@ def test_a_bad_public_key_is_never_sent(
 def test_the_private_key_is_never_sent(
     request_seed: Request, public_key: Path, host_key: rsa.RSAPrivateKey
 ) -> None:
-    public_key.write_bytes(envelope.private_pem(host_key))
+    public_key.write_bytes(rsakeys.private_pem(host_key))
     with Issuer(page()) as issuer:
         refused(request_seed(issuer.url), 6, "is a private key")
         assert issuer.requests == []

@@ -16,8 +16,8 @@ from support.preload import Clock, environment
 from support.raw import Seed, connect
 
 from pki2fad.client import AsyncClient
-from pki2fad.crypto import envelope
-from pki2fad.crypto.envelope import PrivateKey
+from pki2fad.crypto import rsakeys
+from pki2fad.crypto.rsakeys import PrivateKey
 from pki2fad.errors import Unavailable
 from pki2fad.wire import messages
 
@@ -25,9 +25,9 @@ from pki2fad.wire import messages
 @pytest.fixture(autouse=True)
 def files(daemon: Daemon, host_key: PrivateKey, other_key: PrivateKey) -> Path:
     """A directory with public keys, and the offline private key."""
-    (daemon.root / "host.pub.pem").write_bytes(envelope.public_pem(host_key.public_key()))
-    (daemon.root / "offline.pub.pem").write_bytes(envelope.public_pem(other_key.public_key()))
-    (daemon.root / "offline.pem").write_bytes(envelope.private_pem(other_key))
+    (daemon.root / "host.pub.pem").write_bytes(rsakeys.public_pem(host_key.public_key()))
+    (daemon.root / "offline.pub.pem").write_bytes(rsakeys.public_pem(other_key.public_key()))
+    (daemon.root / "offline.pem").write_bytes(rsakeys.private_pem(other_key))
     return daemon.root
 
 
@@ -36,8 +36,8 @@ def elsewhere(other_key: PrivateKey) -> Iterator[Daemon]:
     """A daemon on another host, not started."""
     with short_directory() as path:
         elsewhere = Daemon(path)
-        elsewhere.install_key(envelope.private_pem(other_key))
-        (path / "config" / "host.pub.pem").write_bytes(envelope.public_pem(other_key.public_key()))
+        elsewhere.install_key(rsakeys.private_pem(other_key))
+        (path / "config" / "host.pub.pem").write_bytes(rsakeys.public_pem(other_key.public_key()))
         yield elsewhere
         elsewhere.close()
 
@@ -130,7 +130,7 @@ def test_a_backup_for_an_offline_key_is_restored_with_that_key(
     before = path.read_bytes()
     refused = daemon.ctl("restore", "all.backup")
     assert refused.returncode == 6
-    fingerprint = envelope.fingerprint(envelope.load_public((files / "offline.pub.pem").read_bytes(), ""))
+    fingerprint = rsakeys.fingerprint(rsakeys.load_public((files / "offline.pub.pem").read_bytes(), ""))
     assert "bad_seal" in refused.stderr
     assert fingerprint in refused.stderr
     assert daemon.ctl("restore", "--public-key=host.pub.pem", "all.backup").returncode == 2
@@ -148,8 +148,8 @@ def test_the_offline_key_may_need_a_passphrase_and_has_to_be_one_that_was_named(
 ) -> None:
     daemon.start()
     backed_up(daemon, "offline.pub.pem")
-    (files / "offline.pem").write_bytes(envelope.private_pem(other_key, b"correct horse"))
-    (files / "host.pem").write_bytes(envelope.private_pem(host_key))
+    (files / "offline.pem").write_bytes(rsakeys.private_pem(other_key, b"correct horse"))
+    (files / "host.pem").write_bytes(rsakeys.private_pem(host_key))
     before = rows(daemon)
     for key, reason in (
         ("offline.pem", "passphrase"),

@@ -15,8 +15,8 @@ from support.daemon import Daemon, as_user, ctl
 from support.peers import require_root
 from support.raw import Seed
 
-from pki2fad.crypto import envelope
-from pki2fad.crypto.envelope import PrivateKey
+from pki2fad.crypto import rsakeys, sealing
+from pki2fad.crypto.rsakeys import PrivateKey
 from pki2fad.errors import BadRequest, Locked
 from pki2fad.host import locks
 
@@ -30,7 +30,7 @@ class Rotated:
         self.daemon = daemon
         self.private = daemon.config_dir / "host.pem"
         self.public = daemon.config_dir / "host.pub.pem"
-        self.public.write_bytes(envelope.public_pem(key.public_key()))
+        self.public.write_bytes(rsakeys.public_pem(key.public_key()))
         self.seeds = {"default": Seed(), "gone": Seed()}
         self.used: dict[str, str] = {}
         daemon.start()
@@ -46,7 +46,7 @@ class Rotated:
 
     def key(self) -> PrivateKey:
         """The key in the file."""
-        return envelope.load_private(self.private.read_bytes(), "")
+        return rsakeys.load_private(self.private.read_bytes(), "")
 
     def check(self) -> None:
         """Codes are made, and none that was used is good again, of the removed account neither."""
@@ -75,10 +75,10 @@ def test_the_new_key_opens_everything_and_the_old_one_nothing(rotated: Rotated, 
     pid = daemon.pid
     done = rotated.rotate()
     assert done.returncode == 0, done.stderr
-    assert envelope.fingerprint(rotated.key().public_key()) in done.stdout
-    assert f"dropped:     {envelope.fingerprint(host_key.public_key())}" in done.stdout
+    assert rsakeys.fingerprint(rotated.key().public_key()) in done.stdout
+    assert f"dropped:     {rsakeys.fingerprint(host_key.public_key())}" in done.stdout
     assert "leaked" in done.stderr
-    assert rotated.public.read_bytes() == envelope.public_pem(rotated.key().public_key())
+    assert rotated.public.read_bytes() == rsakeys.public_pem(rotated.key().public_key())
     assert (rotated.private.stat().st_mode & 0o777, daemon.pid) == (0o600, pid)
     assert rotated.files() == {"host.pem", "host.pub.pem"}
     after = memory.master_key(daemon.state_file, rotated.key())
@@ -110,13 +110,13 @@ def test_it_can_be_done_again_and_again(rotated: Rotated) -> None:
         assert rotated.rotate().returncode == 0
         rotated.check()
     rows = json.loads(rotated.daemon.ctl("recipients", "list", "--json").stdout)
-    assert rows == [{"fingerprint": envelope.fingerprint(rotated.key().public_key()), "current": True}]
+    assert rows == [{"fingerprint": rsakeys.fingerprint(rotated.key().public_key()), "current": True}]
 
 
 def test_the_new_key_can_be_protected(rotated: Rotated) -> None:
     done = rotated.rotate("--protect", "--stdin", input="correct horse\n")
     assert done.returncode == 0, done.stderr
-    assert envelope.load_private(rotated.private.read_bytes(), "", b"correct horse").key_size == 3072
+    assert rsakeys.load_private(rotated.private.read_bytes(), "", b"correct horse").key_size == 3072
     with rotated.daemon.client() as client:
         client.lock()
         with pytest.raises(Locked):
@@ -132,7 +132,7 @@ def test_a_short_passphrase_is_refused_before_a_key_is_made(rotated: Rotated) ->
     assert rotated.files() == {"host.pem", "host.pub.pem"}
     rotated.check()
     assert rotated.rotate("--protect", "--weak", "--stdin", input="horse\n").returncode == 0
-    assert envelope.load_private(rotated.private.read_bytes(), "", b"horse").key_size == 3072
+    assert rsakeys.load_private(rotated.private.read_bytes(), "", b"horse").key_size == 3072
 
 
 def test_status_tells_administrators_to_renew_a_key_that_is_cheap_to_guess(rotated: Rotated) -> None:
@@ -163,7 +163,7 @@ def test_a_protected_key_is_followed_by_a_protected_one(rotated: Rotated) -> Non
     assert "passphrase" in asked.stderr
     assert rotated.files() == {"host.pem", "host.pub.pem"}
     assert rotated.rotate("--stdin", input="correct battery\n").returncode == 0
-    assert envelope.load_private(rotated.private.read_bytes(), "", b"correct battery").key_size == 3072
+    assert rsakeys.load_private(rotated.private.read_bytes(), "", b"correct battery").key_size == 3072
 
 
 def test_a_protected_key_is_followed_by_an_unprotected_one_only_by_word(rotated: Rotated) -> None:
@@ -179,7 +179,7 @@ def test_a_protected_key_that_was_interrupted_is_finished_without_a_terminal(
     interrupt(rotated, stage, passphrase=b"correct horse")
     done = rotated.rotate("--protect", "--stdin", input="correct horse\n")
     assert done.returncode == 0, done.stderr
-    assert envelope.load_private(rotated.private.read_bytes(), "", b"correct horse").key_size == 3072
+    assert rsakeys.load_private(rotated.private.read_bytes(), "", b"correct horse").key_size == 3072
     assert len(json.loads(rotated.daemon.ctl("recipients", "list", "--json").stdout)) == 1
 
 
@@ -242,27 +242,27 @@ def test_whenever_it_is_interrupted_the_daemon_starts_and_another_run_does_the_r
 def interrupt(rotated: Rotated, stage: str, passphrase: bytes = b"") -> None:
     """Do what the command does up to a stage, by its own parts, and then no more."""
     coming = rotated.private.with_name("host.next.pem")
-    key = envelope.generate_key(3072)
+    key = rsakeys.generate_key(3072)
     coming.touch(mode=0o600)
-    coming.write_bytes(envelope.private_pem(key, passphrase))
+    coming.write_bytes(rsakeys.private_pem(key, passphrase))
     if stage == "made":
         return
     with rotated.daemon.client() as client:
-        client.rotate(envelope.private_pem(key))
+        client.rotate(rsakeys.private_pem(key))
         if stage == "handed over":
             return
         os.link(rotated.private, rotated.private.with_name("host.old.pem"))
         coming.rename(rotated.private)
         if stage == "published":
-            rotated.public.write_bytes(envelope.public_pem(key.public_key()))
+            rotated.public.write_bytes(rsakeys.public_pem(key.public_key()))
 
 
 def test_while_both_keys_open_the_state_seeds_for_both_are_loaded(
     rotated: Rotated, host_key: PrivateKey
 ) -> None:
-    key = envelope.generate_key(3072)
+    key = rsakeys.generate_key(3072)
     with rotated.daemon.client() as client:
-        client.rotate(envelope.private_pem(key))
+        client.rotate(rsakeys.private_pem(key))
         assert [slot["current"] for slot in client.recipients()] == [True, False]
         for name, private in (("old", host_key), ("new", key)):
             seed = Seed()
@@ -277,7 +277,7 @@ def test_nothing_of_a_replaced_row_stays_in_the_files(daemon: Daemon, host_key: 
     with daemon.client() as client:
         for number, name in enumerate(names):  # rows of many sizes, of which some are rewritten and some go
             seed = bytearray(os.urandom(16 + number % 48))
-            client.load(envelope.seal_seed(host_key.public_key(), seed), name)
+            client.load(sealing.seal_seed(host_key.public_key(), seed), name)
         for name in names[:200]:
             client.load(Seed().sealed(host_key), name, successor=True)
         for name in names[100:180]:
@@ -296,9 +296,9 @@ def test_nothing_of_a_replaced_row_stays_in_the_files(daemon: Daemon, host_key: 
 
 
 def test_after_a_restart_with_the_old_key_its_slot_is_not_the_one_that_stays(rotated: Rotated) -> None:
-    new = envelope.generate_key(3072)
+    new = rsakeys.generate_key(3072)
     with rotated.daemon.client() as client:
-        fingerprint = client.rotate(envelope.private_pem(new))
+        fingerprint = client.rotate(rsakeys.private_pem(new))
     rotated.daemon.kill()
     rotated.daemon.start()
     with rotated.daemon.client() as client:
@@ -342,8 +342,8 @@ def test_a_key_that_is_not_the_daemons_is_refused_before_anything_is_made(
     rotated: Rotated, other_key: PrivateKey, tmp_path: Path
 ) -> None:
     private = tmp_path / "other.pem"
-    private.write_bytes(envelope.private_pem(other_key))
-    (tmp_path / "other.pub.pem").write_bytes(envelope.public_pem(other_key.public_key()))
+    private.write_bytes(rsakeys.private_pem(other_key))
+    (tmp_path / "other.pub.pem").write_bytes(rsakeys.public_pem(other_key.public_key()))
     done = rotated.daemon.ctl("rotate-key", f"--private={private}", BITS)
     assert (done.returncode, done.stdout) == (6, "")
     assert "the daemon uses" in done.stderr
@@ -353,7 +353,7 @@ def test_a_key_that_is_not_the_daemons_is_refused_before_anything_is_made(
 
 def test_what_is_no_key_or_the_same_key_is_refused(rotated: Rotated, host_key: PrivateKey) -> None:
     with rotated.daemon.client() as client:
-        for bad in (b"", b"-----BEGIN PRIVATE KEY-----\n", envelope.private_pem(host_key)):
+        for bad in (b"", b"-----BEGIN PRIVATE KEY-----\n", rsakeys.private_pem(host_key)):
             with pytest.raises(BadRequest):
                 client.rotate(bad)
     rotated.check()

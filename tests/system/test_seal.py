@@ -13,8 +13,8 @@ import pytest
 from support import peers
 from support.daemon import ctl
 
-from pki2fad.crypto import envelope
-from pki2fad.crypto.envelope import PrivateKey
+from pki2fad.crypto import rsakeys
+from pki2fad.crypto.rsakeys import PrivateKey
 
 SEED = "3132333435363738393031323334353637383930313233343536373839303132"
 
@@ -22,8 +22,8 @@ SEED = "3132333435363738393031323334353637383930313233343536373839303132"
 @pytest.fixture
 def home(tmp_path: Path, host_key: PrivateKey) -> Path:
     """The host's key pair, and nothing else."""
-    (tmp_path / "host.pem").write_bytes(envelope.private_pem(host_key))
-    (tmp_path / "host.pub.pem").write_bytes(envelope.public_pem(host_key.public_key()))
+    (tmp_path / "host.pem").write_bytes(rsakeys.private_pem(host_key))
+    (tmp_path / "host.pub.pem").write_bytes(rsakeys.public_pem(host_key.public_key()))
     return tmp_path
 
 
@@ -149,7 +149,7 @@ def test_json_has_the_sealed_seed_and_the_keys_fingerprint(home: Path, host_key:
     data = json.loads(done.stdout)
     assert set(data) == {"sealed", "fingerprint"}
     assert opened(home, data["sealed"]) == SEED
-    assert data["fingerprint"] == envelope.fingerprint(host_key.public_key())
+    assert data["fingerprint"] == rsakeys.fingerprint(host_key.public_key())
 
 
 def public_key(*how: str) -> bytes:
@@ -163,12 +163,12 @@ def public_key(*how: str) -> bytes:
 BAD_KEYS: dict[str, tuple[Callable[[PrivateKey], bytes], str]] = {
     "2048 bits": (lambda _: public_key("genrsa", "2048"), "3072"),
     "not RSA": (lambda _: public_key("genpkey", "-algorithm", "ed25519"), "not an RSA key"),
-    "private": (envelope.private_pem, "private key"),
+    "private": (rsakeys.private_pem, "private key"),
     "garbage": (lambda _: bytes(range(256)), "PEM"),
     "empty": (lambda _: b"", "PEM"),
-    "damaged": (lambda key: envelope.public_pem(key.public_key()).replace(b"M", b"N"), "damaged"),
+    "damaged": (lambda key: rsakeys.public_pem(key.public_key()).replace(b"M", b"N"), "damaged"),
     "literal line ends": (
-        lambda key: envelope.public_pem(key.public_key()).replace(b"\n", b"\\n"),
+        lambda key: rsakeys.public_pem(key.public_key()).replace(b"\n", b"\\n"),
         "\\n",
     ),
 }

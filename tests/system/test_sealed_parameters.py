@@ -10,8 +10,8 @@ from support import peers
 from support.daemon import Daemon, ctl
 from support.raw import connect
 
-from pki2fad.crypto import envelope
-from pki2fad.crypto.envelope import PrivateKey
+from pki2fad.crypto import rsakeys
+from pki2fad.crypto.rsakeys import PrivateKey
 
 SEED = "3132333435363738393031323334353637383930313233343536373839303132"
 TOLD = ("--account=ann", "--algorithm=SHA256", "--digits=8", "--period=60")
@@ -20,7 +20,7 @@ TOLD = ("--account=ann", "--algorithm=SHA256", "--digits=8", "--period=60")
 @pytest.fixture
 def running(daemon: Daemon, host_key: PrivateKey) -> Daemon:
     """A daemon without accounts, and its public key."""
-    (daemon.root / "host.pub.pem").write_bytes(envelope.public_pem(host_key.public_key()))
+    (daemon.root / "host.pub.pem").write_bytes(rsakeys.public_pem(host_key.public_key()))
     return daemon.start()
 
 
@@ -152,12 +152,12 @@ def test_seeds_d_takes_it_for_the_account_that_it_is_of(running: Daemon) -> None
 
 
 def test_the_seed_of_another_host_is_refused(running: Daemon, other_key: PrivateKey) -> None:
-    current = envelope.load_public((running.root / "host.pub.pem").read_bytes(), "host.pub.pem")
-    (running.root / "host.pub.pem").write_bytes(envelope.public_pem(other_key.public_key()))
+    current = rsakeys.load_public((running.root / "host.pub.pem").read_bytes(), "host.pub.pem")
+    (running.root / "host.pub.pem").write_bytes(rsakeys.public_pem(other_key.public_key()))
     told, bare = seal(running.root, *TOLD), seal(running.root, out="bare.sealed")
     errors = {running.ctl("load", str(path)).stderr for path in (told, bare)}
     (error,) = errors
-    used = envelope.fingerprint(current)
+    used = rsakeys.fingerprint(current)
     assert f"this does not open to a seed: it was sealed to another key than {used}, or is damaged\n" in error
 
 

@@ -10,8 +10,8 @@ import pytest
 from support.daemon import Daemon, ctl
 from support.oldservice import SEED, OldService
 
-from pki2fad.crypto import envelope
-from pki2fad.crypto.envelope import PrivateKey
+from pki2fad.crypto import rsakeys
+from pki2fad.crypto.rsakeys import PrivateKey
 
 MARK = b"\xef\xbb\xbf"
 FORMS = {
@@ -33,7 +33,7 @@ OF_A_LINE = {kind: form for kind, form in FORMS.items() if b"\n" not in form.str
 @pytest.fixture
 def home(tmp_path: Path, host_key: PrivateKey) -> Path:
     """The host's public key, and nothing else."""
-    (tmp_path / "host.pub.pem").write_bytes(envelope.public_pem(host_key.public_key()))
+    (tmp_path / "host.pub.pem").write_bytes(rsakeys.public_pem(host_key.public_key()))
     return tmp_path
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from support.daemon import Daemon, as_user, code_of
 
-from pki2fad.crypto import envelope
-from pki2fad.crypto.envelope import PrivateKey
+from pki2fad.crypto import sealing
+from pki2fad.crypto.rsakeys import PrivateKey
 
 ONE = b"one seed of the seeds.d tests..."
 TWO = b"another seed of the same tests.."
@@ -179,7 +179,7 @@ def test_a_bad_file_is_named_and_keeps_no_other_out(
 def test_a_file_for_another_key_is_named_and_mended_by_a_reload(
     daemon: Daemon, seal: Seal, other_key: PrivateKey
 ) -> None:
-    bad = daemon.deliver("default", envelope.seal_seed(other_key.public_key(), bytearray(ONE)))
+    bad = daemon.deliver("default", sealing.seal_seed(other_key.public_key(), bytearray(ONE)))
     daemon.start()
     (line,) = ignored(daemon)
     assert f"path={bad} " in line

@@ -12,8 +12,8 @@ import pytest
 from support.daemon import Daemon, Mounts, as_user, code_of
 from support.peers import require, require_root
 
-from pki2fad.crypto import envelope
-from pki2fad.crypto.envelope import PrivateKey
+from pki2fad.crypto import rsakeys
+from pki2fad.crypto.rsakeys import PrivateKey
 from pki2fad.errors import Unavailable
 
 SEED = b"a seed of the state file tests.."
@@ -194,13 +194,13 @@ def used(daemon: Daemon, seal: Callable[[bytes], bytes]) -> Daemon:
 def test_the_state_of_another_key_is_refused_with_both_fingerprints(
     used: Daemon, host_key: PrivateKey, other_key: PrivateKey
 ) -> None:
-    used.install_key(envelope.private_pem(other_key))
+    used.install_key(rsakeys.private_pem(other_key))
     error = refused_and_untouched(used)
     assert "sealed to another key" in error
     assert str(used.state_dir) in error
     for known in (host_key, other_key):
-        assert envelope.fingerprint(known.public_key()) in error
-    used.install_key(envelope.private_pem(host_key))
+        assert rsakeys.fingerprint(known.public_key()) in error
+    used.install_key(rsakeys.private_pem(host_key))
     used.start()
     assert used.ctl("generate").returncode == 0
 

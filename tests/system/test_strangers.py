@@ -14,7 +14,7 @@ from support.peers import require_root
 from support.raw import REQUEST, connect, connect_as, fill_queue
 
 from pki2fad.client import Client
-from pki2fad.crypto.envelope import PrivateKey
+from pki2fad.crypto.rsakeys import PrivateKey
 from pki2fad.server.admission import WITHOUT_ROLE
 from pki2fad.server.listener import BACKLOG
 from pki2fad.server.payer import SHARE

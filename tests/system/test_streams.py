@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from support.daemon import PATIENCE, PKI2FACTL, Daemon, ctl, environment, short_directory
 
-from pki2fad.crypto import envelope
-from pki2fad.crypto.envelope import PrivateKey
+from pki2fad.crypto import rsakeys, sealing
+from pki2fad.crypto.rsakeys import PrivateKey
 
 
 @pytest.fixture(scope="module")
@@ -17,8 +17,8 @@ def running(host_key: PrivateKey) -> Iterator[Daemon]:
     """A daemon with the account default, which no test here changes."""
     with short_directory() as path:
         daemon = Daemon(path)
-        daemon.install_key(envelope.private_pem(host_key))
-        daemon.deliver("default", envelope.seal_seed(host_key.public_key(), bytearray(range(32))))
+        daemon.install_key(rsakeys.private_pem(host_key))
+        daemon.deliver("default", sealing.seal_seed(host_key.public_key(), bytearray(range(32))))
         try:
             yield daemon.start()
         finally:

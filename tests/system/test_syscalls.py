@@ -12,8 +12,8 @@ import pytest
 from support import peers
 from support.daemon import Daemon, as_user
 
-from pki2fad.crypto import envelope
-from pki2fad.crypto.envelope import PrivateKey
+from pki2fad.crypto import rsakeys
+from pki2fad.crypto.rsakeys import PrivateKey
 
 UNIT = Path(__file__).parents[2] / "systemd" / "pki2fad.service"
 PAIRS_OF_CHANGES = 500  # after so many the log is copied into the database, in a thread of its own
@@ -86,7 +86,7 @@ def test_the_filter_allows_what_the_daemon_calls(
 ) -> None:
     peers.require("systemd-analyze")
     trace = daemon.root / "trace"
-    (daemon.config_dir / "host.pub.pem").write_bytes(envelope.public_pem(host_key.public_key()))
+    (daemon.config_dir / "host.pub.pem").write_bytes(rsakeys.public_pem(host_key.public_key()))
     daemon.deliver("default", seal(SEED))
     strace = [peers.require("strace"), "-f", "-qq", "-e", "signal=none", "-o", str(trace)]
     daemon.give_to(UID)  # as in the unit: SQLite calls more as root

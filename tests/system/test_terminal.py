@@ -10,8 +10,8 @@ from support import peers
 from support.daemon import Daemon
 from support.terminal import CTRL_C, CTRL_D, secret_of, terminal, uris
 
-from pki2fad.crypto import envelope
-from pki2fad.crypto.envelope import PrivateKey
+from pki2fad.crypto import rsakeys
+from pki2fad.crypto.rsakeys import PrivateKey
 
 
 def run(home: Path, *arguments: str, stdout: Path | None = None) -> str:
@@ -81,8 +81,8 @@ def test_a_spinner_turns_while_a_key_is_made_and_leaves_nothing_behind(tmp_path:
 
 
 def test_seal_shows_the_uri_of_the_seed_that_it_sealed(tmp_path: Path, host_key: PrivateKey) -> None:
-    (tmp_path / "host.pem").write_bytes(envelope.private_pem(host_key))
-    (tmp_path / "host.pub.pem").write_bytes(envelope.public_pem(host_key.public_key()))
+    (tmp_path / "host.pem").write_bytes(rsakeys.private_pem(host_key))
+    (tmp_path / "host.pub.pem").write_bytes(rsakeys.public_pem(host_key.public_key()))
     sealed, uri = run(tmp_path, "seal", "--to", "host.pub.pem").splitlines()
     command = [peers.require("openssl"), "pkeyutl", "-decrypt", "-inkey", "host.pem"]
     for option in ("rsa_padding_mode:oaep", "rsa_oaep_md:sha256", "rsa_mgf1_md:sha256"):
@@ -155,9 +155,9 @@ def test_the_passphrase_of_the_key_that_opens_a_backup_is_asked_for(
     running: Daemon, host_key: PrivateKey, other_key: PrivateKey
 ) -> None:
     home, socket = running.root, ("--socket", str(running.socket))
-    (home / "offline.pem").write_bytes(envelope.private_pem(other_key, b"open, please"))
+    (home / "offline.pem").write_bytes(rsakeys.private_pem(other_key, b"open, please"))
     for name, key in (("offline", other_key), ("host", host_key)):
-        (home / f"{name}.pub.pem").write_bytes(envelope.public_pem(key.public_key()))
+        (home / f"{name}.pub.pem").write_bytes(rsakeys.public_pem(key.public_key()))
     assert running.ctl("backup", "--to=offline.pub.pem", "all.backup").returncode == 0
     key = ("--key=offline.pem", "--public-key=host.pub.pem")
     for passphrase, expected in (("wrong", 6), ("open, please", 0)):

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from pki2fad.crypto.envelope import MasterKey
+from pki2fad.crypto.masterkey import MasterKey
 
 
 @pytest.fixture(scope="module")

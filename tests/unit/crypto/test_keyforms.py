@@ -8,8 +8,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings, strategies
 from support import peers
 
-from pki2fad.crypto import der, envelope, keyforms
-from pki2fad.crypto.envelope import PrivateKey
+from pki2fad.crypto import der, keyforms, rsakeys
+from pki2fad.crypto.rsakeys import PrivateKey
 from pki2fad.errors import UnusableKey
 
 OPENSSL = {
@@ -52,7 +52,7 @@ def files(tmp_path_factory: pytest.TempPathFactory, host_key: PrivateKey) -> dic
     """The host's key in all these forms."""
     directory = tmp_path_factory.mktemp("forms")
     pem = directory / "host.pem"
-    pem.write_bytes(envelope.private_pem(host_key))
+    pem.write_bytes(rsakeys.private_pem(host_key))
     pem.chmod(0o600)
     made = {}
     for name, how in OPENSSL.items():
@@ -70,7 +70,7 @@ def files(tmp_path_factory: pytest.TempPathFactory, host_key: PrivateKey) -> dic
 
 def refusal(data: bytes, path: str, *, private: bool) -> str:
     with pytest.raises(UnusableKey) as caught:
-        (envelope.load_private if private else envelope.load_public)(data, path)
+        (rsakeys.load_private if private else rsakeys.load_public)(data, path)
     assert str(caught.value).startswith(f"{path} ")
     return str(caught.value)
 
@@ -95,11 +95,11 @@ def test_a_key_in_another_form_is_named_and_the_command_converts_it(
     pem = (made if made.exists() else path).read_bytes()
     if private:
         protected = name == "protected.der"
-        key = envelope.load_private(pem, "made", b"horse" if protected else None)
+        key = rsakeys.load_private(pem, "made", b"horse" if protected else None)
         assert key.private_numbers() == host_key.private_numbers()
-        assert not envelope.is_cheap(pem, "made")
+        assert not rsakeys.is_cheap(pem, "made")
     else:
-        assert envelope.load_public(pem, "made").public_numbers() == host_key.public_key().public_numbers()
+        assert rsakeys.load_public(pem, "made").public_numbers() == host_key.public_key().public_numbers()
 
 
 @pytest.mark.parametrize("name", NAMED)
@@ -138,21 +138,21 @@ def test_a_key_of_openssh_that_is_not_rsa_is_called_that(kind: str, tmp_path: Pa
 
 
 def test_a_private_key_beside_its_certificate_is_found(files: dict[str, bytes], host_key: PrivateKey) -> None:
-    pem = files["certificate.pem"] + envelope.private_pem(host_key)
-    assert envelope.load_private(pem, "FILE").private_numbers() == host_key.private_numbers()
+    pem = files["certificate.pem"] + rsakeys.private_pem(host_key)
+    assert rsakeys.load_private(pem, "FILE").private_numbers() == host_key.private_numbers()
 
 
 def test_the_older_form_of_a_public_key_is_used(host_key: PrivateKey, tmp_path: Path) -> None:
     path = tmp_path / "host.pem"
-    path.write_bytes(envelope.private_pem(host_key))
+    path.write_bytes(rsakeys.private_pem(host_key))
     pem = run("openssl", "rsa", "-in", path, "-RSAPublicKey_out")
     assert pem.startswith(b"-----BEGIN RSA PUBLIC KEY-----")
-    assert envelope.load_public(pem, "FILE").public_numbers() == host_key.public_key().public_numbers()
+    assert rsakeys.load_public(pem, "FILE").public_numbers() == host_key.public_key().public_numbers()
 
 
 def test_two_keys_where_one_is_needed_are_refused(host_key: PrivateKey, other_key: PrivateKey) -> None:
-    private = envelope.private_pem(host_key) + envelope.private_pem(other_key)
-    public = envelope.public_pem(host_key.public_key()) + envelope.public_pem(other_key.public_key())
+    private = rsakeys.private_pem(host_key) + rsakeys.private_pem(other_key)
+    public = rsakeys.public_pem(host_key.public_key()) + rsakeys.public_pem(other_key.public_key())
     assert refusal(private, "FILE", private=True) == "FILE has 2 private keys; one is needed here"
     assert refusal(public, "FILE", private=False) == "FILE has 2 public keys; one is needed here"
 
@@ -166,7 +166,7 @@ def test_whatever_is_in_a_file_it_is_a_key_or_a_refusal(
     content = data.draw(strategies.sampled_from([*files.values(), pem, b"", b"0\x80", b"ssh-rsa "]))
     at, end = (data.draw(strategies.integers(0, len(content))) for _ in range(2))
     changed = content[:at] + data.draw(strategies.binary(max_size=40)) + content[end:]
-    for load in (envelope.load_private, envelope.load_public, envelope.is_cheap):
+    for load in (rsakeys.load_private, rsakeys.load_public, rsakeys.is_cheap):
         with contextlib.suppress(UnusableKey):
             load(changed, "FILE")
 
@@ -189,14 +189,14 @@ def test_a_megabyte_of_openings_is_refused_like_one(label: bytes, *, private: bo
 
 
 def test_blocks_are_found_apart_from_what_stands_beside_them(host_key: PrivateKey) -> None:
-    pem = envelope.public_pem(host_key.public_key())
+    pem = rsakeys.public_pem(host_key.public_key())
     without_a_start = pem.partition(b"\n")[2]
     for data in (b"x" + pem, pem + b"x", pem + b"x\n" + pem, without_a_start + pem, pem + without_a_start):
         assert refusal(data, "FILE", private=False) == (
             "FILE has something beside its keys; leave only the keys in it"
         )
     for data in (b"\n" + pem + b" \n", pem + b"\n" + pem, b"# the host's\r\n" + pem):
-        assert envelope.load_publics(data, "FILE")[0].public_numbers() == (
+        assert rsakeys.load_publics(data, "FILE")[0].public_numbers() == (
             host_key.public_key().public_numbers()
         )
     for data in (pem.replace(b"-----END", b"-----BEGIN"), pem.replace(b"KEY-----\n", b"KEY-----")):

@@ -14,8 +14,8 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from support import peers
 
-from pki2fad.crypto import envelope
-from pki2fad.crypto.envelope import PrivateKey
+from pki2fad.crypto import rsakeys
+from pki2fad.crypto.rsakeys import PrivateKey
 from pki2fad.errors import ProtectedKey, UnusableKey, WrongPassphrase
 
 PASSPHRASE = b"correct horse battery"
@@ -39,7 +39,7 @@ def openssl(*arguments: str, data: bytes) -> bytes:
 
 @pytest.fixture(scope="module")
 def protected(host_key: PrivateKey) -> bytes:
-    return envelope.private_pem(host_key, PASSPHRASE)
+    return rsakeys.private_pem(host_key, PASSPHRASE)
 
 
 def test_openssl_opens_a_key_that_was_protected_here(
@@ -48,7 +48,7 @@ def test_openssl_opens_a_key_that_was_protected_here(
     passphrase = tmp_path / "passphrase"
     passphrase.write_bytes(PASSPHRASE)
     plain = openssl("pkey", "-passin", f"file:{passphrase}", data=protected)
-    assert plain == envelope.private_pem(host_key)
+    assert plain == rsakeys.private_pem(host_key)
     with pytest.raises(subprocess.CalledProcessError):
         openssl("pkey", "-passin", "pass:cow", data=protected)
 
@@ -73,13 +73,13 @@ def test_cryptography_opens_a_key_that_was_protected_here(host_key: PrivateKey, 
 
 
 def test_the_same_key_and_passphrase_give_another_file(host_key: PrivateKey, protected: bytes) -> None:
-    assert envelope.private_pem(host_key, PASSPHRASE) != protected
+    assert rsakeys.private_pem(host_key, PASSPHRASE) != protected
 
 
 def test_a_guess_costs_a_hundred_times_what_it_cost_in_the_form_before(
     host_key: PrivateKey, protected: bytes
 ) -> None:
-    plain = envelope.private_pem(host_key)
+    plain = rsakeys.private_pem(host_key)
     before = openssl("pkcs8", "-topk8", "-passout", "pass:cow", data=plain)
 
     def seconds(pem: bytes) -> float:
@@ -96,53 +96,53 @@ def test_keys_of_other_makers_and_older_versions_open_and_their_cost_is_known(
     host_key: PrivateKey, form: str
 ) -> None:
     command, is_cheap = OPENSSL[form]
-    plain = envelope.private_pem(host_key)
+    plain = rsakeys.private_pem(host_key)
     pem = openssl(*command.split(), "-passout", "pass:horse", data=plain)
-    assert envelope.is_cheap(pem, "FILE") is is_cheap
-    assert envelope.load_private(pem, "FILE", b"horse").private_numbers() == host_key.private_numbers()
+    assert rsakeys.is_cheap(pem, "FILE") is is_cheap
+    assert rsakeys.load_private(pem, "FILE", b"horse").private_numbers() == host_key.private_numbers()
     with pytest.raises(ProtectedKey):
-        envelope.load_private(pem, "FILE")
+        rsakeys.load_private(pem, "FILE")
     assert_refused(pem, b"Horse")
 
 
 def assert_refused(pem: bytes, wrong: bytes) -> None:
     with pytest.raises(WrongPassphrase, match="FILE") as caught:
-        envelope.load_private(pem, "FILE", wrong)
+        rsakeys.load_private(pem, "FILE", wrong)
     assert "Horse" not in str(caught.value)
 
 
 @pytest.mark.parametrize("wrong", [b"", b"Horse", PASSPHRASE + b"\n"])
 def test_a_key_opens_with_its_passphrase_alone(host_key: PrivateKey, protected: bytes, wrong: bytes) -> None:
     with pytest.raises(ProtectedKey, match="FILE is protected by a passphrase"):
-        envelope.load_private(protected, "FILE")
+        rsakeys.load_private(protected, "FILE")
     assert_refused(protected, wrong)
-    key = envelope.load_private(protected, "FILE", PASSPHRASE)
+    key = rsakeys.load_private(protected, "FILE", PASSPHRASE)
     assert key.private_numbers() == host_key.private_numbers()
 
 
 def test_a_key_that_pki2fad_protected_before_opens_and_is_cheap_to_guess(host_key: PrivateKey) -> None:
     before = BestAvailableEncryption(b"horse")
     pem = host_key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, before)
-    assert envelope.is_cheap(pem, "FILE")
-    assert envelope.load_private(pem, "FILE", b"horse").private_numbers() == host_key.private_numbers()
+    assert rsakeys.is_cheap(pem, "FILE")
+    assert rsakeys.load_private(pem, "FILE", b"horse").private_numbers() == host_key.private_numbers()
 
 
 def test_neither_a_key_of_today_nor_one_without_a_passphrase_is_cheap(
     host_key: PrivateKey, protected: bytes
 ) -> None:
-    assert not envelope.is_cheap(protected, "FILE")
-    assert not envelope.is_cheap(envelope.private_pem(host_key), "FILE")
+    assert not rsakeys.is_cheap(protected, "FILE")
+    assert not rsakeys.is_cheap(rsakeys.private_pem(host_key), "FILE")
 
 
 def test_a_passphrase_may_be_any_bytes_and_long(host_key: PrivateKey) -> None:
     passphrase = bytes(range(256)) * 3
-    pem = envelope.private_pem(host_key, passphrase)
-    assert envelope.load_private(pem, "FILE", passphrase).private_numbers() == host_key.private_numbers()
+    pem = rsakeys.private_pem(host_key, passphrase)
+    assert rsakeys.load_private(pem, "FILE", passphrase).private_numbers() == host_key.private_numbers()
     assert load_pem_private_key(pem, passphrase).private_numbers() == host_key.private_numbers()
 
 
 def test_other_threads_go_on_while_a_key_is_opened(protected: bytes) -> None:
-    opening = threading.Thread(target=envelope.load_private, args=(protected, "FILE", PASSPHRASE))
+    opening = threading.Thread(target=rsakeys.load_private, args=(protected, "FILE", PASSPHRASE))
     turns = 0
     opening.start()
     while opening.is_alive():
@@ -170,5 +170,5 @@ def test_a_damaged_key_is_called_that_before_anybody_is_asked_for_its_passphrase
     protected: bytes, damage: object
 ) -> None:
     with pytest.raises(UnusableKey, match="FILE is damaged") as caught:
-        envelope.load_private(damage(protected), "FILE")  # type: ignore[operator]
+        rsakeys.load_private(damage(protected), "FILE")  # type: ignore[operator]
     assert type(caught.value) is UnusableKey

@@ -160,7 +160,7 @@ def test_a_file_that_cannot_be_written_is_named_with_the_reason(write: Writer, t
 
 @pytest.mark.parametrize("name", WRITERS)
 def test_a_relative_path_is_written_where_it_points(name: str, tmp_path: Path) -> None:
-    script = f"from pki2fad import files\nfiles.{name}('file', b'data', 0o600)"
+    script = f"from pki2fad.host import files\nfiles.{name}('file', b'data', 0o600)"
     run(f"import os; os.chdir({str(tmp_path)!r})\n{script}")
     assert (tmp_path / "file").read_bytes() == b"data"
 

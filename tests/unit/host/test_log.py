@@ -64,7 +64,7 @@ def to_stderr(tmp_path: Path, script: str, journal: str | None = None) -> tuple[
             status = os.fstat(stderr.fileno())
             environment["JOURNAL_STREAM"] = journal.format(device=status.st_dev, inode=status.st_ino)
         done = subprocess.run(
-            [sys.executable, "-P", "-c", f"from pki2fad import log\nlog.to_stderr()\n{script}"],
+            [sys.executable, "-P", "-c", f"from pki2fad.host import log\nlog.to_stderr()\n{script}"],
             stdout=subprocess.PIPE,
             stderr=stderr,
             env=environment,
@@ -190,7 +190,7 @@ def test_the_text_of_an_exception_brings_no_control_character_into_the_log(text:
 
 
 def test_an_event_before_the_log_has_a_place_goes_nowhere() -> None:
-    script = "from pki2fad import log\nlog.info('event', account='deploy')"
+    script = "from pki2fad.host import log\nlog.info('event', account='deploy')"
     done = subprocess.run([sys.executable, "-P", "-c", script], capture_output=True, check=True)
     assert (done.stdout, done.stderr) == (b"", b"")
 

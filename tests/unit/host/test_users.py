@@ -11,7 +11,7 @@ from support import peers
 from support.daemon import wait_until
 
 from pki2fad.errors import Unavailable
-from pki2fad.host.users import Users, user_name
+from pki2fad.host.users import Users
 from pki2fad.rules.access import OVERFLOW_ID, Access
 
 NOBODYS = next(uid for uid in range(400_000, 500_000) if uid not in {user.pw_uid for user in pwd.getpwall()})
@@ -41,7 +41,7 @@ def test_a_user_is_known_when_a_thread_has_looked() -> None:
 
 def test_a_uid_pays_with_those_without_a_name_until_it_is_looked_up() -> None:
     user = pwd.getpwnam("daemon").pw_uid
-    access = Access([], 0)
+    access = Access([], 0, Users())
     assert access.payer(0) == 0  # of the configuration
     assert access.payer(user) == OVERFLOW_ID
     assert become(lambda: access.payer(user) == user)
@@ -50,7 +50,7 @@ def test_a_uid_pays_with_those_without_a_name_until_it_is_looked_up() -> None:
 
 
 def test_a_name_is_known_as_soon_as_its_user_is() -> None:
-    access, user = Access([], 0), pwd.getpwnam("daemon")
+    access, user = Access([], 0, Users()), pwd.getpwnam("daemon")
     assert access.user_name(0) == pwd.getpwuid(0).pw_name  # of the configuration
     assert become(lambda: access.payer(user.pw_uid) == user.pw_uid)
     assert access.user_name(user.pw_uid) == user.pw_name
@@ -81,15 +81,16 @@ def test_a_name_service_that_hangs_holds_up_nothing(tmp_path: Path) -> None:
 
 
 def test_the_name_is_that_of_the_system() -> None:
-    assert user_name(os.getuid()) == pwd.getpwuid(os.getuid()).pw_name
-    assert user_name(NOBODYS) is None
+    assert Users().look_up(os.getuid()) == pwd.getpwuid(os.getuid()).pw_name
+    assert Users().look_up(NOBODYS) is None
 
 
 MEMBERS = """
 import subprocess
 subprocess.run(["mount", "--bind", "group", "/etc/group"], check=True)
+from pki2fad.host.users import Users
 from pki2fad.rules.access import Access, Rule
-access = Access([Rule("verify", ("@ops",))], 0)
+access = Access([Rule("verify", ("@ops",))], 0, Users())
 print(access.payer(USER), access.payer(OTHER))
 """
 

@@ -19,8 +19,8 @@ from support.agents import (
     shared_step,
 )
 
-from pki2fad.crypto import envelope
-from pki2fad.crypto.envelope import PrivateKey
+from pki2fad.crypto import rsakeys, sealing
+from pki2fad.crypto.rsakeys import PrivateKey
 from pki2fad.errors import AccountExists, BadRequest, BadSeal, NoSuchAccount
 from pki2fad.methods.agent import Agent
 from pki2fad.rules.changes import Edit
@@ -184,22 +184,22 @@ def test_replace_is_no_error_where_there_is_nothing_to_replace(agent: Agent) -> 
 )
 def test_what_opens_to_no_seed_is_a_bad_seal_and_leaves_the_account(host_key: PrivateKey, text: str) -> None:
     keyring = make_keyring({"default": SEED})
-    agent = make_agent(keyring, open_sealed=lambda sealed: envelope.open_seed(host_key, sealed))
-    encrypted = host_key.public_key().encrypt(text.encode(), envelope._oaep(None))
+    agent = make_agent(keyring, open_sealed=lambda sealed: sealing.open_seed(host_key, sealed))
+    encrypted = host_key.public_key().encrypt(text.encode(), sealing.oaep(None))
     for name in ("default", "new"):
         with pytest.raises(BadSeal) as caught:
             call(agent, "load", ROOT, NOW, account=name, sealed=encrypted, replace=True)
-        assert envelope.fingerprint(host_key.public_key()) in str(caught.value)
+        assert rsakeys.fingerprint(host_key.public_key()) in str(caught.value)
     assert [account["account"] for account in listed(agent)] == ["default"]
     assert call(agent, "generate", ROOT, NOW)["code"] == CODE
 
 
 def test_every_failure_to_open_has_one_text(host_key: PrivateKey, other_key: PrivateKey) -> None:
-    agent = make_agent(make_keyring(), open_sealed=lambda sealed: envelope.open_seed(host_key, sealed))
-    good = envelope.seal_seed(host_key.public_key(), bytearray(SEED))
+    agent = make_agent(make_keyring(), open_sealed=lambda sealed: sealing.open_seed(host_key, sealed))
+    good = sealing.seal_seed(host_key.public_key(), bytearray(SEED))
     texts = set()
     for bad in (
-        envelope.seal_seed(other_key.public_key(), bytearray(SEED)),
+        sealing.seal_seed(other_key.public_key(), bytearray(SEED)),
         good[:-1],
         good + b"\0",
         good[:-1] + bytes([good[-1] ^ 1]),

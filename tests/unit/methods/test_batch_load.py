@@ -9,8 +9,9 @@ import pytest
 from support.agents import OTHER_SEED, SEED, USUAL, Syncs, reference_code
 from support.sites import Site
 
-from pki2fad.crypto import envelope
-from pki2fad.crypto.envelope import MasterKey, PrivateKey
+from pki2fad.crypto import rsakeys, sealing
+from pki2fad.crypto.masterkey import MasterKey
+from pki2fad.crypto.rsakeys import PrivateKey
 from pki2fad.errors import AccountExists, BadSeal, Locked, UnusableState
 from pki2fad.rules.account import UNKNOWN
 from pki2fad.rules.otp import Parameters
@@ -145,13 +146,13 @@ def test_a_batch_for_another_host_names_the_key_that_is_here(
 ) -> None:
     with pytest.raises(BadSeal) as refused:
         load(site, sealed(other_key, a=SEED))
-    assert envelope.fingerprint(host_key.public_key()) in str(refused.value)
+    assert rsakeys.fingerprint(host_key.public_key()) in str(refused.value)
 
 
 def test_while_the_key_is_rotated_batches_for_both_are_opened(
     site: Site, host_key: PrivateKey, other_key: PrivateKey
 ) -> None:
-    fingerprint = site.call("rotate", private=envelope.private_pem(other_key))["fingerprint"]
+    fingerprint = site.call("rotate", private=rsakeys.private_pem(other_key))["fingerprint"]
     assert load(site, sealed(host_key, a=SEED)) == ["a"]
     assert load(site, sealed(other_key, b=SEED)) == ["b"]
     site.call("rotate_finish", fingerprint=fingerprint)
@@ -202,7 +203,7 @@ def test_of_two_accounts_with_the_same_seed_the_furthest_ahead_counts(
 
 def test_replacing_drops_the_successor_as_a_load_does(site: Site, host_key: PrivateKey) -> None:
     site.load("a", SEED)
-    successor = envelope.seal_seed(host_key.public_key(), bytearray(OTHER_SEED))
+    successor = sealing.seal_seed(host_key.public_key(), bytearray(OTHER_SEED))
     site.call("load", account="a", sealed=successor, successor=True)
     data = sealed(host_key, a=SEED)
     assert load(site, data) == []

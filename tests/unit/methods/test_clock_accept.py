@@ -9,7 +9,7 @@ import pytest
 from support.agents import ROOT, SEED, USUAL, code_line, make_keyring, stamp
 from support.host import Host
 
-from pki2fad.crypto.envelope import MasterKey
+from pki2fad.crypto.masterkey import MasterKey
 from pki2fad.daemon.minutelog import MinuteLog
 from pki2fad.errors import Forbidden, Unavailable
 from pki2fad.rules import clock
@@ -187,8 +187,8 @@ def test_an_older_state_is_brought_up_to_date_and_loses_nothing(old_state: Path,
         assert host.watch.mark == START
         with pytest.raises(Unavailable):
             host.verify(host.step())
-    with contextlib.closing(sqlite3.connect(old_state)) as database:
-        assert database.execute("PRAGMA user_version").fetchone() == (len(database.MIGRATIONS),)
+    with contextlib.closing(sqlite3.connect(old_state)) as state:
+        assert state.execute("PRAGMA user_version").fetchone() == (len(database.MIGRATIONS),)
 
 
 def test_codes_that_an_older_version_accepted_ahead_stay_spent(old_state: Path, master: MasterKey) -> None:

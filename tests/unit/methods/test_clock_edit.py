@@ -10,8 +10,9 @@ import pytest
 from support.agents import OTHER_SEED, SEED, reference_code
 from support.host import Host, refused_when_they_come, seconds_until_good
 
-from pki2fad.crypto.envelope import MasterKey
+from pki2fad.crypto.masterkey import MasterKey
 from pki2fad.errors import Unavailable
+from pki2fad.host.users import Users
 from pki2fad.rules import clock
 from pki2fad.rules.access import Access, Peer, Rule
 from pki2fad.rules.account import DRIFTS
@@ -170,7 +171,7 @@ def test_without_accepting_an_account_waits_until_its_codes_are_new(host: Host) 
 def test_a_clock_that_was_set_back_tells_who_may_only_verify_nothing_of_an_account(host: Host) -> None:
     use_ahead(host, HOUR)
     peer = Peer(1, 4711, frozenset())
-    host.agent.access = Access([Rule("verify", (4711,))], 0)
+    host.agent.access = Access([Rule("verify", (4711,))], 0, Users())
     answers = [host.call("verify", peer, account=name, code="000000") for name in ("default", "nobody")]
     assert answers == [{"valid": False}] * 2
 

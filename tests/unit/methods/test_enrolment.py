@@ -22,7 +22,8 @@ from support.agents import (
 from support.host import Host
 from support.sites import Site
 
-from pki2fad.crypto.envelope import MasterKey, PrivateKey, private_pem
+from pki2fad.crypto.masterkey import MasterKey
+from pki2fad.crypto.rsakeys import PrivateKey, private_pem
 from pki2fad.errors import (
     AccountExists,
     BadRequest,

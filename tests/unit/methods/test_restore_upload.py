@@ -7,7 +7,7 @@ import pytest
 from support.agents import ROOT
 from support.sites import Site
 
-from pki2fad.crypto.envelope import PrivateKey
+from pki2fad.crypto.rsakeys import PrivateKey
 from pki2fad.errors import BadRequest, BadSeal, Locked, Unavailable
 from pki2fad.rules.changes import Work
 from pki2fad.transfer import backup

@@ -19,7 +19,7 @@ from support.agents import (
 )
 from support.host import Host, refused_when_they_come
 
-from pki2fad.crypto.envelope import MasterKey
+from pki2fad.crypto.masterkey import MasterKey
 from pki2fad.errors import BadRequest, Forbidden, NoSuchAccount, Unavailable
 from pki2fad.methods.agent import Agent
 from pki2fad.rules.access import ADMIN, VERIFY, Peer, Rule

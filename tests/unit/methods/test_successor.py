@@ -8,7 +8,7 @@ from support.agents import OTHER_SEED, ROOT, SEED, USUAL, at_step, reference_cod
 from support.host import Host
 from support.successors import HOUR, NEW, in_hours, listed, new_is_good, old_is_good, rows, succeed, use_due
 
-from pki2fad.crypto.envelope import MasterKey
+from pki2fad.crypto.masterkey import MasterKey
 from pki2fad.errors import Unavailable
 from pki2fad.rules.changes import Edit
 from pki2fad.wire.messages import Request

@@ -25,7 +25,7 @@ from support.agents import (
 from support.host import Host
 from support.successors import HOUR, NEW, in_hours, listed, new_is_good, old_is_good, rows, succeed, use_due
 
-from pki2fad.crypto.envelope import MasterKey
+from pki2fad.crypto.masterkey import MasterKey
 from pki2fad.errors import AccountExists, BadRequest, NoSuchAccount, Throttled, Unavailable, UnusableState
 from pki2fad.methods.agent import Agent
 from pki2fad.rules import otp

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from support import peers
 
 from pki2fad.errors import ConfigError
+from pki2fad.host.users import Users
 from pki2fad.rules.access import NO_RIGHTS, Access, Peer, Rule
 
 OWN_UID = 54_321
@@ -37,14 +38,14 @@ def has_roles(rules: Access, one: Peer) -> list[str]:
 
 @pytest.mark.parametrize("uid", [0, OWN_UID])
 def test_root_and_the_daemons_own_user_may_do_everything(uid: int) -> None:
-    rules = Access([], OWN_UID)
+    rules = Access([], OWN_UID, Users())
     assert roles_of(rules, peer(uid)) == list(ROLES)
     assert roles_of(rules, peer(uid), "any.other@account") == list(ROLES)
     assert has_roles(rules, peer(uid)) == list(ROLES)
 
 
 def test_nobody_else_may_do_anything() -> None:
-    rules = Access([], OWN_UID)
+    rules = Access([], OWN_UID, Users())
     gids = [entry.gr_gid for entry in GROUPS if not entry.gr_name.startswith("pki2fad-")]
     assert roles_of(rules, peer(STRANGER, 0, OWN_UID, *gids)) == []
     assert has_roles(rules, peer(STRANGER, 0, OWN_UID, *gids)) == []
@@ -52,7 +53,7 @@ def test_nobody_else_may_do_anything() -> None:
 
 @pytest.mark.parametrize("role", ROLES)
 def test_a_role_is_that_one_and_no_other(role: str) -> None:
-    rules = Access([Rule(role, (STRANGER,))], OWN_UID)
+    rules = Access([Rule(role, (STRANGER,))], OWN_UID, Users())
     assert roles_of(rules, peer()) == [role]
     assert has_roles(rules, peer()) == [role]
     assert roles_of(rules, peer(STRANGER + 1)) == []
@@ -60,21 +61,21 @@ def test_a_role_is_that_one_and_no_other(role: str) -> None:
 
 @pytest.mark.parametrize("entry", USERS[:5], ids=lambda entry: entry.pw_name)
 def test_a_user_is_known_by_name(entry: pwd.struct_passwd) -> None:
-    rules = Access([Rule("generate", (entry.pw_name,))], OWN_UID)
+    rules = Access([Rule("generate", (entry.pw_name,))], OWN_UID, Users())
     assert roles_of(rules, peer(entry.pw_uid)) == ["generate"]
     assert roles_of(rules, peer(STRANGER, entry.pw_uid)) == []  # as a group it is another number
 
 
 @pytest.mark.parametrize("entry", GROUPS[:5], ids=lambda entry: entry.gr_name)
 def test_a_group_is_known_by_name_and_any_of_a_peers_groups_counts(entry: grp.struct_group) -> None:
-    rules = Access([Rule("verify", (f"@{entry.gr_name}",))], OWN_UID)
+    rules = Access([Rule("verify", (f"@{entry.gr_name}",))], OWN_UID, Users())
     assert roles_of(rules, peer(STRANGER, 4_000_000, entry.gr_gid)) == ["verify"]
     assert roles_of(rules, peer(entry.gr_gid)) == []  # as a user it is another number
 
 
 def test_one_rule_may_name_users_groups_and_uids() -> None:
     user, group = USERS[0], GROUPS[-1]
-    rules = Access([Rule("admin", (user.pw_name, f"@{group.gr_name}", STRANGER))], OWN_UID)
+    rules = Access([Rule("admin", (user.pw_name, f"@{group.gr_name}", STRANGER))], OWN_UID, Users())
     for one in (peer(user.pw_uid), peer(STRANGER + 1, group.gr_gid), peer(STRANGER)):
         assert roles_of(rules, one) == ["admin"]
     assert roles_of(rules, peer(STRANGER + 1)) == []
@@ -82,7 +83,7 @@ def test_one_rule_may_name_users_groups_and_uids() -> None:
 
 def test_a_uid_needs_no_name_on_this_system() -> None:
     uid = next(uid for uid in range(3_000_000, 4_000_000) if not _is_known(uid))
-    assert roles_of(Access([Rule("admin", (uid,))], OWN_UID), peer(uid)) == ["admin"]
+    assert roles_of(Access([Rule("admin", (uid,))], OWN_UID, Users()), peer(uid)) == ["admin"]
 
 
 def _is_known(uid: int) -> bool:
@@ -94,7 +95,7 @@ def _is_known(uid: int) -> bool:
 
 
 def test_a_rule_for_some_accounts_is_for_those_alone() -> None:
-    rules = Access([Rule("generate", (STRANGER,), ("deploy", "backup"))], OWN_UID)
+    rules = Access([Rule("generate", (STRANGER,), ("deploy", "backup"))], OWN_UID, Users())
     assert roles_of(rules, peer(), "deploy") == ["generate"]
     assert roles_of(rules, peer(), "backup") == ["generate"]
     assert roles_of(rules, peer(), "default") == []
@@ -105,13 +106,13 @@ def test_a_rule_for_some_accounts_is_for_those_alone() -> None:
 
 def test_a_rule_for_a_group_and_some_accounts_is_for_those_alone() -> None:
     group = GROUPS[0]
-    rules = Access([Rule("admin", (f"@{group.gr_name}",), ("deploy",))], OWN_UID)
+    rules = Access([Rule("admin", (f"@{group.gr_name}",), ("deploy",))], OWN_UID, Users())
     assert roles_of(rules, peer(STRANGER, group.gr_gid), "deploy") == ["admin"]
     assert roles_of(rules, peer(STRANGER, group.gr_gid), "default") == []
 
 
 def test_a_rule_for_no_account_gives_nothing() -> None:
-    rules = Access([Rule("admin", (STRANGER,), ())], OWN_UID)
+    rules = Access([Rule("admin", (STRANGER,), ())], OWN_UID, Users())
     assert roles_of(rules, peer()) == []
     assert has_roles(rules, peer()) == []
 
@@ -125,6 +126,7 @@ def test_rules_add_up() -> None:
             Rule("verify", (STRANGER,)),
         ],
         OWN_UID,
+        Users(),
     )
     assert roles_of(rules, peer(), "deploy") == ["verify", "generate"]
     assert roles_of(rules, peer(), "backup") == ["verify", "generate"]
@@ -139,7 +141,7 @@ def test_the_ids_of_those_that_the_kernel_cannot_name_never_have_a_role(
 ) -> None:
     users = [entry.pw_name for entry in pwd.getpwall() if entry.pw_uid == OVERFLOW]
     groups = [f"@{entry.gr_name}" for entry in grp.getgrall() if entry.gr_gid == OVERFLOW]
-    rules = Access([Rule(role, (OVERFLOW, *users, *groups), accounts) for role in ROLES], OVERFLOW)
+    rules = Access([Rule(role, (OVERFLOW, *users, *groups), accounts) for role in ROLES], OVERFLOW, Users())
     for one in (peer(OVERFLOW), peer(OVERFLOW, OVERFLOW), peer(STRANGER, OVERFLOW)):
         assert roles_of(rules, one) == []
         assert has_roles(rules, one) == []
@@ -147,7 +149,9 @@ def test_the_ids_of_those_that_the_kernel_cannot_name_never_have_a_role(
 
 def test_a_group_does_not_help_those_that_the_kernel_cannot_name() -> None:
     group = GROUPS[0]
-    rules = Access([Rule("admin", (f"@{group.gr_name}",), accounts) for accounts in (None, ("deploy",))], 0)
+    rules = Access(
+        [Rule("admin", (f"@{group.gr_name}",), accounts) for accounts in (None, ("deploy",))], 0, Users()
+    )
     assert roles_of(rules, peer(STRANGER, group.gr_gid), "deploy") == ["admin"]
     assert roles_of(rules, peer(OVERFLOW, group.gr_gid), "deploy") == []
     assert has_roles(rules, peer(OVERFLOW, group.gr_gid)) == []
@@ -156,14 +160,14 @@ def test_a_group_does_not_help_those_that_the_kernel_cannot_name() -> None:
 @pytest.mark.parametrize("who", ["no-such-user", "1000000000", "@", "root:"])
 def test_a_user_that_there_is_not_is_named(who: str) -> None:
     with pytest.raises(ConfigError, match="access") as caught:
-        Access([Rule("verify", (who,))], OWN_UID)
+        Access([Rule("verify", (who,))], OWN_UID, Users())
     assert repr(who.removeprefix("@")) in str(caught.value)
 
 
 @pytest.mark.parametrize("accounts", [None, ("deploy",)])
 def test_a_group_that_there_is_not_is_named(accounts: tuple[str, ...] | None) -> None:
     with pytest.raises(ConfigError, match="access: there is no group 'no-such-group' on this system"):
-        Access([Rule("verify", ("root", "@no-such-group"), accounts)], OWN_UID)
+        Access([Rule("verify", ("root", "@no-such-group"), accounts)], OWN_UID, Users())
 
 
 def with_groups(tmp_path: Path, *groups: str) -> list[str]:
@@ -173,8 +177,9 @@ def with_groups(tmp_path: Path, *groups: str) -> list[str]:
     script = f"""
 import subprocess
 subprocess.run(["mount", "--bind", {str(tmp_path / "group")!r}, "/etc/group"], check=True)
+from pki2fad.host.users import Users
 from pki2fad.rules.access import Access, Peer
-rules = Access([], {OWN_UID})
+rules = Access([], {OWN_UID}, Users())
 for gid in (61001, 61002):
     peer = Peer(1, {STRANGER}, frozenset([gid]))
     print("+".join(role for role in {ROLES} if rules.allows(peer, role, "default")) or "nothing")
@@ -205,7 +210,7 @@ rules = st.builds(
 
 @given(st.lists(rules, max_size=4))
 def test_the_rights_of_a_peer_are_what_it_is_allowed_for_every_account(rules: list[Rule]) -> None:
-    access = Access(rules, 0)
+    access = Access(rules, 0, Users())
     for peer in (Peer(1, uid, frozenset(), only) for uid in (0, 1, 2, 3) for only in (False, True)):
         of = [
             (

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from support.agents import OTHER_SEED, SEED, make_keyring, reference_code
 
-from pki2fad.crypto.envelope import MasterKey
+from pki2fad.crypto.masterkey import MasterKey
 from pki2fad.errors import BadSeal
 from pki2fad.rules.account import Account, Successor
 from pki2fad.rules.keyring import Keyring, check

@@ -14,7 +14,7 @@ from support.agents import OTHER_SEED, SEED, STARTED, reference_code, sealed
 from support.host import Host
 from support.successors import use_due
 
-from pki2fad.crypto.envelope import MasterKey
+from pki2fad.crypto.masterkey import MasterKey
 from pki2fad.errors import BadRequest
 from pki2fad.rules.otp import Parameters
 

@@ -28,7 +28,7 @@ from support.callers import (
     tire,
 )
 
-from pki2fad.crypto.envelope import MasterKey
+from pki2fad.crypto.masterkey import MasterKey
 from pki2fad.errors import NoSuchAccount, Throttled
 from pki2fad.methods.agent import Agent
 from pki2fad.rules import keyring, otp

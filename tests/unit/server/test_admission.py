@@ -2,13 +2,14 @@
 
 import pytest
 
+from pki2fad.host.users import Users
 from pki2fad.rules.access import Access, Peer, Rule
 from pki2fad.server.admission import ROOT_RESERVE, WITHOUT_ROLE, Admission
 from pki2fad.server.payer import ROOT, STRANGERS, PayerKey
 
 OWN = 4000
 VERIFIER, STRANGER = 4001, 4002
-ACCESS = Access([Rule("verify", (VERIFIER,))], OWN)
+ACCESS = Access([Rule("verify", (VERIFIER,))], OWN, Users())
 
 
 def peer(uid: int, *, verify_only: bool = False) -> Peer:

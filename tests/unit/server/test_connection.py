@@ -14,6 +14,7 @@ from support.bench import Keeper, agent, bench, call, in_loop, receive, send_unt
 from support.peers import require_root
 from support.raw import NOTIFICATION, REQUEST, RawPeer, pair_of
 
+from pki2fad.host.users import Users
 from pki2fad.methods.agent import Agent
 from pki2fad.rules.access import Access, Peer, Rule
 from pki2fad.rules.changes import Answer
@@ -99,7 +100,7 @@ async def test_from_a_client_that_does_not_read_little_is_taken_until_it_does() 
 async def test_who_has_a_role_by_a_group_pays_for_itself_from_the_first_request_on() -> None:
     group, user = grp.getgrnam("daemon"), pwd.getpwnam("daemon")
     asked = agent()
-    asked.access = Access([Rule("verify", (f"@{group.gr_name}",))], os.geteuid())
+    asked.access = Access([Rule("verify", (f"@{group.gr_name}",))], os.geteuid(), Users())
     async with bench(asked, Keeper()) as at:
         peer = await at.connect(Peer(7, user.pw_uid, frozenset((group.gr_gid,))))
         error, _ = await call(peer, "verify", account="nobody", code="000000")

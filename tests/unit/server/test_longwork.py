@@ -23,8 +23,8 @@ from support.longwork import (
 )
 from support.raw import REQUEST
 
-from pki2fad.crypto import envelope
-from pki2fad.crypto.envelope import PrivateKey
+from pki2fad.crypto import rsakeys, sealing
+from pki2fad.crypto.rsakeys import PrivateKey
 from pki2fad.rules import clock
 from pki2fad.rules.changes import ClockEdit, Edits, Rotation
 
@@ -108,7 +108,7 @@ async def test_long_requests_of_several_clients_are_carried_out_one_after_the_ot
 async def test_while_the_store_is_in_use_others_are_answered_and_what_has_to_be_kept_waits(
     slow: Slow, replacing: bytes, host_key: PrivateKey
 ) -> None:
-    sealed = envelope.seal_seed(host_key.public_key(), bytearray(SEED))
+    sealed = sealing.seal_seed(host_key.public_key(), bytearray(SEED))
     async with served(slow) as at:
         long, other, waiting = [await at.connect() for _ in range(3)]
         assert (await call(other, "load", account="apart", sealed=sealed))[0] is None
@@ -136,7 +136,7 @@ async def test_while_the_store_is_in_use_others_are_answered_and_what_has_to_be_
 async def test_a_client_that_reads_slowly_gets_all_of_a_long_answer(slow: Slow, host_key: PrivateKey) -> None:
     async with served(slow) as at:
         long, other = await at.connect(), await at.connect()
-        to = envelope.public_pem(host_key.public_key())
+        to = rsakeys.public_pem(host_key.public_key())
         long.send([REQUEST, 1, "backup", [{"to": to}]], STATUS)
         await arrives(long)
         assert (await call(other, "status"))[0] is None  # the long one is on its way meanwhile

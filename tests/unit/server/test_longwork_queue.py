@@ -12,6 +12,7 @@ from support.bench import TIMEOUT, Bench, Keeper, agent, bench, in_loop
 from support.raw import RawPeer
 
 from pki2fad.errors import Unavailable
+from pki2fad.host.users import Users
 from pki2fad.methods.agent import Agent
 from pki2fad.rules.access import Access, Peer, Rule
 from pki2fad.rules.changes import Answer, Edits, LargeChange, Work
@@ -84,7 +85,7 @@ async def connect(at: Bench, uid: int) -> tuple[RawPeer, Connection]:
 def shared() -> Agent:
     """An agent that two users may administer."""
     made = agent()
-    made.access = Access([Rule("admin", (ONE, OTHER))], 0)
+    made.access = Access([Rule("admin", (ONE, OTHER))], 0, Users())
     return made
 
 

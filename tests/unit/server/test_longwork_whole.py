@@ -18,8 +18,8 @@ from support.longwork import (
 )
 from support.raw import REQUEST
 
-from pki2fad.crypto import envelope
-from pki2fad.crypto.envelope import PrivateKey
+from pki2fad.crypto import masterkey, rsakeys, sealing
+from pki2fad.crypto.rsakeys import PrivateKey
 from pki2fad.rules import clock
 from pki2fad.rules.changes import Rotation
 from pki2fad.rules.otp import Parameters
@@ -45,7 +45,7 @@ async def test_an_edit_that_comes_between_ends_the_request_and_nothing_of_it_is_
         long, other = await at.connect(), await at.connect()
         last = await begin_restore(long, replacing)
         before = {account.name: account.digest for account in slow.site.store.accounts()}
-        sealed = envelope.seal_seed(host_key.public_key(), bytearray(OTHER_SEED))
+        sealed = sealing.seal_seed(host_key.public_key(), bytearray(OTHER_SEED))
         await send_and_wait(at, long, last)
         other.send([REQUEST, 1, "load", [{"account": "new", "sealed": sealed}]])
         assert (await receive(other, 1))[0][2] is None
@@ -160,7 +160,7 @@ async def test_a_client_that_is_gone_does_not_end_what_it_asked_for(slow: Slow, 
 async def test_a_request_that_waits_while_the_daemon_is_locked_is_refused(
     slow: Slow, replacing: bytes, host_key: PrivateKey, other_key: PrivateKey
 ) -> None:
-    master = envelope.MasterKey()
+    master = masterkey.MasterKey()
     entries = [("new", Parameters(), bytearray(OTHER_SEED))]
     loaded = batch.pack(entries, master.wrap(host_key.public_key()), master)
     async with served(slow) as at:
@@ -170,7 +170,7 @@ async def test_a_request_that_waits_while_the_daemon_is_locked_is_refused(
         assert await asyncio.to_thread(slow.asked.wait, TIMEOUT)  # a lock before refuses it too
         arguments = {
             "recipients": {},
-            "rotate_finish": {"fingerprint": envelope.fingerprint(host_key.public_key())},
+            "rotate_finish": {"fingerprint": rsakeys.fingerprint(host_key.public_key())},
             "load_batch": {"batch": loaded},
             "throttled": {},
         }

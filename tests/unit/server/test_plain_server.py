@@ -14,6 +14,7 @@ from support.agents import logged, shared_step
 from support.bench import Keeper, agent, bench, in_loop, receive, send_until_blocked
 from support.raw import Seed
 
+from pki2fad.host.users import Users
 from pki2fad.methods.agent import Agent
 from pki2fad.methods.shortcut import Shortcut
 from pki2fad.rules import clock
@@ -55,7 +56,7 @@ async def ask(
 ) -> tuple[list[Any], list[str], dict[str, Any], list[type]]:
     """What comes of calls that arrive in two pieces: answers, lines, counts, and changes that were kept."""
     keeper, asked = Keeper(), agent(**seeds)
-    asked.access = Access(RULES, os.geteuid())
+    asked.access = Access(RULES, os.geteuid(), Users())
     asked._throttle.enabled = throttled
     with logged() as lines:
         async with bench(asked, keeper) as at:
@@ -171,7 +172,7 @@ async def test_only_so_many_plain_requests_are_answered_at_once(account: str) ->
 @pytest.mark.parametrize("throttled", [False, True])
 async def test_what_waits_for_its_turn_is_answered_by_the_rights_of_then(throttled: bool) -> None:
     asked = agent(deploy=Seed())
-    asked.access = Access(RULES, os.geteuid())
+    asked.access = Access(RULES, os.geteuid(), Users())
     asked._throttle.enabled = throttled
     async with bench(asked, Keeper()) as at:
         client, sender = await at.connect(PEERS["who generates"]), at.connection
@@ -179,7 +180,7 @@ async def test_what_waits_for_its_turn_is_answered_by_the_rights_of_then(throttl
         client.send_bytes(request * (MESSAGES_AT_ONCE + 2))
         sender.has_happened(select.EPOLLIN)
         assert sender.serve(clock.read(), end=0.0)
-        asked.access = Access([], os.geteuid())
+        asked.access = Access([], os.geteuid(), Users())
         at.server.turns.queue(sender)
         errors = [error and error[0] for _, _, error, _ in await receive(client, MESSAGES_AT_ONCE + 2)]
         assert errors == [None] * MESSAGES_AT_ONCE + ["forbidden"] * 2

@@ -19,7 +19,7 @@ from support.agents import OTHER_SEED, SEED, Syncs, reference_code
 from support.disk import Disk
 from support.host import Host
 
-from pki2fad.crypto.envelope import MasterKey
+from pki2fad.crypto.masterkey import MasterKey
 from pki2fad.errors import BadRequest, Unavailable
 from pki2fad.rules import clock
 from pki2fad.rules.otp import Parameters

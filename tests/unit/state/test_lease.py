@@ -20,7 +20,7 @@ from support.agents import (
     small_disk,
 )
 
-from pki2fad.crypto.envelope import MasterKey
+from pki2fad.crypto.masterkey import MasterKey
 from pki2fad.errors import Unavailable, UnusableState
 from pki2fad.methods.agent import Agent
 from pki2fad.rules.clock import Reading

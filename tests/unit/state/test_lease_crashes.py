@@ -12,7 +12,7 @@ import pytest
 from support.agents import OTHER_SEED, ROOT, SEED, Syncs, at, boot, call, reference_code, sealed
 from support.disk import Disk
 
-from pki2fad.crypto.envelope import MasterKey
+from pki2fad.crypto.masterkey import MasterKey
 from pki2fad.errors import Unavailable
 from pki2fad.methods.agent import Agent
 from pki2fad.rules.otp import Parameters

@@ -10,8 +10,8 @@ from support.agents import SEED, logged
 from support.peers import require_root
 from support.seeds import SOMEBODY, assert_directory_is_refused, assert_only_it_is_refused, put, taken
 
-from pki2fad.crypto import envelope
-from pki2fad.crypto.envelope import PrivateKey
+from pki2fad.crypto import sealing
+from pki2fad.crypto.rsakeys import PrivateKey
 from pki2fad.state.seedfiles import SeedFile, read_all
 
 
@@ -41,9 +41,9 @@ def test_a_file_is_given_with_its_account_its_content_its_digest_and_its_age(dir
 
 
 def test_a_file_as_an_issuer_delivers_it_opens_to_its_seed(directory: Path, host_key: PrivateKey) -> None:
-    put(directory, "default.sealed", envelope.seal_seed(host_key.public_key(), bytearray(SEED)))
+    put(directory, "default.sealed", sealing.seal_seed(host_key.public_key(), bytearray(SEED)))
     (file,) = read_all(str(directory), [])
-    assert envelope.open_seed(host_key, file.sealed) == SEED
+    assert sealing.open_seed(host_key, file.sealed) == SEED
 
 
 @pytest.mark.parametrize(

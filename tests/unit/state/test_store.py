@@ -21,7 +21,7 @@ from support.agents import (
 )
 
 import pki2fad
-from pki2fad.crypto.envelope import MasterKey
+from pki2fad.crypto.masterkey import MasterKey
 from pki2fad.errors import UnusableState
 from pki2fad.rules.account import Account
 from pki2fad.rules.changes import Edit, Edits, Spend

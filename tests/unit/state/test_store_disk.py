@@ -26,7 +26,7 @@ from support.agents import (
     small_disk,
 )
 
-from pki2fad.crypto.envelope import MasterKey
+from pki2fad.crypto.masterkey import MasterKey
 from pki2fad.errors import UnusableState
 from pki2fad.methods.agent import Agent
 from pki2fad.rules.account import Account

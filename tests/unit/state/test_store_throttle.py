@@ -20,7 +20,7 @@ from support.agents import (
     sealed,
 )
 
-from pki2fad.crypto.envelope import MasterKey
+from pki2fad.crypto.masterkey import MasterKey
 from pki2fad.errors import BadRequest, Throttled, UnusableState
 from pki2fad.methods.agent import Agent
 from pki2fad.rules.access import Peer, Rule

@@ -10,8 +10,9 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from support.agents import ROOT
 from support.sites import Site
 
-from pki2fad.crypto import envelope
-from pki2fad.crypto.envelope import MasterKey, PrivateKey
+from pki2fad.crypto import rsakeys
+from pki2fad.crypto.masterkey import MasterKey
+from pki2fad.crypto.rsakeys import PrivateKey
 from pki2fad.errors import BadRequest, Unavailable, UnusableState
 from pki2fad.wire.messages import Request
 
@@ -37,13 +38,13 @@ def slots(site: Site) -> set[str]:
 def test_a_new_slot_that_does_not_read_back_keeps_the_old_one(
     site: Site, host_key: PrivateKey, other_key: PrivateKey, what: str
 ) -> None:
-    old, new = (envelope.fingerprint(key.public_key()) for key in (host_key, other_key))
+    old, new = (rsakeys.fingerprint(key.public_key()) for key in (host_key, other_key))
     with closing(MasterKey()) as another:
         wrapped = another.wrap(other_key.public_key()) if "another" in what else bytes(384)
     # A disk that gives back something else than what was written.
     site.store._database.execute(STRAY_SLOT.format(fingerprint=new, wrapped=f"x'{wrapped.hex()}'"))
     with pytest.raises(UnusableState, match=what):
-        site.call("rotate", private=envelope.private_pem(other_key))
+        site.call("rotate", private=rsakeys.private_pem(other_key))
     with pytest.raises(UnusableState, match=what):
         site.call("rotate_finish", fingerprint=new)
     assert slots(site) == {old, new}
@@ -55,7 +56,7 @@ def test_a_new_slot_that_does_not_read_back_keeps_the_old_one(
 def test_a_damaged_digest_key_is_a_damaged_state_file(
     site: Site, host_key: PrivateKey, other_key: PrivateKey
 ) -> None:
-    site.call("rotate", private=envelope.private_pem(other_key))
+    site.call("rotate", private=rsakeys.private_pem(other_key))
     site.store._database.execute("UPDATE secrets SET value = zeroblob(length(value)) WHERE name = 'digest'")
     site.store.close()
     damaged = Site(site.path, host_key)
@@ -78,7 +79,7 @@ def test_a_rotation_to_a_key_that_cannot_be_used_changes_nothing(site: Site, bit
     before = site.rows()
     recipients = site.call("recipients")
     with pytest.raises(BadRequest, match=why):
-        site.call("rotate", private=envelope.private_pem(made_up(bits)))
+        site.call("rotate", private=rsakeys.private_pem(made_up(bits)))
     assert site.rows() == before
     assert site.call("recipients") == recipients
 

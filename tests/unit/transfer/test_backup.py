@@ -8,8 +8,9 @@ import pytest
 from support import entries
 from support.agents import SEED, packed, unpacked
 
-from pki2fad.crypto import envelope
-from pki2fad.crypto.envelope import MasterKey, PrivateKey
+from pki2fad.crypto import rsakeys
+from pki2fad.crypto.masterkey import MasterKey
+from pki2fad.crypto.rsakeys import PrivateKey
 from pki2fad.errors import BadRequest, BadSeal, UnusableKey
 from pki2fad.rules.keyring import Keyring
 from pki2fad.rules.otp import Parameters
@@ -33,11 +34,11 @@ def content_of(keyring: Keyring, master: MasterKey) -> Content:
 
 
 def slots(master: MasterKey, *keys: PrivateKey) -> dict[str, bytes]:
-    return {envelope.fingerprint(key.public_key()): master.wrap(key.public_key()) for key in keys}
+    return {rsakeys.fingerprint(key.public_key()): master.wrap(key.public_key()) for key in keys}
 
 
 def fingerprint(key: PrivateKey) -> str:
-    return envelope.fingerprint(key.public_key())
+    return rsakeys.fingerprint(key.public_key())
 
 
 def opened(data: bytes, key: PrivateKey) -> Content:
@@ -262,18 +263,18 @@ def test_a_content_of_another_form_is_refused(master: MasterKey, wrong: Any) -> 
 
 
 def test_public_keys_stand_one_after_the_other(host_key: PrivateKey, other_key: PrivateKey) -> None:
-    pems = [envelope.public_pem(key.public_key()) for key in (host_key, other_key)]
+    pems = [rsakeys.public_pem(key.public_key()) for key in (host_key, other_key)]
     for between in (b"", b"\n", b"\r\n\r\n"):
-        keys = envelope.load_publics(between.join(pems) + between, "x")
-        assert [envelope.public_pem(key) for key in keys] == pems
+        keys = rsakeys.load_publics(between.join(pems) + between, "x")
+        assert [rsakeys.public_pem(key) for key in keys] == pems
     without_a_start = pems[0] + pems[1].partition(b"\n")[2]
     for wrong in (
         b"",
         b"\n",
         pems[0] + b"more",
-        envelope.private_pem(host_key),
+        rsakeys.private_pem(host_key),
         pems[0] + pems[1][:-10],
         without_a_start,
     ):
         with pytest.raises(UnusableKey):
-            envelope.load_publics(wrong, "x")
+            rsakeys.load_publics(wrong, "x")

@@ -12,7 +12,8 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from support.agents import OTHER_SEED, SEED
 from support.entries import GOOD, WRONG
 
-from pki2fad.crypto.envelope import MAXIMUM_BITS, MasterKey, PrivateKey
+from pki2fad.crypto.masterkey import MasterKey
+from pki2fad.crypto.rsakeys import MAXIMUM_BITS, PrivateKey
 from pki2fad.errors import BadSeal
 from pki2fad.rules.otp import Parameters
 from pki2fad.transfer import batch

@@ -9,8 +9,9 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from support.agents import OTHER_SEED, SEED, Syncs, packed, reference_code, unpacked
 from support.sites import Site
 
-from pki2fad.crypto import envelope
-from pki2fad.crypto.envelope import MasterKey, PrivateKey
+from pki2fad.crypto import rsakeys, sealing
+from pki2fad.crypto.masterkey import MasterKey
+from pki2fad.crypto.rsakeys import PrivateKey
 from pki2fad.errors import AccountExists, BadRequest, BadSeal, Unavailable, UnusableState
 from pki2fad.rules.otp import Parameters
 from pki2fad.transfer import backup
@@ -246,7 +247,7 @@ def test_a_backup_after_a_cutover_has_the_seed_that_took_over(
 ) -> None:
     site.load()
     deadline = int(site.wall) + 100
-    sealed = envelope.seal_seed(host_key.public_key(), bytearray(OTHER_SEED))
+    sealed = sealing.seal_seed(host_key.public_key(), bytearray(OTHER_SEED))
     site.call("load", sealed=sealed, successor=True, deadline=deadline, cutover=True)
     site.wall += 200  # the time is not believed yet: nothing was made permanent
     code = site.call("generate")["code"]
@@ -283,7 +284,7 @@ def with_spent(site: Site, key: PrivateKey, count: int) -> bytes:
     public = key.public_key()
     spent = [(site.wall + 2 * index, site.wall + 2 * index + 1) for index in range(1, count + 1)]
     with MasterKey() as master:
-        slots = {envelope.fingerprint(public): master.wrap(public)}
+        slots = {rsakeys.fingerprint(public): master.wrap(public)}
         return packed(Content(int(site.wall), [], {}, spent * 2), slots, master)
 
 
@@ -368,7 +369,7 @@ def test_a_seed_that_was_moved_to_another_account_refuses_the_whole(site: Site, 
         backup.Record(a.name, a.parameters, b.sealed, a.last_step, a.offset, a.drift)
         for a, b in ((one, two), (two, one))
     ]
-    fingerprint = envelope.fingerprint(host_key.public_key())
+    fingerprint = rsakeys.fingerprint(host_key.public_key())
     wrapped = {fingerprint: backup.slot(data, fingerprint)}
     forged = packed(backup.Content(content.created, swapped, {}, []), wrapped, master)
     before = site.rows()
@@ -378,7 +379,7 @@ def test_a_seed_that_was_moved_to_another_account_refuses_the_whole(site: Site, 
 
 
 def test_keys_that_cannot_be_used_are_refused(site: Site, host_key: PrivateKey) -> None:
-    for pem in (b"", b"nothing", envelope.private_pem(host_key)):
+    for pem in (b"", b"nothing", rsakeys.private_pem(host_key)):
         with pytest.raises(BadRequest):
             site.call("backup", to=pem)
 
@@ -387,7 +388,7 @@ def public_keys(key: PrivateKey, count: int) -> bytes:
     """Public keys, of which nobody has the private halves."""
     modulus = key.public_key().public_numbers().n
     numbers = [rsa.RSAPublicNumbers(65537, modulus - 2 * number) for number in range(1, count + 1)]
-    return b"".join(envelope.public_pem(one.public_key()) for one in numbers)
+    return b"".join(rsakeys.public_pem(one.public_key()) for one in numbers)
 
 
 def test_a_backup_is_for_16_keys_at_most(site: Site, host_key: PrivateKey) -> None:

@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pki2fad.crypto import envelope
-from pki2fad.crypto.envelope import MasterKey, PrivateKey
+from pki2fad.crypto import masterkey, sealing
+from pki2fad.crypto.masterkey import MasterKey
 from pki2fad.crypto.memory import LockedPage
+from pki2fad.crypto.rsakeys import PrivateKey
 from pki2fad.errors import BadSeal, UnusableKey
 
 SEED = bytes(range(32))
@@ -90,13 +91,13 @@ def test_what_was_deciphered_of_a_changed_seed_is_wiped(
 ) -> None:
     sealed = bytearray(master.seal(bytearray(SEED), ASSOCIATED))
     sealed[-1] ^= 1  # of the tag: all before it is deciphered as it was
-    buffers, make = [], envelope._buffer_for
+    buffers, make = [], masterkey._buffer_for
 
     def watched(sealed: bytes) -> bytearray:
         buffers.append(make(sealed))
         return buffers[-1]
 
-    monkeypatch.setattr(envelope, "_buffer_for", watched)
+    monkeypatch.setattr(masterkey, "_buffer_for", watched)
     with pytest.raises(BadSeal):
         opened(master, bytes(sealed))
     assert buffers == [bytearray(32)]
@@ -174,13 +175,13 @@ def test_a_damaged_master_key_is_refused(master: MasterKey, host_key: PrivateKey
 
 def test_a_wrapped_master_key_cannot_be_loaded_as_a_seed(master: MasterKey, host_key: PrivateKey) -> None:
     with pytest.raises(BadSeal):
-        envelope.open_seed(host_key, master.wrap(host_key.public_key()))
+        sealing.open_seed(host_key, master.wrap(host_key.public_key()))
 
 
 @pytest.mark.parametrize("length", [16, 32, 64])  # the digits of 16 bytes are as long as a master key
 def test_a_sealed_seed_cannot_be_taken_for_a_master_key(host_key: PrivateKey, length: int) -> None:
     with pytest.raises(UnusableKey):
-        MasterKey.unwrap(host_key, envelope.seal_seed(host_key.public_key(), bytearray(length)))
+        MasterKey.unwrap(host_key, sealing.seal_seed(host_key.public_key(), bytearray(length)))
 
 
 def test_a_closed_master_key_opens_and_seals_nothing() -> None:

@@ -8,8 +8,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from support import peers
 
-from pki2fad.crypto import envelope
-from pki2fad.crypto.envelope import PrivateKey
+from pki2fad.crypto import rsakeys, sealing
+from pki2fad.crypto.rsakeys import PrivateKey
 from pki2fad.errors import UnusableKey
 
 PATH = "/etc/pki2fad/host.pem"
@@ -22,14 +22,14 @@ def openssl(*arguments: str, data: bytes = b"") -> bytes:
 
 def private_refusal(pem: bytes) -> str:
     with pytest.raises(UnusableKey) as caught:
-        envelope.load_private(pem, PATH)
+        rsakeys.load_private(pem, PATH)
     assert str(caught.value).startswith(PATH)
     return str(caught.value)
 
 
 def public_refusal(pem: bytes) -> str:
     with pytest.raises(UnusableKey) as caught:
-        envelope.load_public(pem, PATH)
+        rsakeys.load_public(pem, PATH)
     assert str(caught.value).startswith(PATH)
     return str(caught.value)
 
@@ -51,7 +51,7 @@ def public_of(private_pem: bytes) -> bytes:
 
 
 def test_a_private_key_file_is_pkcs8_and_openssl_finds_it_sound(host_key: PrivateKey) -> None:
-    pem = envelope.private_pem(host_key)
+    pem = rsakeys.private_pem(host_key)
     assert pem.startswith(b"-----BEGIN PRIVATE KEY-----\n")
     assert pem.endswith(b"-----END PRIVATE KEY-----\n")
     assert b"Key is valid" in openssl("pkey", "-check", "-noout", data=pem)
@@ -59,49 +59,49 @@ def test_a_private_key_file_is_pkcs8_and_openssl_finds_it_sound(host_key: Privat
 
 
 def test_a_public_key_file_is_what_openssl_derives_from_the_private_one(host_key: PrivateKey) -> None:
-    pem = envelope.public_pem(host_key.public_key())
+    pem = rsakeys.public_pem(host_key.public_key())
     assert pem.startswith(b"-----BEGIN PUBLIC KEY-----\n")
-    assert public_of(envelope.private_pem(host_key)) == pem
+    assert public_of(rsakeys.private_pem(host_key)) == pem
 
 
 def test_the_fingerprint_is_the_digest_of_what_openssl_writes_as_der(host_key: PrivateKey) -> None:
-    pem = envelope.public_pem(host_key.public_key())
+    pem = rsakeys.public_pem(host_key.public_key())
     der = openssl("pkey", "-pubin", "-pubout", "-outform", "DER", data=pem)
     digest = openssl("dgst", "-sha256", "-binary", data=der)
     expected = "SHA256:" + base64.b64encode(digest).decode().rstrip("=")
-    assert envelope.fingerprint(host_key.public_key()) == expected
+    assert rsakeys.fingerprint(host_key.public_key()) == expected
 
 
 def test_the_key_files_are_read_again(host_key: PrivateKey) -> None:
-    private = envelope.load_private(envelope.private_pem(host_key), PATH)
-    public = envelope.load_public(envelope.public_pem(host_key.public_key()), PATH)
+    private = rsakeys.load_private(rsakeys.private_pem(host_key), PATH)
+    public = rsakeys.load_public(rsakeys.public_pem(host_key.public_key()), PATH)
     assert private.private_numbers() == host_key.private_numbers()
     assert public.public_numbers() == host_key.public_key().public_numbers()
 
 
 def test_a_private_key_in_the_older_form_is_read_too(host_key: PrivateKey) -> None:
-    pem = openssl("rsa", "-traditional", data=envelope.private_pem(host_key))
+    pem = openssl("rsa", "-traditional", data=rsakeys.private_pem(host_key))
     assert pem.startswith(b"-----BEGIN RSA PRIVATE KEY-----")
-    assert envelope.load_private(pem, PATH).private_numbers() == host_key.private_numbers()
+    assert rsakeys.load_private(pem, PATH).private_numbers() == host_key.private_numbers()
 
 
 def test_a_key_made_by_openssl_opens_what_is_sealed_to_it() -> None:
     pem = openssl("genpkey", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:3072")
-    seed = envelope.new_seed()
-    sealed = envelope.seal_seed(envelope.load_public(public_of(pem), PATH), seed)
-    assert envelope.open_seed(envelope.load_private(pem, PATH), sealed) == seed
+    seed = sealing.new_seed()
+    sealed = sealing.seal_seed(rsakeys.load_public(public_of(pem), PATH), seed)
+    assert sealing.open_seed(rsakeys.load_private(pem, PATH), sealed) == seed
 
 
 @pytest.mark.parametrize("bits", [2048, 3071, 16385])
 def test_a_key_of_a_size_out_of_range_is_not_made(bits: int) -> None:
     with pytest.raises(UnusableKey, match=rf"3072 to 16384 bits, not {bits}"):
-        envelope.generate_key(bits)
+        rsakeys.generate_key(bits)
 
 
 def test_line_ends_as_two_characters_are_recognised_with_what_mends_them(
     host_key: PrivateKey, tmp_path: Path
 ) -> None:
-    private, public = envelope.private_pem(host_key), envelope.public_pem(host_key.public_key())
+    private, public = rsakeys.private_pem(host_key), rsakeys.public_pem(host_key.public_key())
     for pem, refusal in ((private, private_refusal), (public, public_refusal)):
         escaped = pem.replace(b"\n", b"\\n")
         message = refusal(escaped)
@@ -115,15 +115,15 @@ def test_line_ends_as_two_characters_are_recognised_with_what_mends_them(
 
 
 def test_a_public_key_where_a_private_one_belongs_is_called_that(host_key: PrivateKey) -> None:
-    assert "is a public key" in private_refusal(envelope.public_pem(host_key.public_key()))
+    assert "is a public key" in private_refusal(rsakeys.public_pem(host_key.public_key()))
 
 
 def test_a_private_key_where_a_public_one_belongs_is_called_that(host_key: PrivateKey) -> None:
-    assert "is a private key" in public_refusal(envelope.private_pem(host_key))
+    assert "is a private key" in public_refusal(rsakeys.private_pem(host_key))
 
 
 def test_a_passphrase_for_a_key_that_needs_none_is_left_alone(host_key: PrivateKey) -> None:
-    loaded = envelope.load_private(envelope.private_pem(host_key), PATH, b"horse")
+    loaded = rsakeys.load_private(rsakeys.private_pem(host_key), PATH, b"horse")
     assert loaded.private_numbers() == host_key.private_numbers()
 
 
@@ -169,13 +169,13 @@ DAMAGES = {
 
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_key_is_called_that(host_key: PrivateKey, damage: str) -> None:
-    private, public = envelope.private_pem(host_key), envelope.public_pem(host_key.public_key())
+    private, public = rsakeys.private_pem(host_key), rsakeys.public_pem(host_key.public_key())
     assert "is damaged" in private_refusal(DAMAGES[damage](private))
     assert "is damaged" in public_refusal(DAMAGES[damage](public))
 
 
 def test_no_message_has_a_part_of_the_key_in_it(host_key: PrivateKey) -> None:
-    pem = envelope.private_pem(host_key)
+    pem = rsakeys.private_pem(host_key)
     lines = pem.decode().splitlines()[1:-1]
     for message in (private_refusal(middle(pem, b"!")), public_refusal(pem), private_refusal(pem[:1000])):
         assert not any(line[:20] in message for line in lines)
@@ -184,10 +184,10 @@ def test_no_message_has_a_part_of_the_key_in_it(host_key: PrivateKey) -> None:
 @pytest.mark.parametrize("bits", [64, 65, 3070])
 def test_a_public_exponent_that_makes_each_use_slow_is_refused(host_key: PrivateKey, bits: int) -> None:
     modulus = host_key.public_key().public_numbers().n
-    pem = envelope.public_pem(rsa.RSAPublicNumbers(2 ** (bits - 1) + 1, modulus).public_key())
+    pem = rsakeys.public_pem(rsa.RSAPublicNumbers(2 ** (bits - 1) + 1, modulus).public_key())
     if bits == 64:
-        assert envelope.load_public(pem, "FILE").public_numbers().n == modulus
+        assert rsakeys.load_public(pem, "FILE").public_numbers().n == modulus
         return
     with pytest.raises(UnusableKey) as refused:
-        envelope.load_public(pem, "FILE")
+        rsakeys.load_public(pem, "FILE")
     assert str(refused.value) == f"FILE has a public exponent of {bits} bits; at most 64 are used"

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from support import peers
 
-from pki2fad.crypto import envelope
-from pki2fad.crypto.envelope import PrivateKey, PublicKey
+from pki2fad.crypto import rsakeys, sealing
+from pki2fad.crypto.rsakeys import PrivateKey, PublicKey
 from pki2fad.errors import BadSeal
 
 OAEP = ("rsa_padding_mode:oaep", "rsa_oaep_md:sha256", "rsa_mgf1_md:sha256")
@@ -25,12 +25,12 @@ def pkeyutl(directory: Path, pem: bytes, data: bytes, *action: str, options: tup
 
 
 def sealed_by_openssl(directory: Path, key: PublicKey, text: bytes, options: tuple[str, ...] = OAEP) -> bytes:
-    return pkeyutl(directory, envelope.public_pem(key), text, "-encrypt", "-pubin", options=options)
+    return pkeyutl(directory, rsakeys.public_pem(key), text, "-encrypt", "-pubin", options=options)
 
 
 def refusal(key: PrivateKey, sealed: bytes) -> str:
     with pytest.raises(BadSeal) as caught:
-        envelope.open_seed(key, sealed)
+        sealing.open_seed(key, sealed)
     assert caught.value.__cause__ is None
     assert caught.value.__suppress_context__  # neither does a traceback tell the reasons apart
     return str(caught.value)
@@ -40,37 +40,37 @@ def refusal(key: PrivateKey, sealed: bytes) -> str:
 def test_a_seed_that_openssl_sealed_opens(host_key: PrivateKey, tmp_path: Path, length: int) -> None:
     seed = bytes(range(200 - length, 200))
     sealed = sealed_by_openssl(tmp_path, host_key.public_key(), seed.hex().encode())
-    assert envelope.open_seed(host_key, sealed) == seed
+    assert sealing.open_seed(host_key, sealed) == seed
 
 
 @pytest.mark.parametrize("length", [16, 20, 32, 64])
 def test_a_seed_sealed_here_opens_with_openssl(host_key: PrivateKey, tmp_path: Path, length: int) -> None:
     seed = bytearray(range(length))
-    sealed = envelope.seal_seed(host_key.public_key(), seed)
+    sealed = sealing.seal_seed(host_key.public_key(), seed)
     assert len(sealed) == host_key.key_size // 8
-    text = pkeyutl(tmp_path, envelope.private_pem(host_key), sealed, "-decrypt")
+    text = pkeyutl(tmp_path, rsakeys.private_pem(host_key), sealed, "-decrypt")
     assert text == seed.hex().encode()
 
 
 def test_the_default_key_makes_sealed_seeds_of_512_bytes_and_684_characters(tmp_path: Path) -> None:
-    key = envelope.generate_key()
-    (tmp_path / "key.pem").write_bytes(envelope.private_pem(key))
+    key = rsakeys.generate_key()
+    (tmp_path / "key.pem").write_bytes(rsakeys.private_pem(key))
     command = [peers.require("openssl"), "pkey", "-in", str(tmp_path / "key.pem"), "-noout", "-text"]
     described = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert described.startswith("Private-Key: (4096 bit, 2 primes)")
     assert "publicExponent: 65537 (0x10001)" in described
-    sealed = envelope.seal_seed(key.public_key(), envelope.new_seed())
-    text = envelope.sealed_to_text(sealed)
+    sealed = sealing.seal_seed(key.public_key(), sealing.new_seed())
+    text = sealing.sealed_to_text(sealed)
     assert (len(sealed), len(text.rstrip(b"\n"))) == (512, 684)
 
 
 def test_sealing_the_same_seed_twice_gives_two_sealed_seeds(host_key: PrivateKey) -> None:
     seed = bytearray.fromhex(DIGITS.decode())
-    assert envelope.seal_seed(host_key.public_key(), seed) != envelope.seal_seed(host_key.public_key(), seed)
+    assert sealing.seal_seed(host_key.public_key(), seed) != sealing.seal_seed(host_key.public_key(), seed)
 
 
 def test_a_new_seed_is_32_bytes_that_nobody_had_before() -> None:
-    seeds = [envelope.new_seed() for _ in range(20)]
+    seeds = [sealing.new_seed() for _ in range(20)]
     assert {len(seed) for seed in seeds} == {32}
     assert len({bytes(seed) for seed in seeds}) == 20
 
@@ -102,7 +102,7 @@ BAD_PLAINTEXTS = {
 def test_what_holds_no_seed_is_refused_like_what_does_not_open(
     host_key: PrivateKey, other_key: PrivateKey, tmp_path: Path, text: bytes
 ) -> None:
-    for_another = envelope.seal_seed(other_key.public_key(), bytearray.fromhex(DIGITS.decode()))
+    for_another = sealing.seal_seed(other_key.public_key(), bytearray.fromhex(DIGITS.decode()))
     sealed = sealed_by_openssl(tmp_path, host_key.public_key(), text)
     assert refusal(host_key, sealed) == refusal(host_key, for_another)
 
@@ -120,7 +120,7 @@ def test_what_holds_no_seed_is_refused_like_what_does_not_open(
 def test_another_padding_is_refused_like_what_does_not_open(
     host_key: PrivateKey, other_key: PrivateKey, tmp_path: Path, options: tuple[str, ...]
 ) -> None:
-    for_another = envelope.seal_seed(other_key.public_key(), bytearray.fromhex(DIGITS.decode()))
+    for_another = sealing.seal_seed(other_key.public_key(), bytearray.fromhex(DIGITS.decode()))
     sealed = sealed_by_openssl(tmp_path, host_key.public_key(), DIGITS, options)
     assert refusal(host_key, sealed) == refusal(host_key, for_another)
 
@@ -130,7 +130,7 @@ def test_a_damaged_sealed_seed_is_refused_like_one_for_another_key(
     host_key: PrivateKey, other_key: PrivateKey, change: str
 ) -> None:
     seed = bytearray.fromhex(DIGITS.decode())
-    sealed = envelope.seal_seed(host_key.public_key(), seed)
+    sealed = sealing.seal_seed(host_key.public_key(), seed)
     damaged = {
         "shorter": sealed[:-1],
         "longer": sealed + b"\0",
@@ -140,19 +140,19 @@ def test_a_damaged_sealed_seed_is_refused_like_one_for_another_key(
         "zeros": bytes(len(sealed)),
         "ones": b"\xff" * len(sealed),
     }[change]
-    for_another = envelope.seal_seed(other_key.public_key(), seed)
+    for_another = sealing.seal_seed(other_key.public_key(), seed)
     assert refusal(host_key, damaged) == refusal(host_key, for_another)
 
 
 def test_the_refusal_names_the_key_in_use_and_not_the_seed(host_key: PrivateKey, tmp_path: Path) -> None:
     text = refusal(host_key, sealed_by_openssl(tmp_path, host_key.public_key(), DIGITS.upper()))
-    assert envelope.fingerprint(host_key.public_key()) in text
+    assert rsakeys.fingerprint(host_key.public_key()) in text
     assert DIGITS[:8].decode().lower() not in text.lower()
 
 
 def test_a_seed_is_not_shown_when_its_digits_are_refused() -> None:
     with pytest.raises(ValueError, match="lowercase hex digits") as caught:
-        envelope.seed_from_hex(DIGITS + b"!")
+        sealing.seed_from_hex(DIGITS + b"!")
     assert DIGITS.decode() not in str(caught.value)
 
 
@@ -164,14 +164,14 @@ def test_a_seed_is_not_shown_when_its_digits_are_refused() -> None:
 def test_base64_may_have_white_space_around_it(around: tuple[bytes, bytes]) -> None:
     sealed = bytes(range(256)) * 2
     before, after = around
-    assert envelope.sealed_from_text(before + base64.b64encode(sealed) + after) == sealed
+    assert sealing.sealed_from_text(before + base64.b64encode(sealed) + after) == sealed
 
 
 @pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\n    ", b" "], ids=repr)
 def test_base64_may_be_broken_anywhere(end: bytes) -> None:
     sealed = bytes(range(256)) * 2
     for text in (base64.encodebytes(sealed).replace(b"\n", end), end.join(lines(sealed, 7))):
-        assert envelope.sealed_from_text(text) == sealed
+        assert sealing.sealed_from_text(text) == sealed
 
 
 def lines(sealed: bytes, width: int) -> list[bytes]:
@@ -181,9 +181,9 @@ def lines(sealed: bytes, width: int) -> list[bytes]:
 
 def test_the_text_of_a_sealed_seed_is_one_line_of_base64() -> None:
     sealed = bytes(range(256)) * 2
-    text = envelope.sealed_to_text(sealed)
+    text = sealing.sealed_to_text(sealed)
     assert text == base64.b64encode(sealed) + b"\n"
-    assert envelope.sealed_from_text(text) == sealed
+    assert sealing.sealed_from_text(text) == sealed
 
 
 @pytest.mark.parametrize(
@@ -210,4 +210,4 @@ def test_the_text_of_a_sealed_seed_is_one_line_of_base64() -> None:
 )
 def test_what_is_not_strictly_base64_is_refused_as_that(text: bytes) -> None:
     with pytest.raises(BadSeal, match="base64"):
-        envelope.sealed_from_text(text)
+        sealing.sealed_from_text(text)

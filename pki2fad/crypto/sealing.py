@@ -1,0 +1,138 @@
+"""Sealing to an RSA key, opening, and signing.
+
+A sealed seed is RSA-OAEP (SHA-256, MGF1-SHA-256, no label; RFC 8017 section 7.1) around the seed as
+lowercase hex digits.
+"""
+
+import base64
+import binascii
+import codecs
+import os
+import re
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import padding
+
+from pki2fad.crypto.rsakeys import PrivateKey, PublicKey, fingerprint, load_private
+from pki2fad.errors import BadSeal, UnusableKey
+
+SEED_BYTES = 32  # what issuers in use make
+MOST_BITS_TAKEN_UP = 8192  # of a key in a rotation: each use of a larger one holds all callers up
+_SEED_TEXT = re.compile(rb"(?:[0-9a-f]{2}){16,64}")
+_OAEP_OVERHEAD = 66  # two SHA-256 digests and two bytes
+_PSS = padding.PSS(padding.MGF1(hashes.SHA256()), padding.PSS.MAX_LENGTH)
+
+
+def new_seed() -> bytearray:
+    """A random seed of 32 bytes."""
+    return bytearray(os.urandom(SEED_BYTES))
+
+
+def seed_from_hex(text: bytes) -> bytearray:
+    """A seed from its digits. Raises `ValueError`, which does not show them."""
+    if _SEED_TEXT.fullmatch(text) is None:
+        raise ValueError("a seed is 32 to 128 lowercase hex digits, an even number, and nothing else")
+    return bytearray(binascii.unhexlify(text))
+
+
+def seal_seed(key: PublicKey, seed: bytearray) -> bytes:
+    """The sealed seed: as many bytes as the key's modulus has."""
+    return key.encrypt(binascii.hexlify(seed), oaep(None))
+
+
+def open_seed(key: PrivateKey, sealed: bytes) -> bytearray:
+    """The seed in a sealed seed. Raises `BadSeal`, with one text for all reasons."""
+    try:
+        return seed_from_hex(key.decrypt(sealed, oaep(None)))
+    except ValueError:
+        raise not_opened(key) from None
+
+
+def not_opened(key: PrivateKey) -> BadSeal:
+    """The one text for whatever does not open with the key in use, or opens to no seed."""
+    return BadSeal(
+        "this does not open to a seed:"
+        f" it was sealed to another key than {fingerprint(key.public_key())}, or is damaged"
+    )
+
+
+def sealed_from_text(text: bytes) -> bytes:
+    """The bytes of a sealed seed, a batch or a proof, from base64. Raises `BadSeal`.
+
+    White space may stand anywhere, since many programs break base64 into lines.
+    """
+    text = b"".join(text.removeprefix(codecs.BOM_UTF8).split())
+    if not text:
+        raise BadSeal("this is empty, and not base64")
+    try:
+        sealed = base64.b64decode(text)
+    except ValueError:
+        sealed = b""
+    if base64.b64encode(sealed) != text:  # Python's own strictness lets too much padding pass
+        raise BadSeal("this is not base64")
+    return sealed
+
+
+def sealed_to_text(sealed: bytes) -> bytes:
+    """A sealed seed, or a batch, as one line of base64."""
+    return base64.b64encode(sealed) + b"\n"
+
+
+def sign(key: PrivateKey, message: bytes) -> bytes:
+    """RSA-PSS with SHA-256, MGF1-SHA-256 and the largest salt (RFC 8017 section 8.1)."""
+    return key.sign(message, _PSS, hashes.SHA256())
+
+
+def is_signed(key: PublicKey, message: bytes, signature: bytes) -> bool:
+    """True if `sign` made the signature of this message with the key's private half."""
+    try:
+        key.verify(signature, message, _PSS, hashes.SHA256())
+    except InvalidSignature:
+        return False
+    return True
+
+
+def check_holds(key: PublicKey, size: int, path: str) -> None:
+    """Raise `UnusableKey` if so many bytes cannot be encrypted to the key of the file `path`."""
+    if key.key_size // 8 - _OAEP_OVERHEAD < size:
+        raise UnusableKey(
+            f"{path} has {key.key_size} bits; to hold {size} bytes at least {(size + _OAEP_OVERHEAD) * 8}"
+            " are needed"
+        )
+
+
+def encrypt(key: PublicKey, data: bytes) -> bytes:
+    """RSA-OAEP around anything that the key holds; a seed is sealed by `seal_seed`."""
+    return key.encrypt(data, oaep(None))
+
+
+def decrypt(key: PrivateKey, encrypted: bytes) -> bytes | None:
+    """What `encrypt` encrypted, or None if it was not for this key or is not whole."""
+    try:
+        return key.decrypt(encrypted, oaep(None))
+    except ValueError:
+        return None
+
+
+def oaep(label: bytes | None) -> padding.OAEP:
+    """OAEP as it is used everywhere here (RFC 8017 section 7.1), with or without a label."""
+    return padding.OAEP(padding.MGF1(hashes.SHA256()), hashes.SHA256(), label)
+
+
+def load_new_private(pem: bytes, path: str) -> PrivateKey:
+    """What `load_private` gives, for a key that is to be used from now on: it opens what is sealed to it.
+
+    Raises `UnusableKey` for any other. It takes seconds where the key's numbers are made up.
+    """
+    key = load_private(pem, path)
+    if key.key_size > MOST_BITS_TAKEN_UP:
+        raise UnusableKey(f"{path} has {key.key_size} bits; at most {MOST_BITS_TAKEN_UP} are allowed")
+    probe = os.urandom(SEED_BYTES)
+    try:
+        opened = decrypt(key, encrypt(key.public_key(), probe))
+    except Exception:  # whatever OpenSSL makes of such numbers
+        opened = None
+    if opened != probe:
+        raise UnusableKey(f"{path} is damaged: it does not open what is sealed to it")
+    return key
