@@ -245,7 +245,8 @@ async def test_who_was_just_let_in_is_answered_by_a_stop(keeper: Keeper, seed: S
         stop = asyncio.create_task(at.server.stop())
         await asyncio.sleep(0)  # it has begun
         assert not stop.done()
-        error, _ = await call(peer, "generate")
+        peer.send([REQUEST, 0, "generate", []])
+        ((_, _, error, _),) = await receive(peer, 1)
         assert error is None
         await stop
 
