@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     T = TypeVar("T")
 
-# Exit codes, documented in README.md.
+# Exit codes, documented in GUIDE.md.
 DONE = 0
 INVALID = 1
 USAGE = 2

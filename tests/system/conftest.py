@@ -1,9 +1,11 @@
-"""Fixtures for tests in a booted system."""
+"""Fixtures for tests in a booted system, and for examples of the documents."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.daemon import Daemon
+from support.documents import run
 from support.installed import SEED, Installed, software
 from support.peers import require_root
 
@@ -24,3 +26,12 @@ def host(layer: Path, host_key: PrivateKey) -> Iterator[Installed]:
     with Installed("host", layer) as host:
         host.prepare(host_key, default=SEED)
         yield host
+
+
+@pytest.fixture
+def shell(daemon: Daemon) -> Daemon:
+    """A running daemon with the account default, as `init` makes it, and `host.pub.pem` beside it."""
+    (daemon.config_dir / "host.pem").unlink()
+    run(f"pki2factl init --config-dir {daemon.config_dir}; cp config/host.pub.pem .", daemon.root)
+    daemon.start()
+    return daemon

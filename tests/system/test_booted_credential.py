@@ -2,12 +2,12 @@
 
 import contextlib
 import json
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from support.daemon import code_of
+from support.documents import MANUAL, block
 from support.installed import Installed
 from support.tpm import software_tpm
 
@@ -23,14 +23,6 @@ SEALED = "/etc/credstore.encrypted/pki2fad.host.pem"
 SEALED_PASSPHRASE = "/etc/credstore.encrypted/pki2fad.host.passphrase"
 DROP_IN = "/etc/systemd/system/pki2fad.service.d/10-credential.conf"
 HOST_SECRET = "/var/lib/systemd/credential.secret"
-
-
-def block(label: str) -> str:
-    """The fenced block of systemd/README.md behind a comment `<!-- label -->`."""
-    manual = (Path(__file__).parents[2] / "systemd" / "README.md").read_text()
-    found = re.search(rf"<!-- {label} -->\n```sh\n(.*?)```", manual, re.DOTALL)
-    assert found is not None, label
-    return found[1]
 
 
 @pytest.fixture
@@ -218,11 +210,11 @@ def test_a_key_that_was_not_sealed_is_not_destroyed(host: Installed, other_key: 
 def test_the_steps_of_the_manual_seal_a_key_and_rotate_it(host: Installed) -> None:
     host.write("/etc/pki2fad/host.pub.pem", host.run("openssl", "pkey", "-in", KEY, "-pubout").stdout)
     host.systemctl("start")
-    host.sh(block("command: credential"))
+    host.sh(block(MANUAL, "command: credential"))
     assert serves(host)
     assert not host.path(KEY).exists()
     before = host.ctl("recipients", "list")
-    host.sh(block("command: rotate sealed"))
+    host.sh(block(MANUAL, "command: rotate sealed"))
     assert serves(host)
     assert not host.path(KEY).exists()
     assert host.ctl("recipients", "list") != before

@@ -6,13 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support import clones, peers
+from support import peers
 from support.clones import Cloned
 from support.daemon import wait_until
+from support.documents import MANUAL, block
 
 pytestmark = pytest.mark.slow  # hosts are booted, or the software is installed on one
-
-README = (clones.CHECKOUT / "systemd" / "README.md").read_text()
 
 # Clients that ask one after the other, each over a connection of its own; ends with its standard input.
 LOAD = """
@@ -74,15 +73,10 @@ def venvs(host: Cloned) -> set[str]:
     return set(host.sh("ls -d /opt/pki2fad/venv-*").stdout.split())
 
 
-def block(label: str) -> str:
-    found = re.search(rf"<!-- command: {label} -->\n```sh\n(.*?)```", README, re.DOTALL)
-    assert found is not None
-    return found[1]
-
-
 def test_the_commands_of_the_readme_lead_to_a_code(clone: Cloned) -> None:
-    clone.install(*block("install").splitlines()[0].split()[2:])
-    printed = clone.sh(block("install").partition("\n")[2])
+    first, _, rest = block(MANUAL, "command: install").partition("\n")
+    clone.install(*first.split()[2:])
+    printed = clone.sh(rest)
     assert re.search(r"^\d{6}$", printed.stdout, re.MULTILINE)
     assert "hint: now run: systemctl enable --now pki2fad.socket\n" in printed.stderr
     assert clone.sh("systemctl is-enabled pki2fad.socket").stdout == "enabled\n"

@@ -8,12 +8,11 @@ from typing import Any
 
 import pytest
 from support.daemon import PATIENCE, PKI2FACTL, Daemon, ctl
+from support.documents import GUIDE
 from support.raw import RESPONSE, Listener, RawPeer
 
 from pki2factl import cli
 from pki2fad import errors
-
-README = Path(__file__).parents[2] / "README.md"
 
 
 def failure(done: "subprocess.CompletedProcess[str]", status: int) -> dict[str, Any]:
@@ -106,8 +105,8 @@ def test_a_result_that_stdout_does_not_take_is_explained_on_stderr_alone(daemon:
     )
 
 
-def test_readme_names_every_error_that_json_can_have() -> None:
-    named = README.read_text().partition("## Exit codes of pki2factl")[2]
+def test_the_guide_names_every_error_that_json_can_have() -> None:
+    named = GUIDE.read_text().partition("## Exit codes")[2]
     classes = [one for _, one in inspect.getmembers(errors, inspect.isclass)]
     for code in {one.code for one in classes} | {"usage", "invalid", "input_output"}:
         assert f"`{code}`" in named

@@ -4,12 +4,12 @@ import json
 import re
 
 import pytest
-from support import clones, peers
+from support import peers
 from support.clones import Cloned
+from support.documents import MANUAL, block
 
 pytestmark = pytest.mark.slow  # hosts are booted, or the software is installed on one
 
-README = (clones.CHECKOUT / "systemd" / "README.md").read_text()
 KEPT = ("/etc/pki2fad", "/var/lib/pki2fad", "/var/log/pki2fad")
 # What a change of users, logins and units leaves behind, whoever made it.
 TRACES = re.compile(
@@ -35,9 +35,7 @@ def test_it_keeps_keys_and_state_until_it_is_told_to_purge(clone: Cloned) -> Non
     clone.run("pki2factl", "verify", clone.ctl("generate"))
     had, key = account(clone), clone.sh("sha256sum /etc/pki2fad/host.pem").stdout
 
-    removal = re.search(r"<!-- command: remove -->\n```sh\nsudo ./systemd/(.*)\n```", README)
-    assert removal is not None
-    assert removal[1] == "uninstall"
+    assert block(MANUAL, "command: remove") == "sudo ./systemd/uninstall\n"
     promised = clone.uninstall("--dry-run").stdout
     said = clone.uninstall().stdout
     assert promised == said

@@ -7,12 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support import clones
 from support.clones import Cloned
+from support.documents import MANUAL, block
 
 pytestmark = pytest.mark.slow  # hosts are booted, or the software is installed on one
 
-README = (clones.CHECKOUT / "systemd" / "README.md").read_text()
 UID = 4242
 
 
@@ -38,9 +37,7 @@ def as_ada(host: Cloned, script: str, *, check: bool = True) -> "subprocess.Comp
 
 
 def test_one_user_has_an_agent_of_their_own(host: Cloned) -> None:
-    commands = re.search(r"<!-- command: user -->\n```sh\n(.*?)```", README, re.DOTALL)
-    assert commands is not None
-    printed = as_ada(host, commands[1]).stdout
+    printed = as_ada(host, block(MANUAL, "command: user")).stdout
     assert re.search(r"^\d{6}$", printed, re.MULTILINE)
     assert "/home/ada/.config/pki2fad/host.pem" in printed
     shown = as_ada(host, "systemctl --user show --value --property=ActiveState,StatusText pki2fad").stdout

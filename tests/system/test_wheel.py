@@ -65,7 +65,7 @@ def test_the_wheel_has_every_module_of_both_packages(wheel: Path) -> None:
         assert modules <= set(archive.namelist())
 
 
-@pytest.mark.parametrize("name", ["pki2fad/py.typed", "pki2fad/PROTOCOL.md"])
+@pytest.mark.parametrize("name", ["pki2fad/py.typed", "pki2fad/PROTOCOL.md", "pki2factl/GUIDE.md"])
 def test_the_wheel_has_what_is_no_module(wheel: Path, name: str) -> None:
     with zipfile.ZipFile(wheel) as archive:
         assert archive.read(name) == (CHECKOUT / name).read_bytes()

@@ -1,0 +1,146 @@
+"""What GUIDE.md prints is what happens."""
+
+import base64
+import re
+from pathlib import Path
+
+import pytest
+from support import peers
+from support.daemon import Daemon
+from support.documents import GUIDE, assert_among, assert_shown, block, run
+from support.issuer import Issuer, json_of
+from support.raw import Seed
+
+from pki2fad.crypto.rsakeys import load_private
+from pki2fad.errors import Throttled
+
+
+def example(shell: Daemon, label: str) -> str:
+    """What the commands of an example print, where `host.pub.pem` is."""
+    return run(block(GUIDE, f"example: {label}"), shell.root, shell.socket)
+
+
+def sealed(shell: Daemon) -> bytes:
+    """A seed for the running daemon."""
+    key = load_private((shell.config_dir / "host.pem").read_bytes(), "host.pem")
+    return Seed().sealed(key)
+
+
+def test_a_person_gets_an_account_and_a_second_seed_as_shown(shell: Daemon) -> None:
+    assert_shown(GUIDE, "person", example(shell, "person"))
+    assert (shell.root / "ann.uri").read_text().startswith("otpauth://totp/")
+    assert_shown(GUIDE, "successor", example(shell, "successor"))
+
+
+def test_many_people_get_accounts_as_shown(shell: Daemon) -> None:
+    assert_shown(GUIDE, "batch", example(shell, "batch"))
+    assert (shell.root / "staff.uris").read_text().count("otpauth://totp/") == 2
+
+
+def test_a_code_is_made_and_refused_as_shown(shell: Daemon) -> None:
+    assert_shown(GUIDE, "codes", example(shell, "codes"))
+
+
+def test_the_program_for_asyncio_prints_what_it_says(shell: Daemon) -> None:
+    program = block(GUIDE, "example: asyncio")
+    (shell.root / "program.py").write_text(program)
+    assert run("python program.py", shell.root, shell.socket).split() == re.findall(
+        r"print\(.*\)  # (\w+)", program
+    )
+
+
+def test_seeds_from_an_issuer_are_sealed_and_loaded_as_shown(shell: Daemon) -> None:
+    peers.require("openssl")
+    example(shell, "seal")
+    assert (shell.root / "deploy.uri").read_text().startswith("otpauth://totp/")
+    assert_shown(GUIDE, "load", example(shell, "load"))
+
+
+def test_a_seed_is_requested_and_loaded_as_shown(shell: Daemon) -> None:
+    answer = json_of(status="success", encrypted_seed=base64.b64encode(sealed(shell)).decode())
+    with Issuer(answer) as issuer:
+        script = block(GUIDE, "example: request").replace("https://issuer.example/seed", issuer.url).strip()
+        printed = run(f"{script} --insecure-http --public-key host.pub.pem", shell.root, shell.socket)
+    assert_shown(GUIDE, "request", printed)
+
+
+def test_a_proof_is_made_and_checked_as_shown(shell: Daemon) -> None:
+    peers.require("git")
+    identity = "-c user.name=A -c user.email=a@b.invalid"
+    run(f"git init --quiet; git {identity} commit --quiet --allow-empty --message=x", shell.root)
+    script = block(GUIDE, "example: proof").replace("create", "create --key config/host.pem")
+    assert_shown(GUIDE, "proof", run(script, shell.root, shell.socket))
+
+
+def test_the_daemon_is_locked_and_unlocked_as_shown(shell: Daemon) -> None:
+    assert_shown(GUIDE, "lock", example(shell, "lock"))
+
+
+def test_the_key_is_rotated_as_shown(shell: Daemon) -> None:
+    script = block(GUIDE, "example: rotate").replace("rotate-key", "rotate-key --private config/host.pem")
+    assert_shown(GUIDE, "rotate", run(script, shell.root, shell.socket))
+
+
+def test_a_backup_is_made_and_restored_as_shown(shell: Daemon) -> None:
+    script = block(GUIDE, "example: backup").replace(" --protect", "")  # there is no terminal to ask
+    assert_shown(GUIDE, "backup", run(script, shell.root, shell.socket))
+    run("pki2factl remove default", shell.root, shell.socket)
+    script = block(GUIDE, "example: restore").rstrip() + " --public-key host.pub.pem"
+    assert_shown(GUIDE, "restore", run(script, shell.root, shell.socket))
+
+
+def test_who_is_locked_out_gets_in_again_as_shown(shell: Daemon) -> None:
+    with shell.client() as client:
+        client.load(sealed(shell), "deploy")
+        for _ in range(4):
+            client.verify("0000000", "deploy")
+        with pytest.raises(Throttled):
+            client.verify("0000000", "deploy")
+    script = block(GUIDE, "example: unthrottle").replace(
+        "pki2factl log", f"pki2factl log --file {shell.stderr}"
+    )
+    refused, account, *printed = run(script, shell.root, shell.socket).splitlines()
+    assert "account deploy  refused, has to wait until " in refused
+    assert account == "account deploy: unknown callers wait only for their own wrong codes"
+    assert printed[-1] == "unthrottled deploy"
+    assert "too many wrong codes; try again at " in "\n".join(printed)
+
+
+def test_the_clock_is_accepted_as_shown(shell: Daemon) -> None:
+    assert_shown(GUIDE, "clock", example(shell, "clock"))
+
+
+def test_the_daemon_is_watched_as_shown(shell: Daemon) -> None:
+    printed = example(shell, "watch")
+    assert_among(GUIDE, "watch", printed)
+    table = GUIDE.read_text().partition("| `pki2fad_…` | what |\n|---|---|\n")[2].partition("\n\n")[0]
+    named = re.findall(r"`(\w+)(?:\{[\w,]+\})?`", "\n".join(row.split("|")[1] for row in table.splitlines()))
+    metrics = re.findall(r"^# TYPE (\w+) ", printed, re.MULTILINE)
+    assert {f"pki2fad_{name.removesuffix('_total')}" for name in named} == set(metrics)
+
+
+def test_the_old_service_is_taken_over_as_shown(shell: Daemon) -> None:
+    seed, log = shell.root / "seed.txt", shell.root / "last_code.txt"
+    seed.write_text("0123456789abcdef" * 4)
+    log.write_text("2026-01-31 12:34:00 - 2FA Code: 123456\n")
+    script = block(GUIDE, "example: migrate").replace("/data/seed.txt", str(seed))
+    script = script.replace("/cron/last_code.txt", str(log))
+    places = f"--public-key=host.pub.pem --log-to={shell.codes_log}"
+    script = re.sub("$", f" {places}", script.rstrip(), flags=re.MULTILINE)
+    run("pki2factl remove default", shell.root, shell.socket)
+    assert_shown(GUIDE, "migrate", run(script, shell.root, shell.socket))
+    assert shell.codes_log.read_text().startswith("2026-01-31 12:34:00 - 2FA Code: 123456\n")
+    assert not seed.exists()
+
+
+@pytest.mark.parametrize("label", ["toml", "enroll"])
+def test_the_configuration_shown_is_valid(daemon: Daemon, label: str) -> None:
+    daemon.configure(block(GUIDE, f"example: {label}"))
+    assert "valid" in run(f"pki2fad --check-config --config-dir {daemon.config_dir}", daemon.root)
+
+
+def test_every_example_with_something_shown_is_run() -> None:
+    """No block is only printed: each label of the guide is named in this file."""
+    here = Path(__file__).read_text()
+    for kind, label in re.findall(r"<!-- (example|shown): ([\w ]+) -->", GUIDE.read_text()):
+        assert f'"{label}"' in here or f'"{kind}: {label}"' in here, f"{kind}: {label}"
