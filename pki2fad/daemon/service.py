@@ -297,7 +297,6 @@ class _Service:
 
     def _set_throttling(self, config: Config) -> None:
         self._throttle.enabled = config.throttle.enabled
-        self._agent.shortcut.close()
         if not config.throttle.enabled:
             log.warning(
                 "not_throttled", reason="[throttle] enabled = false: an attacker can guess without a limit"

@@ -17,10 +17,9 @@ from pki2fad.methods.bulk import Bulk
 from pki2fad.methods.enrolment import Enrolment
 from pki2fad.methods.health import Health
 from pki2fad.methods.metrics import Metrics
-from pki2fad.methods.shortcut import Shortcut
 from pki2fad.methods.throttled import ThrottleAdmin
 from pki2fad.rules import access, otp
-from pki2fad.rules.access import Access, Peer, Rights
+from pki2fad.rules.access import Access, Peer
 from pki2fad.rules.account import NAME_RULE, is_name
 from pki2fad.rules.changes import Answer, ClockEdit, Edit, LargeChange, Rotation, Work
 from pki2fad.rules.clock import Reading, Watch
@@ -90,7 +89,6 @@ class Agent:
         self._throttle = throttle
         self._watch = watch
         self._verifier = Verifier(keyring, throttle, watch)
-        self.shortcut = Shortcut(keyring, watch)
         self._key_is_cheap = keys.is_cheap
         self._admin = admin = Admin(keyring, watch, keys)
         self._bulk = bulk = Bulk(keyring, watch, keys, admin)
@@ -197,16 +195,6 @@ class Agent:
             audit = "refused" if self.is_administrative(request.method) else None
             return Answer(refusal=refusal, audit=audit)
 
-    def verdict(self, rights: Rights, name: str, code: str, reading: Reading) -> Answer:
-        """What `verify` answers a peer with these rights, about what is a name and a code."""
-        try:
-            if self._keyring.locked:
-                raise Locked(_LOCKED)
-            payer = self.access.payer(rights.uid)
-            return self._verifier.verify(name, code, payer, "", reading, veiled=rights.veiled)
-        except Refusal as refusal:
-            return Answer(refusal=refusal)
-
     def is_administrative(self, name: str) -> bool:
         """True for a method that makes changes: that one was refused, or failed, is for the audit too."""
         method = self._methods.get(name)
@@ -251,11 +239,9 @@ class Agent:
         elif isinstance(change, ClockEdit):
             yield from self._keyring.lower(change.wall)
             self._watch.accept(change.wall, change.spent)
-            self.shortcut.clock_accepted()
         else:
             self._keyring.raise_floors(change.floors)
             self._watch.spent.extend(change.spent)
-            self.shortcut.close()
             for some in in_pieces(change.edits):
                 for edit in some:
                     self.apply(edit)

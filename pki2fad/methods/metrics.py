@@ -1,8 +1,7 @@
 """Counts what was asked, how it was answered and how long that took: plain numbers, and no names."""
 
 from bisect import bisect_left
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any
 
 # What a request that was carried out ended with; others end with the code of their refusal.
@@ -26,26 +25,13 @@ class Metrics:
         self.connections: Callable[[], int] = lambda: 0  # that are open
         self.last_code: Callable[[], int | None] = lambda: None  # the minute log's, as `MinuteLog` says
         self._counts = {name: _Counts(_ALWAYS.get(name, ())) for name in (*methods, _UNKNOWN)}
-        self._noted: dict[tuple[str, str], list[float]] = {}
 
     def add(self, method: str, outcome: str, seconds: float) -> None:
         """Count a request; `seconds` are from when it was taken up to when its answer was ready."""
-        (self._counts.get(method) or self._counts[_UNKNOWN]).add(outcome, [seconds])
-
-    def noted(self, method: str, outcome: str) -> list[float]:
-        """A list to note such `seconds` in where there is no time for more; `count` has to follow soon."""
-        return self._noted.setdefault((method, outcome), [])
-
-    def count(self) -> None:
-        """Count what was noted."""
-        for (method, outcome), seconds in self._noted.items():
-            if seconds:
-                self._counts[method].add(outcome, seconds)
-                seconds.clear()
+        (self._counts.get(method) or self._counts[_UNKNOWN]).add(outcome, seconds)
 
     def read(self) -> dict[str, Any]:
         """All of it, as PROTOCOL.md says; of what was never asked, nothing."""
-        self.count()
         counted = {name: counts for name, counts in self._counts.items() if counts.outcomes}
         return {
             "connections": self.connections(),
@@ -67,12 +53,8 @@ class _Counts:
         self.latencies = [0] * (len(BOUNDS) + 1)  # in each class; the last is of those above all bounds
         self.seconds = 0.0  # in all
 
-    def add(self, outcome: str, seconds: Sequence[float]) -> None:
-        """Count requests that took so many seconds each."""
-        self.outcomes[outcome] = self.outcomes.get(outcome, 0) + len(seconds)
-        self.seconds += sum(seconds)
-        if max(seconds) * 1e6 <= BOUNDS[0]:  # nearly always so
-            self.latencies[0] += len(seconds)
-        else:  # what was answered together took the same time
-            for one, count in Counter(seconds).items():
-                self.latencies[bisect_left(BOUNDS, one * 1e6)] += count
+    def add(self, outcome: str, seconds: float) -> None:
+        """Count a request that took `seconds`."""
+        self.outcomes[outcome] = self.outcomes.get(outcome, 0) + 1
+        self.seconds += seconds
+        self.latencies[bisect_left(BOUNDS, seconds * 1e6)] += 1

@@ -36,18 +36,6 @@ class Peer(NamedTuple):
     verify_only: bool = False  # it came over the socket on which nothing else is answered
 
 
-class Rights(NamedTuple):
-    """What a peer may, for every account alike."""
-
-    verify: bool
-    generate: bool
-    veiled: bool  # it may not know whether there is such an account
-    uid: int
-
-
-NO_RIGHTS = Rights(verify=False, generate=False, veiled=True, uid=OVERFLOW_ID)
-
-
 class Rule(NamedTuple):
     """One `[[access]]` entry: a role for users, `@groups` and uids, for some accounts or all."""
 
@@ -135,13 +123,6 @@ class Access:
         if peer.uid == OVERFLOW_ID:
             return False
         return (self._some_verifying if peer.verify_only else self._some).covers(peer)
-
-    def rights(self, peer: Peer) -> Rights:
-        """What the peer may for every account alike; nothing where that depends on the account."""
-        if any(grant.covers(peer) for grant in self._accounts.values()):
-            return NO_RIGHTS
-        verify, generate, admin = (self.allows_everywhere(peer, role) for role in (VERIFY, GENERATE, ADMIN))
-        return Rights(verify, generate, not (generate or admin), peer.uid)
 
     def payer(self, uid: int) -> int:
         """The uid whose budget pays for this uid's failures and connections.

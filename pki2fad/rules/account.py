@@ -13,11 +13,6 @@ NAME_RULE = "a name is 1 to 64 of A-Z a-z 0-9 . _ @ - and does not begin with . 
 
 DRIFTS = 8  # acceptances whose drift is remembered
 
-# The step in the middle of the window whose codes are kept, and the Unix time before which `Shortcut` has
-# nothing else to look at. Accounts share it: these are not a million numbers.
-Window = tuple[int, float]
-NO_WINDOW: Window = (-1, 0.0)
-
 # A drift of a seed that came back: how far ahead its codes were before is not known.
 UNKNOWN = b"\x7f"
 
@@ -33,13 +28,13 @@ class Account:
         "digest",
         "drift",
         "last_step",
+        "middle",
         "name",
         "offset",
         "parameters",
         "sealed",
         "successor",
         "tally",
-        "window",
     )
 
     def __init__(
@@ -64,12 +59,12 @@ class Account:
         self.offset = offset  # steps by which the prover is ahead: the middle of its window
         self.drift = drift  # a signed byte for each of the last acceptances: steps from now
         self.codes: tuple[str, ...] = ()  # from the window's first step on; one more where it was made ahead
-        self.window = NO_WINDOW
+        self.middle = -1  # the step in the middle of their window
         self.successor = successor
 
     def forget_codes(self) -> None:
         """Let go of the codes that are kept."""
-        self.codes, self.window = (), NO_WINDOW
+        self.codes, self.middle = (), -1
 
     @property
     def seeds(self) -> "tuple[Account, ...]":

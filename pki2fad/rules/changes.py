@@ -127,11 +127,6 @@ class Answer:
         return f"Answer(refusal={self.refusal!r}, change={self.change!r})"  # results may be codes
 
 
-# What a wrong code is answered where failures are not counted: the server takes it as leave to answer the
-# next in the short way. It is shared: nobody changes an answer.
-NO = Answer(INVALID, reason=WRONG)
-
-
 def listed(names: Sequence[str], limit: int = 8) -> str:
     """The names, at most so many of them, for one line."""
     more = f" and {len(names) - limit} more" if len(names) > limit else ""

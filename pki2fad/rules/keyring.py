@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from pki2fad.crypto.memory import wipe
 from pki2fad.errors import BadSeal, Locked, NoSuchAccount, Refusal, Unavailable
 from pki2fad.rules import otp
-from pki2fad.rules.account import NO_WINDOW, UNKNOWN, Account, Window, associated, kept, reach, spent_until
+from pki2fad.rules.account import UNKNOWN, Account, associated, kept, reach, spent_until
 from pki2fad.rules.clock import REMEMBERED
 from pki2fad.rules.otp import Parameters
 from pki2fad.rules.pieces import Pieces, in_pieces
@@ -76,9 +76,9 @@ class Keyring:
         self._looked_through: list[bytes] = []  # of what is gone, what may be too old still
         self._latest = 0
         self._latest_left = False  # the account that was so far ahead is there no more
-        self._last_window = NO_WINDOW
+        self._middle = -1  # the last one around which codes were kept
         self._due: deque[Account] = deque()  # in use: `look_ahead` sees which still lack a code
-        self.veils: dict[str, Account] = {}  # what `veiled` gave, by name; a successor's with _OF_SUCCESSOR
+        self._veils: dict[str, Account] = {}  # what `veiled` gave, by name; a successor's with _OF_SUCCESSOR
         self._decoy_sealed: bytes | None = None  # of all names that are no account
 
     @property
@@ -232,20 +232,20 @@ class Keyring:
         """
         is_successor = account is not None and account is not self.accounts[name]
         key = name + _OF_SUCCESSOR if is_successor else name
-        veiled = self.veils.get(key)
+        veiled = self._veils.get(key)
         if veiled is None:
             veiled = self._decoy() if account is None else account.moved(account.offset, -1)
             veiled.last_step = -1  # nobody asks for it, and a name that is none has no other
-            if len(self.veils) >= _VEILED:
-                del self.veils[next(iter(self.veils))]
-            self.veils[key] = veiled
+            if len(self._veils) >= _VEILED:
+                del self._veils[next(iter(self._veils))]
+            self._veils[key] = veiled
         return veiled
 
     def _unveil(self, name: str) -> None:
         """Let nothing stand for an account, or a name that was none, that is not the same any more."""
-        if self.veils:
-            self.veils.pop(name, None)
-            self.veils.pop(name + _OF_SUCCESSOR, None)
+        if self._veils:
+            self._veils.pop(name, None)
+            self._veils.pop(name + _OF_SUCCESSOR, None)
 
     def _decoy(self) -> Account:
         parameters = Parameters()
@@ -255,7 +255,7 @@ class Keyring:
 
     def _forget_what_is_not_kept(self) -> None:
         self.enrolments.clear()
-        self.veils.clear()
+        self._veils.clear()
         self._due.clear()
         self._decoy_sealed = None
 
@@ -300,7 +300,6 @@ class Keyring:
     def spend(self, account: Account, step: int) -> None:
         """Let no code up to this step be good any more."""
         account.last_step = step
-        account.window = self._window(account.window[0])  # `Shortcut` looks at the watermark again
         self._latest = max(self._latest, spent_until(account))
 
     def latest(self, beyond: float) -> int:
@@ -334,7 +333,7 @@ class Keyring:
                 latest = max(latest, spent_until(account))
             yield
         self._latest, self._latest_left = latest, False
-        self.veils.clear()
+        self._veils.clear()
         for gone in in_pieces(list(self.gone.items())):
             for digest, (step, period) in gone:
                 end = otp.step_at(wall, period) + otp.WINDOW + otp.MAX_OFFSET
@@ -349,13 +348,14 @@ class Keyring:
 
         They are kept: when time goes on by one step, one new code is made, if it was not made ahead.
         """
-        middle = account.window[0]
-        if step != middle or not account.codes:
+        if step != account.middle or not account.codes:
             first, last = step - otp.WINDOW, step + otp.WINDOW
-            kept = account.codes[1:] if step == middle + 1 else ()
+            kept = account.codes[1:] if step == account.middle + 1 else ()
             new = range(first + len(kept), last + 1)
             account.codes = kept + (self._make(account, new) if new else ())
-            account.window = self._window(step)
+            if step != self._middle:
+                self._middle = step
+            account.middle = self._middle  # accounts share it: these are not a million numbers
             if len(self._due) < _AHEAD and self.accounts.get(account.name) is account:
                 self._due.append(account)
         return account.codes[: otp.WINDOW_STEPS]
@@ -369,16 +369,10 @@ class Keyring:
         for _ in range(min(count, len(self._due))):
             account = self._due.popleft()
             if self.accounts.get(account.name) is account and len(account.codes) == otp.WINDOW_STEPS:
-                after = account.window[0] + otp.WINDOW + 1
+                after = account.middle + otp.WINDOW + 1
                 with contextlib.suppress(Refusal):  # whoever asks for it is told
                     account.codes += self._make(account, range(after, after + 1))
         return bool(self._due)
-
-    def _window(self, step: int) -> Window:
-        """That around a step, of which `Shortcut` has not said until when it is good."""
-        if step != self._last_window[0]:
-            self._last_window = step, 0.0
-        return self._last_window
 
     def current_code(self, account: Account, step: int) -> str:
         """The code of one step. It is kept if the window is around it, as that of most accounts is."""

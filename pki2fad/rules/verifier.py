@@ -6,7 +6,7 @@ from dataclasses import replace
 from pki2fad.errors import BadRequest, Throttled, Unavailable
 from pki2fad.rules import otp
 from pki2fad.rules.account import Account, reach
-from pki2fad.rules.changes import INVALID, NO, PROMOTED, REPLAYED, WRONG, Answer, Edit, Failure, Spend
+from pki2fad.rules.changes import INVALID, PROMOTED, REPLAYED, WRONG, Answer, Edit, Failure, Spend
 from pki2fad.rules.clock import Reading, Watch
 from pki2fad.rules.keyring import Keyring
 from pki2fad.rules.otp import Parameters
@@ -185,7 +185,7 @@ class Verifier:
         wall, period = reading.wall, account.parameters.period
         watch, floors = self._watch, self._keyring.floors
         if wall >= watch.mark and not watch.spent and (not floors or wall >= floors.get(period, 0)):
-            return  # as nearly always; whatever else is to be waited for, `Shortcut` has to ask for it too
+            return  # as nearly always
         waits = self._waits(period, abs(account.offset), wall)
         if waits:
             until, why = max(waits)
@@ -259,7 +259,7 @@ class Verifier:
 
     def _fail(self, account: Account | None, name: str, key: Key, cost: int, now: float) -> Answer:
         if not self._throttle.enabled:
-            return NO
+            return Answer(INVALID, reason=WRONG)
         if account is None:
             slots = self._throttle.fail_unknown(key, name, cost, now)
             return Answer(INVALID, change=Failure(name, None, slots), reason=WRONG)

@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING
 from pki2fad.errors import ProtocolError
 from pki2fad.host import log
 from pki2fad.rules import clock
-from pki2fad.rules.access import NO_RIGHTS, Access, Peer, Rights
+from pki2fad.rules.access import Access, Peer
 from pki2fad.rules.clock import boot
 from pki2fad.server import passing
 from pki2fad.server.payer import Payer
-from pki2fad.wire import messages, plain
-from pki2fad.wire.plain import Plain
+from pki2fad.wire import messages
 
 if TYPE_CHECKING:
     from pki2fad.server.server import Server
@@ -30,9 +29,6 @@ _READ_MORE = 64 * 1024
 
 # Bytes of answers that are written at once: what is longer goes when others have had their turn.
 _WRITTEN_AT_ONCE = 1024 * 1024
-
-# Bytes that a plain request takes that waits for its turn, with what is made of it.
-_PLAIN_SIZE = 512
 
 # What is left to be done for a client.
 OPEN = 0  # everything
@@ -53,7 +49,6 @@ class Connection:
         "_may_bring",
         "_more",
         "_out",
-        "_plain",
         "_read_size",
         "_readable",
         "_server",
@@ -70,17 +65,13 @@ class Connection:
         "payer",
         "peer",
         "queued",
-        "rights",
         "state",
-        "subject",
     )
 
     def __init__(self, server: "Server", stream: socket.socket, peer: Peer, payer: Payer) -> None:
         self.peer = peer
         self.payer = payer
-        self.access: Access | None = None  # by which payer and rights are
-        self.rights = NO_RIGHTS
-        self.subject = ""  # what a line of the log has before the account's name
+        self.access: Access | None = None  # the rules that its payer is by
         self.state = OPEN
         self.queued = False  # it is to be served
         self.looks = 0  # how often it was looked whether its uid is known
@@ -92,7 +83,6 @@ class Connection:
         self._stream = stream
         self._may_bring = passing.may_bring_some(stream)  # descriptors
         self._decoder = messages.Decoder(messages.REQUEST, messages.REQUEST_LIMIT)
-        self._plain: list[Plain] = []  # of what was read, before what the decoder has
         self._more = False  # what was read is not all handled
         self._readable = False  # the kernel has something
         self._hung_up = False  # and the end is among it
@@ -204,10 +194,9 @@ class Connection:
         self._server.violated(self, reason)
         self.close()
 
-    def learn(self, access: Access | None, rights: Rights) -> None:
-        """Note what the peer may for every account alike, by these rules; None if others may come soon."""
-        self.access, self.rights = access, rights
-        self.subject = f"uid={self.peer.uid} pid={self.peer.pid} account="
+    def learn(self, access: Access | None) -> None:
+        """Note the rules that its payer is by; None if that has to be looked at again."""
+        self.access = access
 
     def count(self, size: int, stalled_by: object) -> None:
         """Count `size` bytes in the pool, and set a deadline for what it waits for."""
@@ -246,14 +235,7 @@ class Connection:
             self.state = FINISHED
             return
         self._more = True
-        if not self._decoder.partial:
-            request = plain.alone(data)
-            if request is not None:
-                self._plain = [request]
-                return
-            self._plain, data = plain.split(data)
-        if data:
-            self._decoder.feed(data)
+        self._decoder.feed(data)
 
     def _receive(self) -> bytes:
         """What was sent, where descriptors may come with it. Raises `ProtocolError` if some do."""
@@ -264,11 +246,6 @@ class Connection:
         return data
 
     def _handle(self, reading: clock.Reading, end: float) -> None:
-        if self._plain:
-            some, self._plain = self._plain[:MESSAGES_AT_ONCE], self._plain[MESSAGES_AT_ONCE:]
-            self._server.handle_plain(self, some, reading)
-            if self._plain:
-                return
         for _ in range(MESSAGES_AT_ONCE):
             message = self._decoder.next()
             if message is None:
@@ -306,12 +283,12 @@ class Connection:
                 self.close()
                 return False
         partial = self._decoder.partial
-        if self._size or self._unsent or partial or self._plain:
+        if self._size or self._unsent or partial:
             self._count(partial=partial)
         return not self._unsent and not self._held and (self._more or (self._readable and self.state == OPEN))
 
     def _count(self, *, partial: bool) -> None:
-        size = self._decoder.held + _PLAIN_SIZE * len(self._plain)
+        size = self._decoder.held
         if not self.has_long:
             size += len(self._unsent)
         stalled_by: object = None

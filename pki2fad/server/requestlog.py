@@ -8,7 +8,7 @@ import asyncio
 import functools
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 from pki2fad.host import log
@@ -19,7 +19,6 @@ from pki2fad.rules.changes import REPLAYED, STALE, WRONG, Answer
 from pki2fad.rules.clock import Reading
 from pki2fad.server.payer import STRANGERS, PayerKey
 from pki2fad.wire.messages import Request
-from pki2fad.wire.plain import Plain
 
 # Log lines in one second about what one payer did wrong: a uid with a role, or all callers without one. More
 # would hide the lines about others, and a disk that is full of them keeps no watermark.
@@ -37,8 +36,6 @@ LOOKS = ("status", "metrics")
 
 # What says whether a code was good.
 _VERDICTS = ("verify", "enroll_confirm")
-
-_WRONG = f" valid=False reason={WRONG}"
 
 _METHOD_LOGGED = 32  # characters of what a client calls a method; those that exist are shorter
 
@@ -60,7 +57,6 @@ class DecisionLog:
         self._metrics = metrics
         self._noise = _Noise()
         self._lookups = _Lookups()
-        self._generated, self._wrong = metrics.noted("generate", OK), metrics.noted("verify", INVALID)
         self._waiting = False  # some lines are
 
     def add(self, request: Request, peer: Peer, answer: Answer, reading: Reading, ready: float) -> None:
@@ -91,24 +87,6 @@ class DecisionLog:
         else:
             self._later(_line(method, peer.uid, *fields.items()))
 
-    @property
-    def no_lookups_until(self) -> float:
-        """The CLOCK_BOOTTIME until which no wrong code is looked up."""
-        return self._lookups.done_until
-
-    def add_in_short(self, subject: str, requests: Iterable[Plain], seconds: float) -> None:
-        """Like `add`, for plain requests that were answered in the short way: after so many seconds."""
-        later = log.later
-        for _, name, code in requests:
-            if code is None:
-                later(f"generate {subject}{name}")
-                self._generated.append(seconds)
-            else:
-                later(f"verify {subject}{name}{_WRONG}")
-                self._wrong.append(seconds)
-        if not self._waiting:
-            self._write_soon()
-
     def _later(self, text: str) -> None:
         """Have a line written in a moment, with those of others."""
         log.later(text)
@@ -121,7 +99,6 @@ class DecisionLog:
 
     def _write(self) -> None:
         self._waiting = False
-        self._metrics.count()
         log.flush()
 
     def warning(self, peer: Peer, event: str, **fields: object) -> None:
@@ -189,13 +166,10 @@ class _Lookups:
     def __init__(self) -> None:
         self._second = 0
         self._done = 0
-        self.done_until = 0.0  # CLOCK_BOOTTIME
 
     def allow(self, reading: Reading) -> bool:
         second = int(reading.boot)
         if second != self._second:
             self._second, self._done = second, 0
         self._done += 1
-        if self._done >= STALE_LOOKUPS_PER_SECOND:
-            self.done_until = second + 1.0
         return self._done <= STALE_LOOKUPS_PER_SECOND

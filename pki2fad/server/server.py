@@ -16,7 +16,7 @@ from pki2fad.host import log
 from pki2fad.methods.agent import Agent
 from pki2fad.rules import clock
 from pki2fad.rules.access import Access, Peer
-from pki2fad.rules.changes import INVALID, NO, REPLAYED, Answer, Change, Edit, Failure, Spend, Work
+from pki2fad.rules.changes import INVALID, REPLAYED, Answer, Change, Edit, Failure, Spend, Work
 from pki2fad.rules.clock import boot
 from pki2fad.server import passing
 from pki2fad.server.admission import Admission
@@ -27,8 +27,7 @@ from pki2fad.server.payer import Payer, Pool
 from pki2fad.server.peer import peer_of
 from pki2fad.server.requestlog import LOOKS, DecisionLog
 from pki2fad.server.turns import Turns
-from pki2fad.wire import messages, plain
-from pki2fad.wire.plain import Plain
+from pki2fad.wire import messages
 
 # One answer that is longer is outside the pool at a time, up to `wire.RESPONSE_LIMIT`.
 _LONG_SIZE = 64 * 1024
@@ -151,7 +150,7 @@ class Server:
         if payer is not connection.payer:
             self.admission.move(connection.payer, payer, peer.uid)
             connection.move(payer)
-        connection.learn(None if is_unknown else access, access.rights(peer))
+        connection.learn(None if is_unknown else access)
         return True
 
     def makes_room(self, connection: Connection, more: int = 0) -> bool:
@@ -201,46 +200,6 @@ class Server:
         except Exception as error:  # a mistake of ours must not end the connection
             answer = self._failed(request, error)
         self._conclude(connection, request, answer, reading)
-
-    def handle_plain(self, connection: Connection, requests: list[Plain], reading: clock.Reading) -> None:
-        """Answer plain requests like `handle`, in the short way where that can be."""
-        while requests:
-            answers = self._answer(connection, requests, reading)
-            if answers:
-                connection.add("".join(answers).encode("latin-1"))
-                requests = requests[len(answers) :]
-            if requests:
-                self._handle_one(connection, requests[0], reading)
-                requests = requests[1:]
-
-    def _answer(self, connection: Connection, requests: Sequence[Plain], reading: clock.Reading) -> list[str]:
-        """The answers to those that come before one for the long way, logged and counted."""
-        begun = boot()
-        try:
-            answers = self._agent.shortcut.answers(connection.rights, requests, reading.wall, begun)
-        except Exception as error:  # a mistake of ours: the long way may be without one
-            log.failure("failed", error)
-            return []
-        if answers:
-            self._last_use = begun
-            self._decisions.add_in_short(connection.subject, requests[: len(answers)], boot() - begun)
-        return answers
-
-    def _handle_one(self, connection: Connection, request: Plain, reading: clock.Reading) -> None:
-        _, name, code = request
-        rights = connection.rights
-        whole = plain.request(request)
-        if code is None or not rights.verify:
-            self.handle(connection, whole, reading)
-            return
-        whole.account = name
-        try:
-            answer = self._agent.verdict(rights, name, code, reading)
-        except Exception as error:  # as above
-            answer = _failed(error)
-        if answer is NO:
-            self._agent.shortcut.open(reading.wall, self._decisions.no_lookups_until)
-        self._conclude(connection, whole, answer, reading)
 
     def _conclude(
         self, connection: Connection, request: messages.Request, answer: Answer, reading: clock.Reading

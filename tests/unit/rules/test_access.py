@@ -7,13 +7,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from support import peers
 
 from pki2fad.errors import ConfigError
 from pki2fad.host.users import Users
-from pki2fad.rules.access import NO_RIGHTS, Access, Peer, Rule
+from pki2fad.rules.access import Access, Peer, Rule
 
 OWN_UID = 54_321
 OVERFLOW = 65_534
@@ -198,31 +196,3 @@ def test_a_default_group_has_its_role_where_it_exists(tmp_path: Path) -> None:
 
 def test_a_system_without_the_default_groups_needs_none(tmp_path: Path) -> None:
     assert with_groups(tmp_path) == ["nothing", "nothing"]
-
-
-rules = st.builds(
-    Rule,
-    st.sampled_from(ROLES),
-    st.sampled_from([(1,), (2,)]),
-    st.sampled_from([None, ("a",), ("a", "b")]),
-)
-
-
-@given(st.lists(rules, max_size=4))
-def test_the_rights_of_a_peer_are_what_it_is_allowed_for_every_account(rules: list[Rule]) -> None:
-    access = Access(rules, 0, Users())
-    for peer in (Peer(1, uid, frozenset(), only) for uid in (0, 1, 2, 3) for only in (False, True)):
-        of = [
-            (
-                access.allows(peer, "verify", account),
-                access.allows(peer, "generate", account),
-                not any(access.allows(peer, role, account) for role in ("generate", "admin")),
-            )
-            for account in ("a", "b", "c")
-        ]
-        rights = access.rights(peer)
-        if rights is NO_RIGHTS:
-            assert any(peer.uid in rule.who and rule.accounts is not None for rule in rules)
-        else:
-            assert {rights[:3]} == set(of)
-            assert rights.uid == peer.uid

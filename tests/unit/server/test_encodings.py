@@ -1,4 +1,4 @@
-"""Plain requests: answered, counted and logged as the same ones in another encoding are."""
+"""Requests are answered, counted and logged alike, in whatever encoding and company they come."""
 
 import asyncio
 import contextlib
@@ -16,14 +16,12 @@ from support.raw import Seed
 
 from pki2fad.host.users import Users
 from pki2fad.methods.agent import Agent
-from pki2fad.methods.shortcut import Shortcut
 from pki2fad.rules import clock
-from pki2fad.rules.access import Access, Peer, Rights, Rule
-from pki2fad.rules.changes import Answer, Failure, Spend
+from pki2fad.rules.access import Access, Peer, Rule
+from pki2fad.rules.changes import Failure, Spend
 from pki2fad.rules.clock import Reading
 from pki2fad.server.connection import MESSAGES_AT_ONCE
 from pki2fad.server.requestlog import STALE_LOOKUPS_PER_SECOND
-from pki2fad.wire import plain
 
 RULES = [
     Rule("verify", (4001, 4003)),
@@ -42,6 +40,7 @@ PEERS = {
 
 Call = tuple[str, dict[str, Any]]
 
+FOREVER = float("inf")
 FIRST = STALE_LOOKUPS_PER_SECOND + 3  # wrong codes, after which none is looked up any more
 
 
@@ -100,8 +99,6 @@ async def test_the_encoding_changes_nothing(who: str, throttled: bool) -> None:
     shared_step()
     seeds = {"deploy": Seed(), "x.y@z": Seed()}
     calls = calls_of(seeds)
-    data = b"".join(encoded(msgid, call, shortest=True) for msgid, call in enumerate(calls))
-    assert len(plain.split(data)[0]) == len(calls)
     one = await ask(seeds, PEERS[who], calls, shortest=True, throttled=throttled)
     other = await ask(seeds, PEERS[who], calls, shortest=False, throttled=throttled)
     assert one == other
@@ -139,7 +136,7 @@ async def test_wrong_codes_are_counted_where_they_are_throttled() -> None:
 
 
 @in_loop
-async def test_what_follows_plain_requests_is_handled_behind_them() -> None:
+async def test_half_a_request_is_handled_behind_whole_ones_when_the_rest_has_come() -> None:
     seeds = {"deploy": Seed()}
     async with bench(agent(**seeds), Keeper()) as at:
         client = await at.connect()
@@ -156,16 +153,16 @@ async def test_what_follows_plain_requests_is_handled_behind_them() -> None:
 
 
 @in_loop
-@pytest.mark.parametrize("account", ["deploy", "nobody"])  # in the short way, and not
-async def test_only_so_many_plain_requests_are_answered_at_once(account: str) -> None:
+@pytest.mark.parametrize("account", ["deploy", "nobody"])
+async def test_only_so_many_requests_are_answered_at_once(account: str) -> None:
     async with bench(agent(deploy=Seed()), Keeper()) as at:
         client, sender = await at.connect(), at.connection
         client.send_bytes(encoded(1, ("generate", {"account": account}), shortest=True) * 21)
         sender.has_happened(select.EPOLLIN)
         for count, more in ((MESSAGES_AT_ONCE, True), (21 - MESSAGES_AT_ONCE, False)):
-            assert sender.serve(clock.read(), end=0.0) == more
-            sender.release()
-            assert len(await asyncio.to_thread(lambda: [client.receive() for _ in range(count)])) == count  # noqa: B023
+            assert sender.serve(clock.read(), end=FOREVER) == more
+            assert len(sender._out) == count
+            sender._out.clear()
 
 
 @in_loop
@@ -179,7 +176,7 @@ async def test_what_waits_for_its_turn_is_answered_by_the_rights_of_then(throttl
         request = encoded(1, ("generate", {"account": "deploy"}), shortest=True)
         client.send_bytes(request * (MESSAGES_AT_ONCE + 2))
         sender.has_happened(select.EPOLLIN)
-        assert sender.serve(clock.read(), end=0.0)
+        assert sender.serve(clock.read(), end=FOREVER)
         asked.access = Access([], os.geteuid(), Users())
         at.server.turns.queue(sender)
         errors = [error and error[0] for _, _, error, _ in await receive(client, MESSAGES_AT_ONCE + 2)]
@@ -261,42 +258,7 @@ async def test_a_mistake_of_ours_ends_one_connection_and_keeps_no_other_waiting(
 
 
 @in_loop
-async def test_a_mistake_of_ours_about_a_plain_request_is_internal() -> None:
-    class Broken(Agent):
-        def verdict(self, _rights: Rights, name: str, _code: str, _reading: Reading) -> Answer:
-            raise RuntimeError(name)
-
-    async with bench(agent(Broken, deploy=Seed()), Keeper()) as at:
-        client = await at.connect()
-        with logged():
-            client.send_bytes(
-                encoded(1, ("verify", {"account": "deploy", "code": "00000000"}), shortest=True)
-            )
-            ((_, _, error, _),) = await receive(client, 1)
-            assert error[0] == "internal"
-
-
-@in_loop
-@pytest.mark.parametrize("count", [1, 2])
-async def test_a_mistake_of_ours_in_the_short_way_leaves_the_long_one(count: int) -> None:
-    class Broken(Shortcut):
-        def answers(self, *_arguments: object) -> list[str]:
-            raise RuntimeError("broken")
-
-    seed = Seed()
-    asked = agent(deploy=seed)
-    asked.shortcut = Broken(asked._keyring, asked._watch)
-    async with bench(asked, Keeper()) as at:
-        client = await at.connect()
-        with logged() as lines:
-            client.send_bytes(encoded(1, ("generate", {"account": "deploy"}), shortest=True) * count)
-            for _, _, _, result in await receive(client, count):
-                assert result["code"] == seed.code(result["step"])
-        assert any(line.startswith("failed\nTraceback") for line in lines)
-
-
-@in_loop
-async def test_a_plain_request_that_is_carried_out_is_a_use() -> None:
+async def test_a_request_that_is_carried_out_is_a_use() -> None:
     async with bench(agent(deploy=Seed()), Keeper()) as at:
         client = await at.connect()
         begun = clock.read()
@@ -311,7 +273,7 @@ async def test_a_plain_request_that_is_carried_out_is_a_use() -> None:
 
 
 @in_loop
-async def test_a_client_that_reads_late_gets_all_answers_to_plain_requests() -> None:
+async def test_a_client_that_reads_late_gets_all_answers() -> None:
     async with bench(agent(deploy=Seed()), Keeper()) as at:
         client = await at.connect()
         sent = await send_until_blocked(client, "generate", {"account": "deploy"})
