@@ -114,7 +114,6 @@ STILL_TOO_LONG = {
     "pki2fad/rules/keyring.py",
     "pki2fad/server/connection.py",
     "pki2fad/server/server.py",
-    "pki2fad/state/store.py",
     "pki2fad/state/vault.py",
     "pki2fad/wire/messages.py",
 }

@@ -1,0 +1,187 @@
+"""Writes changes into the tables, inside a transaction of the store."""
+
+from collections.abc import Iterable, Iterator
+from typing import Any, TypeVar
+
+from pki2fad.errors import UnusableState
+from pki2fad.rules import otp
+from pki2fad.rules.account import Account, reach
+from pki2fad.rules.changes import Change, ClockEdit, Edit, Edits, Failure, Rotation, Spend
+from pki2fad.rules.keyring import first_remembered
+from pki2fad.state.database import StateFile
+from pki2fad.state.leases import Leases
+
+T = TypeVar("T")
+
+_FORGET_PERIOD = 60.0  # seconds between two looks at the watermarks of seeds that are gone
+
+
+class Writer:
+    """Writes one change at a time. A large one can be given up from another thread."""
+
+    def __init__(self, file: StateFile, leases: Leases) -> None:
+        self._database = file.database
+        self._database.create_function("reach", 2, reach, deterministic=True)
+        self._leases = leases
+        self._forgotten_at: float | None = None  # the wall clock when old watermarks were deleted last
+        self._given_up = False
+
+    def give_up(self) -> None:
+        """Have `write` raise `UnusableState` soon, in whatever thread it runs."""
+        self._given_up = True
+
+    def write(self, change: Change) -> bool:
+        """Write a change. False for a Spend whose step is spent in the state already."""
+        if isinstance(change, Edit):
+            return self._edit_all(Edits([change]))
+        if isinstance(change, ClockEdit):
+            return self._accept_clock(change)
+        if isinstance(change, Edits):
+            return self._edit_all(change)
+        if isinstance(change, Rotation):
+            return self._rotate(change)
+        if isinstance(change, Failure):
+            self._fail(change)
+            return True
+        return self._spend(change)
+
+    def _while_wanted(self, items: Iterable[T]) -> Iterator[T]:
+        """The items, until what is done with them is given up."""
+        for item in items:
+            if self._given_up:
+                raise UnusableState("the daemon stops")
+            yield item
+
+    def _fail(self, failure: Failure) -> None:
+        self._database.executemany(
+            "INSERT OR REPLACE INTO slots VALUES (?, ?, ?)",
+            [(slot, level.units, level.at) for slot, level in failure.slots.items()],
+        )
+        if failure.tally is not None:
+            level, marks = failure.tally.level, failure.tally.marks
+            self._database.execute(
+                "UPDATE accounts SET failed_units = ?, failed_at = ?, marks = ? WHERE name = ?",
+                (level.units, level.at, marks, failure.account),
+            )
+
+    def _spend(self, spend: Spend) -> bool:
+        if spend.tally is None:
+            row = self._database.execute(
+                "UPDATE accounts SET last_step = ?, drift = ? WHERE name = ? AND last_step < ?",
+                (spend.step, spend.drift, spend.account, spend.step),
+            )
+        else:
+            level, marks = spend.tally.level, spend.tally.marks
+            row = self._database.execute(
+                "UPDATE accounts SET last_step = ?, drift = ?, failed_units = ?, failed_at = ?, marks = ?"
+                " WHERE name = ? AND last_step < ?",
+                (spend.step, spend.drift, level.units, level.at, marks, spend.account, spend.step),
+            )
+        return row.rowcount == 1
+
+    def _rotate(self, rotation: Rotation) -> bool:
+        """Put another master key's slots, and every seed sealed under it, in the place of what is there."""
+        self._database.execute("DELETE FROM keyslots")
+        self._database.executemany("INSERT INTO keyslots VALUES (?, ?)", rotation.slots.items())
+        for table, resealed in (("accounts", rotation.accounts), ("successors", rotation.successors)):
+            self._database.executemany(
+                f"UPDATE {table} SET sealed = ? WHERE name = ?",  # noqa: S608 - one of these two names
+                ((sealed, account.name) for account, sealed in self._while_wanted(resealed)),
+            )
+        self._database.execute("INSERT OR REPLACE INTO secrets VALUES ('digest', ?)", (rotation.digest_key,))
+        return True
+
+    def _accept_clock(self, edit: ClockEdit) -> bool:
+        """Let what is beyond the window around the time come down to its end."""
+        for period in self._leases.periods:
+            end = otp.window_end(edit.wall, period)
+            last = end // period - 1
+            self._database.execute(
+                "UPDATE accounts SET last_step = min(last_step, ? + reach(offset, drift)) WHERE period = ?",
+                (last, period),
+            )
+            self._database.execute(
+                "UPDATE successors SET last_step = min(last_step, ?) WHERE period = ?",
+                (last + otp.MAX_OFFSET, period),
+            )
+            self._database.execute(
+                "UPDATE gone SET last_step = min(last_step, ?) WHERE period = ?",
+                (last + otp.MAX_OFFSET, period),
+            )
+            self._database.execute(
+                "UPDATE periods SET lease = min(lease, ?), floor = min(floor, ?) WHERE period = ?",
+                (end, end, period),
+            )
+        if edit.spent is not None:
+            self._database.execute("INSERT INTO spent VALUES (?, ?)", edit.spent)
+        self.set_meta(clock_mark=repr(edit.wall))
+        return True
+
+    def _edit_all(self, edits: Edits) -> bool:
+        for edit in self._while_wanted(edits.edits):
+            self._edit(edit)
+        if edits.edits:
+            self._forget(edits.edits[-1].wall)
+        for period, floor in edits.floors.items():
+            self._leases.raise_floor(period, floor)
+        self._database.executemany("INSERT INTO spent VALUES (?, ?)", edits.spent)
+        return True
+
+    def _edit(self, edit: Edit) -> None:
+        if edit.gone is not None:
+            self._database.executemany(
+                "INSERT INTO gone VALUES (?, ?, ?)"
+                " ON CONFLICT DO UPDATE SET last_step = max(last_step, excluded.last_step)",
+                [(seed.digest, seed.parameters.period, seed.last_step) for seed in edit.gone.seeds],
+            )
+        self._database.execute("DELETE FROM successors WHERE name = ?", (edit.account,))
+        if edit.put is None:
+            self._database.execute("DELETE FROM accounts WHERE name = ?", (edit.account,))
+        else:
+            put, tally = edit.put, edit.put.tally
+            self._database.execute(
+                "INSERT OR REPLACE INTO accounts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (
+                    *_row(put),
+                    *tally.level,
+                    tally.marks,
+                    put.offset,
+                    put.drift,
+                    tally.resets,
+                    tally.reset_at,
+                ),
+            )
+            if put.successor is not None:
+                self._database.execute(
+                    "INSERT INTO successors VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                    (*_row(put.successor.account), put.successor.deadline, put.successor.cutover),
+                )
+            for seed in put.seeds:
+                self._leases.add(seed.parameters.period)
+        if edit.file_digest is not None:
+            self.set_file_digest(edit.account, edit.file_digest)
+
+    def set_file_digest(self, account: str, digest: bytes) -> None:
+        """Write the digest of the file of `seeds.d` that was last applied for an account."""
+        self._database.execute("INSERT OR REPLACE INTO seed_files VALUES (?, ?)", (account, digest))
+
+    def _forget(self, wall: float) -> None:
+        """Forget watermarks that are too old, but not soon again.
+
+        All of them are looked at, by SQLite itself: that takes a tenth of what calls of Python would.
+        """
+        if self._forgotten_at is None or not 0 <= wall - self._forgotten_at < _FORGET_PERIOD:
+            for period in self._leases.periods:
+                first = first_remembered(period, wall)
+                self._database.execute("DELETE FROM gone WHERE period = ? AND last_step < ?", (period, first))
+            self._forgotten_at = wall
+
+    def set_meta(self, **values: str | None) -> None:
+        """Write values of the table `meta`."""
+        self._database.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", values.items())
+
+
+def _row(seed: Account) -> tuple[Any, ...]:
+    """What is kept of an account's seed, and of a successor's."""
+    of = seed.parameters
+    return (seed.name, of.algorithm, of.digits, of.period, seed.sealed, seed.digest, seed.last_step)
