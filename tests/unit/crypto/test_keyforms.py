@@ -158,7 +158,7 @@ def test_two_keys_where_one_is_needed_are_refused(host_key: PrivateKey, other_ke
 
 
 @given(data=strategies.data())
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 def test_whatever_is_in_a_file_it_is_a_key_or_a_refusal(
     files: dict[str, bytes], data: strategies.DataObject
 ) -> None:

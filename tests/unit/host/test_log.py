@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pki2fad.host import log, sinks
@@ -80,7 +80,6 @@ def is_control(character: str) -> bool:
     return unicodedata.category(character) in ("Cc", "Cf", "Cs", "Zl", "Zp")
 
 
-@settings(deadline=None)
 @given(fields=st.dictionaries(st.sampled_from(["account", "reason", "path"]), st.text()))
 @example(fields={"reason": "a\nready accounts=1\r\n"})
 @example(fields={"reason": '" account=root "'})
@@ -93,7 +92,6 @@ def test_an_event_is_one_line_without_control_characters_whatever_is_in_it(field
     assert re.fullmatch("event" + values, line)
 
 
-@settings(deadline=None)
 @given(word=st.text("abcXYZ0189._@/:+-", min_size=1))
 def test_a_plain_word_stands_as_it_is(word: str) -> None:
     assert logged(account=word) == f"event account={word}"
@@ -120,7 +118,6 @@ def test_a_value_is_written_so(value: object, expected: str) -> None:
     assert logged(value=value) == f"event value={expected}"
 
 
-@settings(deadline=None)
 @given(value=st.text("'\"\\nu0\n\x1b\x7f\xe4\udcff ", min_size=1))
 @example(value="\\'")
 @example(value="\\\"'")

@@ -318,7 +318,7 @@ def test_the_drift_counts_from_now_and_not_from_the_offset(host: Host) -> None:
 
 
 @given(st.lists(st.integers(-3, 3), max_size=40))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_no_drift_ever_widens_or_moves_the_window(steps: list[int]) -> None:
     agent: Agent = make_agent(make_keyring({"default": SEED}, EIGHT))
     now = int(START // 30)

@@ -118,4 +118,4 @@ class TwoSeeds(RuleBasedStateMachine):
 
 
 TestNoCodeOfEitherIsAcceptedTwice = pytest.mark.slow(TwoSeeds.TestCase)
-TestNoCodeOfEitherIsAcceptedTwice.settings = settings(max_examples=40, stateful_step_count=40, deadline=None)
+TestNoCodeOfEitherIsAcceptedTwice.settings = settings(max_examples=40, stateful_step_count=40)

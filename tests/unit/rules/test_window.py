@@ -191,10 +191,9 @@ def _load_arguments(kind: tuple[bytes, Parameters]) -> dict[str, Any]:
 
 
 TestNoCodeIsAcceptedTwice = pytest.mark.slow(OneAccount.TestCase)
-TestNoCodeIsAcceptedTwice.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
+TestNoCodeIsAcceptedTwice.settings = settings(max_examples=100, stateful_step_count=40)
 
 
-@settings(deadline=None)
 @given(
     walls=st.lists(st.integers(0, 300), min_size=1, max_size=30),
     offsets=st.lists(OFFSETS, min_size=30, max_size=30),
@@ -214,7 +213,6 @@ def test_the_steps_that_are_accepted_rise_strictly_whatever_the_clock_does(
 
 
 @given(wall=st.floats(0, 4e9), offset=st.integers(-10, 10), period=st.integers(1, 120))
-@settings(deadline=None)
 def test_a_fresh_code_is_valid_exactly_within_the_window(wall: float, offset: int, period: int) -> None:
     parameters = Parameters("SHA512", 8, period)
     step = int(wall // period)

@@ -299,13 +299,12 @@ def test_a_byte_that_messagepack_never_uses_ends_the_stream_with_the_msgid() -> 
     assert refusal([HEAD + b"\x91\x81\xa1a\xc1"]).msgid == 9
 
 
-@settings(deadline=None)
 @given(garbage=st.binary(max_size=2000))
 def test_garbage_is_messages_or_the_end_however_it_is_cut(garbage: bytes) -> None:
     assert outcome([garbage]) == outcome(dripped(garbage))
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(data=st.data())
 def test_damaged_messages_are_messages_or_the_end_however_they_are_cut(data: st.DataObject) -> None:
     stream = bytearray(

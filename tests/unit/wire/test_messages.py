@@ -9,7 +9,7 @@ from typing import Any
 
 import msgpack
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pki2fad.errors import ProtocolError
@@ -138,7 +138,6 @@ def test_a_stream_byte_by_byte_gives_the_same_requests() -> None:
     assert fields(cut(stream, range(1, len(stream)))) == MIXED_FIELDS
 
 
-@settings(deadline=None)
 @given(stream=st.lists(requests, max_size=8), places=st.lists(st.integers(0, 4000), max_size=20))
 def test_a_stream_cut_anywhere_gives_the_same_requests(
     stream: list[tuple[int, str, dict[str, Any]]], places: list[int]
