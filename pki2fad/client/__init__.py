@@ -16,8 +16,9 @@ This package is on the client's path: importing it costs little more than msgpac
 asyncio comes only with `AsyncClient`.
 """
 
+from pki2fad.client.answers import Account, Code, Enrolment
 from pki2fad.client.blocking import Client
-from pki2fad.client.calls import DEFAULT_TIMEOUT, Account, Code, Enrolment
+from pki2fad.client.calls import DEFAULT_TIMEOUT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,6 +32,6 @@ __all__ = ["DEFAULT_TIMEOUT", "Account", "AsyncClient", "Client", "Code", "Enrol
 def __getattr__(name: str) -> "Any":
     if name != "AsyncClient":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from pki2fad.client import aio  # only here: who blocks does not pay for asyncio
+    from pki2fad.client import aio  # only here: blocking programs do not pay for asyncio
 
     return aio.AsyncClient

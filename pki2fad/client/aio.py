@@ -2,23 +2,47 @@
 
 import asyncio
 import copy
+import functools
 import socket
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar, cast
 
-from pki2fad.client import calls
-from pki2fad.client.calls import DEFAULT_TIMEOUT, Account, Code, Enrolment
+from pki2fad.client import answers, calls, connect
+from pki2fad.client.calls import DEFAULT_TIMEOUT, Methods
 from pki2fad.errors import Busy, ConnectionLost, Pki2fadError, ProtocolError, TimedOut
 from pki2fad.wire import messages
 
 if TYPE_CHECKING:
-    from collections.abc import Container
+    from collections.abc import Callable, Container, Coroutine
     from types import TracebackType
 
-    from pki2fad.client.calls import Call
+    from pki2fad.client.calls import Call, Request
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 _BUSY_PAUSE = 0.01  # seconds between two attempts to be let in
+
+
+class _Description(Methods):
+    """Returns the calls themselves, for a client that makes them in its own way."""
+
+    def _perform(self, call: "Call[Any]") -> Any:
+        return call
+
+
+_DESCRIPTION = _Description()
+
+
+def _awaited(
+    method: "Callable[Concatenate[Methods, P], T]",
+) -> "Callable[Concatenate[AsyncClient, P], Coroutine[Any, Any, T]]":
+    """The coroutine function for a method of the blocking client, with its signature and docstring."""
+
+    @functools.wraps(method)
+    async def ask(self: "AsyncClient", /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return await self._perform(cast("Call[T]", method(_DESCRIPTION, *args, **kwargs)))
+
+    return ask
 
 
 class AsyncClient:
@@ -67,163 +91,49 @@ class AsyncClient:
                 if connection is not None:
                     await connection.close()
 
-    async def generate(self, account: str = "default") -> Code:
-        """The current code of an account."""
-        return await self._call(calls.generate(account))
+    generate = _awaited(Methods.generate)
+    verify = _awaited(Methods.verify)
+    verify_explained = _awaited(Methods.verify_explained)
+    load = _awaited(Methods.load)
+    load_named = _awaited(Methods.load_named)
+    load_batch = _awaited(Methods.load_batch)
+    remove = _awaited(Methods.remove)
+    accounts = _awaited(Methods.accounts)
+    resync = _awaited(Methods.resync)
+    throttled = _awaited(Methods.throttled)
+    unthrottle = _awaited(Methods.unthrottle)
+    enroll = _awaited(Methods.enroll)
+    enroll_confirm = _awaited(Methods.enroll_confirm)
+    lock = _awaited(Methods.lock)
+    unlock = _awaited(Methods.unlock)
+    rotate = _awaited(Methods.rotate)
+    rotate_finish = _awaited(Methods.rotate_finish)
+    recipients = _awaited(Methods.recipients)
+    backup = _awaited(Methods.backup)
+    restore = _awaited(Methods.restore)
+    clock_accept = _awaited(Methods.clock_accept)
+    status = _awaited(Methods.status)
+    metrics = _awaited(Methods.metrics)
 
-    async def verify(self, code: str, account: str = "default", *, origin: str | None = None) -> bool:
-        """Whether a code is good; it is spent then, and not good again (RFC 6238 section 5.2).
+    async def _perform(self, call: "Call[T]") -> T:
+        requests, convert = call
+        result: Any = None
+        for request in requests:
+            result = answers.of(await self._ask(request))
+        return answers.converted(result, convert)
 
-        `origin` is for whom a peer with the role `relay` asks, the address of a login say: failures are
-        counted for each of them.
-        """
-        return await self._call(calls.verify(code, account, origin))
-
-    async def load(
-        self,
-        sealed: bytes,
-        account: str | None = None,
-        *,
-        algorithm: str | None = None,
-        digits: int | None = None,
-        period: int | None = None,
-        replace: bool = False,
-        successor: bool = False,
-        deadline: int | None = None,
-        cutover: bool = False,
-    ) -> bool:
-        """Load a sealed seed (as bytes, not base64); False if the account was just so already."""
-        _, changed = await self.load_named(
-            sealed,
-            account,
-            algorithm=algorithm,
-            digits=digits,
-            period=period,
-            replace=replace,
-            successor=successor,
-            deadline=deadline,
-            cutover=cutover,
-        )
-        return changed
-
-    async def load_named(self, sealed: bytes, account: str | None = None, **how: "Any") -> tuple[str, bool]:
-        """Do what `load` does with these arguments; returns the account too, which `sealed` may name."""
-        return await self._call(calls.load(sealed, account, **how))
-
-    async def load_batch(self, batch: bytes, *, replace: bool = False) -> dict[str, Any]:
-        """Load the seeds of a batch, all or none; PROTOCOL.md says what that answers.
-
-        `replace`: also accounts that have another seed or other parameters.
-        """
-        return await self._call(calls.load_batch(batch, replace=replace))
-
-    async def remove(self, account: str = "default") -> None:
-        """Remove an account. Its codes stay spent, should the same seed come back."""
-        await self._call(calls.remove(account))
-
-    async def accounts(self) -> list[Account]:
-        """All accounts that the caller administers, by name."""
-        return await self._call(calls.accounts())
-
-    async def resync(self, first: str, second: str, account: str = "default") -> int:
-        """Follow a prover whose clock is off, by two codes that it shows one after the other."""
-        return await self._call(calls.resync(first, second, account))
-
-    async def verify_explained(
-        self, code: str, account: str = "default", *, origin: str | None = None
-    ) -> dict[str, Any]:
-        """What `verify` does, with a `reason` if the code is of a step gone by: `used`, `old`, or None.
-
-        For the role `admin` for all accounts.
-        """
-        return await self._call(calls.verify_explained(code, account, origin))
-
-    async def throttled(
-        self, account: str | None = None, *, uid: int | None = None, origin: str | None = None
-    ) -> dict[str, Any]:
-        """Callers that have to wait after wrong codes; PROTOCOL.md says what is in it.
-
-        Without `account` for all of them; `uid`, and perhaps `origin`, ask about one caller for `account`.
-        """
-        return await self._call(calls.throttled(account, uid, origin))
-
-    async def unthrottle(self, account: str = "default", *, force: bool = False) -> int:
-        """Let all callers of an account try again at once, after wrong codes.
-
-        Returns how often that is possible without `force` in the next days: three times in 30 days.
-        """
-        return await self._call(calls.unthrottle(account, force=force))
-
-    async def enroll(self) -> Enrolment:
-        """A new seed for the account of the caller's own user name, shown this once.
-
-        The account is there when `enroll_confirm` has taken a first code of it.
-        """
-        return await self._call(calls.enroll())
-
-    async def enroll_confirm(self, code: str) -> bool:
-        """Whether a code is of the seed that `enroll` gave: a right one is spent, and makes the account."""
-        return await self._call(calls.enroll_confirm(code))
-
-    async def lock(self) -> None:
-        """Let neither keys nor codes stay in the daemon's memory, until `unlock`."""
-        await self._call(calls.lock())
-
-    async def unlock(self, passphrase: str | None = None) -> None:
-        """Take the keys into memory again; raises `Locked` where a passphrase is needed."""
-        await self._call(calls.unlock(passphrase))
-
-    async def rotate(self, private: bytes) -> str:
-        """Take up another host key (an unprotected PEM) beside the one in use; returns its fingerprint."""
-        return await self._call(calls.rotate(private))
-
-    async def rotate_finish(self, fingerprint: str) -> list[str]:
-        """Let this host key, which is in use, alone open the state; returns whose slots were dropped."""
-        return await self._call(calls.rotate_finish(fingerprint))
-
-    async def recipients(self) -> list[dict[str, Any]]:
-        """The host keys that can open the state: `fingerprint` and whether it is `current`."""
-        return await self._call(calls.recipients())
-
-    async def backup(self, to: bytes) -> bytes:
-        """All accounts as they are now, sealed to the RSA keys in `to`: PEM, one after the other."""
-        return await self._call(calls.backup(to))
-
-    async def restore(self, data: bytes, *, replace: bool = False) -> dict[str, Any]:
-        """Bring the accounts of a backup back; PROTOCOL.md says what that does and answers.
-
-        It is sent in parts, and `timeout` bounds each of them.
-        """
-        restored: dict[str, Any] = {}
-        for call in calls.restore(data, replace=replace):
-            restored = await self._call(call)
-        return restored
-
-    async def clock_accept(self) -> dict[str, Any]:
-        """Say that the daemon's clock is right now; PROTOCOL.md says what is in the answer."""
-        return await self._call(calls.clock_accept())
-
-    async def status(self) -> dict[str, Any]:
-        """What anybody may know of the daemon; PROTOCOL.md says what is in it."""
-        return await self._call(calls.status())
-
-    async def metrics(self) -> dict[str, Any]:
-        """The status and the counts since the daemon's start; PROTOCOL.md says what is in it."""
-        return await self._call(calls.metrics())
-
-    async def _call(self, call: "Call[T]") -> T:
+    async def _ask(self, request: "Request") -> messages.Response:
         self._require_own_loop()
         connection, arrivals = None, 0
         try:
             async with asyncio.timeout(self._timeout):
                 connection = await self._connected()
                 arrivals = connection.arrivals
-                response = await connection.ask(call)
+                return await connection.ask(request)
         except TimeoutError:
             if connection is not None and connection.arrivals == arrivals:
                 self._retire(connection)
             raise TimedOut(f"no answer within {self._timeout} seconds") from None
-        return calls.result(call, response)
 
     def _require_own_loop(self) -> None:
         loop = asyncio.get_running_loop()
@@ -243,7 +153,7 @@ class AsyncClient:
         """A new connection; `_call` bounds for how long a busy daemon is tried."""
         while True:
             try:
-                return calls.connect(self._path, self._servers)
+                return connect.to_daemon(self._path, self._servers)
             except Busy:
                 await asyncio.sleep(_BUSY_PAUSE)
 
@@ -286,26 +196,26 @@ class _Connection(asyncio.Protocol):
         self._writable.set()
         self._closed = asyncio.Event()
 
-    async def ask(self, call: "Call[T]") -> messages.Response:
+    async def ask(self, request: "Request") -> messages.Response:
         """Send a call and wait for its answer."""
         self._callers += 1
         try:
             while not self._writable.is_set():  # the daemon does not read: memory must not grow
                 await self._writable.wait()
-            return await self._send(call)
+            return await self._send(request)
         finally:
             self._callers -= 1
             self._end_if_done()
 
-    def _send(self, call: "Call[T]") -> "asyncio.Future[messages.Response]":
+    def _send(self, request: "Request") -> "asyncio.Future[messages.Response]":
         """Send a call; the future of its answer."""
         if self._error is not None:
             raise copy.copy(self._error)
         assert self._transport is not None
         msgid = self._new_msgid()
-        request = calls.encode(msgid, call)
+        data = calls.encode(msgid, request)
         answer = self._waiting[msgid] = asyncio.get_running_loop().create_future()
-        self._transport.write(request)
+        self._transport.write(data)
         return answer
 
     def retire(self) -> None:
@@ -319,7 +229,7 @@ class _Connection(asyncio.Protocol):
 
     def is_dead(self) -> bool:
         """True if it cannot be used, or closed while nobody was waiting."""
-        return self._error is not None or (not self._waiting and calls.is_dead(self._socket))
+        return self._error is not None or (not self._waiting and connect.is_dead(self._socket))
 
     async def close(self) -> None:
         """End it, and all calls that wait."""

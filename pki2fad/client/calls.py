@@ -1,222 +1,220 @@
-"""What both clients share: the calls and what comes of their answers, and the way to the daemon.
+"""The methods of both clients: their signatures, their requests, and what they return.
 
 This module is on the client's path.
 """
 
 import os
-import socket
-import sys
 
-from pki2fad.errors import REFUSALS, BadRequest, Busy, Internal, NobodyListens, NotReachable, ProtocolError
-from pki2fad.host import paths
+from pki2fad.client import answers
+from pki2fad.client.answers import Account, Code, Enrolment
+from pki2fad.errors import BadRequest
 from pki2fad.wire import messages
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from typing import Any, TypeVar
 
     T = TypeVar("T")
-    Call = tuple[str, dict[str, Any], Callable[[Any], T]]  # method, arguments, what takes the result apart
+    Request = tuple[str, dict[str, Any]]  # method and arguments
+    # Requests to be sent one after the other, and what makes the call's result of the last one's.
+    Call = tuple[Iterable[Request], Callable[[Any], T]]
 
-_BUSY = "too many others wait to be let in"
-
-DEFAULT_TIMEOUT = 5.0  # seconds for one call; the daemon answers in far less than a millisecond
-READ_SIZE = 64 * 1024
-
-_ACCOUNT_FIELDS = ("account", "algorithm", "digits", "period", "last_used", "offset", "drift", "successor")
+DEFAULT_TIMEOUT = 5.0  # seconds for one request; the daemon answers in far less than a millisecond
 
 
-class Code:
-    """A code, and for how long it is good. Its repr does not show it."""
+class Methods:
+    """One method for each method of the daemon; all but `_perform` is common to both clients."""
 
-    __slots__ = ("code", "step", "valid_for")
+    def _perform(self, call: "Call[T]") -> "T":
+        """Send the requests and return the result."""
+        raise NotImplementedError
 
-    def __init__(self, code: str, valid_for: int, step: int) -> None:
-        self.code = code  # 6 to 8 digits
-        self.valid_for = valid_for  # whole seconds, at least 1
-        self.step = step  # T of RFC 6238
+    def _call(self, method: str, convert: "Callable[[Any], T]", **arguments: "Any") -> "T":
+        """Make a call of one request; arguments that are None or False are left out."""
+        return self._perform(([(method, _given(arguments))], convert))
 
-    def __repr__(self) -> str:
-        return f"Code(valid_for={self.valid_for}, step={self.step})"
+    def generate(self, account: str = "default") -> Code:
+        """Return the current code of an account."""
+        return self._call("generate", answers.code, account=account)
 
+    def verify(self, code: str, account: str = "default", *, origin: str | None = None) -> bool:
+        """Check a code. A code that was good is spent, and not good again (RFC 6238 section 5.2).
 
-class Enrolment:
-    """A seed that waits for its first code. Its repr does not show it."""
+        `origin` is where the attempt comes from, for example the address of a login. Failures are counted
+        for each origin. It needs the role `relay`.
+        """
+        return self._call("verify", answers.is_valid, account=account, code=code, origin=origin)
 
-    __slots__ = ("account", "algorithm", "digits", "expires_in", "period", "seed")
+    def verify_explained(
+        self, code: str, account: str = "default", *, origin: str | None = None
+    ) -> "dict[str, Any]":
+        """Do what `verify` does; returns `valid`, and the `reason` if an old code is refused.
 
-    def __init__(
-        self, account: str, seed: bytearray, algorithm: str, digits: int, period: int, *, expires_in: int
-    ) -> None:
-        self.account = account  # that it is to be: the caller's user name
-        self.seed = seed
-        self.algorithm = algorithm  # SHA1, SHA256 or SHA512
-        self.digits = digits
-        self.period = period  # seconds
-        self.expires_in = expires_in  # seconds for which it waits
+        `reason` is `used`, `old` or None. This needs the role `admin` for all accounts.
+        """
+        arguments = {"account": account, "code": code, "origin": origin, "explain": True}
+        return self._call("verify", lambda result: {"reason": None, **result}, **arguments)
 
-    def __repr__(self) -> str:
-        return f"Enrolment({self.account!r})"
-
-
-class Account:
-    """What the daemon says of an account."""
-
-    __slots__ = _ACCOUNT_FIELDS
-
-    def __init__(
+    def load(
         self,
-        account: str,
-        algorithm: str,
-        digits: int,
-        period: int,
-        last_used: int | None,
+        sealed: bytes,
+        account: str | None = None,
         *,
-        offset: int,
-        drift: "list[int]",
-        successor: "dict[str, Any] | None",
-    ) -> None:
-        self.account = account
-        self.algorithm = algorithm  # SHA1, SHA256 or SHA512
-        self.digits = digits
-        self.period = period  # seconds
-        self.last_used = last_used  # Unix time at which the last accepted step began, None if none was
-        self.offset = offset  # steps by which the prover is ahead, as `resync` found
-        self.drift = drift  # steps by which it was ahead at its last acceptances, the latest last
-        self.successor = successor  # algorithm, digits, period, deadline (Unix time or None) and cutover
+        algorithm: str | None = None,
+        digits: int | None = None,
+        period: int | None = None,
+        replace: bool = False,
+        successor: bool = False,
+        deadline: int | None = None,
+        cutover: bool = False,
+    ) -> bool:
+        """Load a sealed seed (as bytes, not base64). Returns False if the account has it already.
 
-    def __repr__(self) -> str:
-        return f"Account({self.account!r})"
+        A `successor` takes the account's place when the first of its codes is accepted; the old seed is
+        good until then. At `deadline`, a Unix time, the successor is dropped, or with `cutover` the old
+        seed.
 
+        `sealed` may also be a batch of one account, which has its own name and parameters. Otherwise the
+        defaults are the account `default`, SHA1, 6 digits and 30 seconds.
+        """
+        return self._call(
+            "load",
+            lambda result: result["changed"] is True,
+            sealed=sealed,
+            account=account,
+            algorithm=algorithm,
+            digits=digits,
+            period=period,
+            replace=replace,
+            successor=successor,
+            deadline=deadline,
+            cutover=cutover,
+        )
 
-def generate(account: str) -> "Call[Code]":
-    """The current code of an account."""
-    return (
-        "generate",
-        {"account": account},
-        lambda result: Code(result["code"], result["valid_for"], result["step"]),
-    )
+    def load_named(
+        self, /, sealed: bytes, account: str | None = None, **options: "Any"
+    ) -> "tuple[str, bool]":
+        """Do what `load` does with these arguments; returns the account too, which `sealed` may name."""
+        return self._call(
+            "load",
+            lambda result: (str(result["account"]), result["changed"] is True),
+            sealed=sealed,
+            account=account,
+            **options,
+        )
 
+    def load_batch(self, batch: bytes, *, replace: bool = False) -> "dict[str, Any]":
+        """Load the seeds of a batch, all or none. PROTOCOL.md describes the answer.
 
-def verify(code: str, account: str, origin: str | None) -> "Call[bool]":
-    """Whether a code is good."""
-    args = {"account": account, "code": code}
-    if origin is not None:  # it needs a role of its own
-        args["origin"] = origin
-    return ("verify", args, lambda result: result["valid"] is True)
+        `replace`: also accounts that have another seed or other parameters.
+        """
+        return self._call("load_batch", answers.batch, batch=batch, replace=replace)
 
+    def remove(self, account: str = "default") -> None:
+        """Remove an account. Its codes stay spent if the same seed is loaded again."""
+        return self._call("remove", _nothing, account=account)
 
-def load(
-    sealed: bytes,
-    account: str | None,
-    *,
-    algorithm: str | None = None,
-    digits: int | None = None,
-    period: int | None = None,
-    replace: bool = False,
-    successor: bool = False,
-    deadline: int | None = None,
-    cutover: bool = False,
-) -> "Call[tuple[str, bool]]":
-    """Load a sealed seed. Gives the account, which the seed may name, and whether it changed."""
-    arguments: dict[str, Any] = {"sealed": sealed, "replace": replace}
-    said = {"account": account, "algorithm": algorithm, "digits": digits, "period": period}
-    arguments |= {name: value for name, value in said.items() if value is not None}
-    if successor:
-        arguments["successor"] = True
-    if deadline is not None:
-        arguments["deadline"] = deadline
-    if cutover:
-        arguments["cutover"] = True
-    return ("load", arguments, lambda result: (str(result["account"]), result["changed"] is True))
+    def accounts(self) -> list[Account]:
+        """List the accounts that the caller administers, by name."""
+        return self._call("accounts", answers.accounts)
 
+    def resync(self, first: str, second: str, account: str = "default") -> int:
+        """Follow an authenticator whose clock is off, by two codes that it shows one after the other.
 
-def load_batch(batch: bytes, *, replace: bool) -> "Call[dict[str, Any]]":
-    """Load the seeds of a batch."""
-    return ("load_batch", {"batch": batch, "replace": replace}, _loaded)
+        Returns by how many steps it is ahead (RFC 6238 section 6).
+        """
+        return self._call(
+            "resync", lambda result: int(result["offset"]), account=account, first=first, second=second
+        )
 
+    def throttled(
+        self, account: str | None = None, *, uid: int | None = None, origin: str | None = None
+    ) -> "dict[str, Any]":
+        """Return the callers that have to wait after wrong codes. PROTOCOL.md describes the answer.
 
-def remove(account: str) -> "Call[None]":
-    """Remove an account."""
-    return ("remove", {"account": account}, lambda _: None)
+        Without `account` it covers all accounts. `uid`, with or without `origin`, adds one caller of
+        `account`.
+        """
+        return self._call("throttled", answers.fields, account=account, uid=uid, origin=origin)
 
+    def unthrottle(self, account: str = "default", *, force: bool = False) -> int:
+        """Let all callers of an account try again at once, after wrong codes.
 
-def accounts() -> "Call[list[Account]]":
-    """All accounts that the caller administers."""
-    return (
-        "accounts",
-        {},
-        lambda rows: [Account(**{name: row[name] for name in _ACCOUNT_FIELDS}) for row in rows],
-    )
+        Returns how often this is still possible without `force`: three times in 30 days.
+        """
+        return self._call("unthrottle", lambda result: int(result["left"]), account=account, force=force)
 
+    def enroll(self) -> Enrolment:
+        """Return a new seed for the account of the caller's own user name. It is shown once.
 
-def resync(first: str, second: str, account: str) -> "Call[int]":
-    """Follow a prover whose clock is off."""
-    arguments = {"account": account, "first": first, "second": second}
-    return ("resync", arguments, lambda result: int(result["offset"]))
+        The account exists once `enroll_confirm` has accepted a first code.
+        """
+        return self._call("enroll", answers.enrolment)
 
+    def enroll_confirm(self, code: str) -> bool:
+        """Check the first code of the seed from `enroll`. A right one is spent, and makes the account."""
+        return self._call("enroll_confirm", answers.is_valid, code=code)
 
-def verify_explained(code: str, account: str, origin: str | None) -> "Call[dict[str, Any]]":
-    """Whether a code is good, and why not."""
-    method, args, _ = verify(code, account, origin)
-    return (method, {**args, "explain": True}, lambda result: {"reason": None, **result})
+    def lock(self) -> None:
+        """Wipe keys and codes from the daemon's memory, until `unlock`."""
+        return self._call("lock", _nothing)
 
+    def unlock(self, passphrase: str | None = None) -> None:
+        """Load the keys into memory again. Raises `Locked` if a passphrase is needed."""
+        return self._call("unlock", _nothing, passphrase=passphrase)
 
-def throttled(account: str | None, uid: int | None, origin: str | None) -> "Call[dict[str, Any]]":
-    """Callers that have to wait after wrong codes."""
-    arguments = {"account": account, "uid": uid, "origin": origin}
-    given = {name: value for name, value in arguments.items() if value is not None}
-    return ("throttled", given, lambda result: {**result})
+    def rotate(self, private: bytes) -> str:
+        """Add another host key (a PEM without passphrase) to the one in use; returns its fingerprint."""
+        return self._call("rotate", lambda result: str(result["fingerprint"]), private=private)
 
+    def rotate_finish(self, fingerprint: str) -> list[str]:
+        """Let only this host key, which is in use, open the state; returns the fingerprints dropped."""
+        return self._call("rotate_finish", lambda result: [*result["dropped"]], fingerprint=fingerprint)
 
-def unthrottle(account: str, *, force: bool) -> "Call[int]":
-    """Let all callers of an account try again at once, after wrong codes."""
-    return ("unthrottle", {"account": account, "force": force}, lambda result: int(result["left"]))
+    def recipients(self) -> "list[dict[str, Any]]":
+        """List the host keys that can open the state: `fingerprint`, and whether it is `current`."""
+        return self._call("recipients", lambda rows: [{**row} for row in rows])
 
+    def backup(self, to: bytes) -> bytes:
+        """Return all accounts, sealed to the RSA public keys in `to`: PEM, one after the other."""
+        return self._call("backup", lambda result: bytes(result["backup"]), to=to)
 
-def enroll() -> "Call[Enrolment]":
-    """A seed for the caller's own account."""
-    return ("enroll", {}, _enrolment)
+    def restore(self, data: bytes, *, replace: bool = False) -> "dict[str, Any]":
+        """Restore the accounts of a backup. PROTOCOL.md describes the answer.
 
+        The backup is sent in parts, and `timeout` bounds each of them.
+        """
+        return self._perform((_parts(data, replace=replace), answers.fields))
 
-def enroll_confirm(code: str) -> "Call[bool]":
-    """The first code of that seed."""
-    return ("enroll_confirm", {"code": code}, lambda result: result["valid"] is True)
+    def clock_accept(self) -> "dict[str, Any]":
+        """Tell the daemon that its clock is right now. PROTOCOL.md describes the answer."""
+        return self._call("clock_accept", answers.fields)
 
+    def status(self) -> "dict[str, Any]":
+        """Return what any caller may know of the daemon. PROTOCOL.md describes it."""
+        return self._call("status", answers.fields)
 
-def lock() -> "Call[None]":
-    """Let no key stay in the daemon's memory."""
-    return ("lock", {}, lambda _: None)
-
-
-def unlock(passphrase: str | None) -> "Call[None]":
-    """Take the keys into the daemon's memory."""
-    return ("unlock", {} if passphrase is None else {"passphrase": passphrase}, lambda _: None)
-
-
-def rotate(private: bytes) -> "Call[str]":
-    """Take up another host key."""
-    return ("rotate", {"private": private}, lambda result: str(result["fingerprint"]))
-
-
-def rotate_finish(fingerprint: str) -> "Call[list[str]]":
-    """Let this host key alone open the state."""
-    return ("rotate_finish", {"fingerprint": fingerprint}, lambda result: [*result["dropped"]])
-
-
-def recipients() -> "Call[list[dict[str, Any]]]":
-    """Who can open the state."""
-    return ("recipients", {}, lambda rows: [{**row} for row in rows])
-
-
-def backup(to: bytes) -> "Call[bytes]":
-    """All accounts, sealed to these public keys."""
-    return ("backup", {"to": to}, lambda result: bytes(result["backup"]))
+    def metrics(self) -> "dict[str, Any]":
+        """Return the status, and the counts since the daemon's start. PROTOCOL.md describes them."""
+        return self._call("metrics", answers.fields)
 
 
-def restore(data: bytes, *, replace: bool) -> "Iterator[Call[dict[str, Any]]]":
-    """Bring a backup back, in parts: the result is that of the last call."""
+def encode(msgid: int, request: "Request") -> bytes:
+    """The bytes of a request. Raises `BadRequest` for arguments that cannot be sent."""
+    method, arguments = request
+    try:
+        return messages.encode_request(msgid, method, arguments)
+    except (OverflowError, TypeError, ValueError) as error:
+        raise BadRequest(f"an argument cannot be sent: {error}") from None
+
+
+def _given(arguments: "dict[str, Any]") -> "dict[str, Any]":
+    return {name: value for name, value in arguments.items() if value is not None and value is not False}
+
+
+def _parts(data: bytes, *, replace: bool) -> "Iterator[Request]":
+    """The requests that send a backup in parts."""
     upload, size = os.urandom(16).hex(), messages.PART_LIMIT
     for offset in range(0, max(1, len(data)), size):
         arguments = {
@@ -226,136 +224,8 @@ def restore(data: bytes, *, replace: bool) -> "Iterator[Call[dict[str, Any]]]":
             "last": offset + size >= len(data),
             "replace": replace,
         }
-        yield ("restore", arguments, lambda result: {**result})
+        yield ("restore", _given(arguments))
 
 
-def clock_accept() -> "Call[dict[str, Any]]":
-    """Say that the clock is right now."""
-    return ("clock_accept", {}, lambda result: {**result})
-
-
-def status() -> "Call[dict[str, Any]]":
-    """What anybody may know of the daemon."""
-    return ("status", {}, lambda result: {**result})
-
-
-def metrics() -> "Call[dict[str, Any]]":
-    """What a monitor may know of the daemon."""
-    return ("metrics", {}, lambda result: {**result})
-
-
-def encode(msgid: int, call: "Call[T]") -> bytes:
-    """The bytes of a call's request. Raises `BadRequest` for arguments that cannot be sent."""
-    method, arguments, _ = call
-    try:
-        return messages.encode_request(msgid, method, arguments)
-    except (OverflowError, TypeError, ValueError) as error:
-        raise BadRequest(f"an argument cannot be sent: {error}") from None
-
-
-def result(call: "Call[T]", response: messages.Response) -> "T":
-    """What the call returns. Raises the daemon's `Refusal`, or `ProtocolError`."""
-    if response.error is not None:
-        raise _refusal(response.error)
-    _, _, convert = call
-    try:
-        return convert(response.result)
-    except (KeyError, TypeError, ValueError):
-        raise ProtocolError("the daemon's answer is not of the form that PROTOCOL.md gives") from None
-
-
-def connect(
-    path: str | None, servers: "Container[int] | None" = None, patience: float = 0.0
-) -> socket.socket:
-    """A connection to the daemon, not blocking.
-
-    Without `path` the places where a daemon may be are tried in order. With `servers` a socket that
-    another uid serves is as good as none. Where others' connections wait to be accepted, this waits for so
-    many seconds at each place. Raises `NotReachable`, which lists what was tried, and where there was
-    nothing but sockets on which nobody listens `NobodyListens`, and with a busy one among them `Busy`.
-    """
-    tried = []
-    kind: type[NotReachable] = NobodyListens
-    for place in [path] if path else paths.client_sockets():
-        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
-            if patience > 0:
-                seconds, fraction = divmod(patience, 1)
-                connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _timeval(seconds, fraction))
-            connection.setblocking(patience > 0)
-            connection.connect(place)
-        except OSError as error:
-            connection.close()
-            tried.append(
-                f"{place} ({_BUSY if isinstance(error, BlockingIOError) else error.strerror or error})"
-            )
-            if isinstance(error, BlockingIOError):
-                kind = Busy
-            elif not isinstance(error, FileNotFoundError | ConnectionRefusedError) and kind is not Busy:
-                kind = NotReachable
-        else:
-            connection.setblocking(False)
-            uid = _server_uid(connection)
-            if servers is None or uid in servers:
-                return connection
-            connection.close()
-            tried.append(f"{place} (uid {uid} listens there, and is not trusted)")
-            kind = Busy if kind is Busy else NotReachable
-    raise kind(f"no daemon answers; tried {', '.join(tried)}")
-
-
-def _timeval(seconds: float, fraction: float) -> bytes:
-    """A struct timeval, at least a microsecond: 0 would be for ever."""
-    parts = (int(seconds), max(1, int(fraction * 1_000_000)))
-    return b"".join(part.to_bytes(8, sys.byteorder) for part in parts)
-
-
-def _server_uid(connection: socket.socket) -> int:
-    """The uid of the process that listens, as the kernel attests it (struct ucred: pid, uid, gid)."""
-    credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
-    return int.from_bytes(credentials[4:8], sys.byteorder)
-
-
-def is_dead(connection: socket.socket) -> bool:
-    """True if the other side has closed it, or sent something that nobody asked for."""
-    connection.setblocking(False)  # with a time-out Python itself would wait
-    try:
-        connection.recv(1, socket.MSG_PEEK)
-    except BlockingIOError:
-        return False
-    except OSError:
-        pass
-    return True
-
-
-def _loaded(result: "Any") -> "dict[str, Any]":
-    accounts, changed = result["accounts"], result["changed"]
-    if (
-        type(accounts) is not int
-        or type(changed) is not list
-        or any(type(name) is not str for name in changed)
-    ):
-        raise TypeError
-    return {"accounts": accounts, "changed": changed}
-
-
-def _enrolment(result: "Any") -> Enrolment:
-    return Enrolment(
-        result["account"],
-        bytearray.fromhex(result["seed"]),
-        result["algorithm"],
-        result["digits"],
-        result["period"],
-        expires_in=result["expires_in"],
-    )
-
-
-def _refusal(error: "Any") -> Exception:
-    """The exception for an error as it came over the wire."""
-    if type(error) is not list or len(error) < 2 or type(error[0]) is not str or type(error[1]) is not str:
-        return ProtocolError("the daemon's error is not of the form that PROTOCOL.md gives")
-    code, message = error[0], error[1]
-    retry_after = error[2] if len(error) > 2 and type(error[2]) is int else None
-    refusal = REFUSALS.get(code, Internal)(message.removeprefix(f"{code}: "), retry_after)
-    refusal.is_answer = True
-    return refusal
+def _nothing(_result: "Any") -> None:
+    """The answer to a method that only acts."""
