@@ -7,7 +7,7 @@ change is kept.
 import asyncio
 import contextlib
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -16,8 +16,9 @@ from pki2fad.host import log
 from pki2fad.methods.agent import Agent
 from pki2fad.rules import clock
 from pki2fad.rules.access import Access, Peer
-from pki2fad.rules.changes import INVALID, REPLAYED, Answer, Change, Edit, Failure, Spend, Work
+from pki2fad.rules.changes import INVALID, REPLAYED, Answer, Edit, Failure, Spend, Work
 from pki2fad.rules.clock import boot
+from pki2fad.rules.outcomes import KEPT, Keep, keep_now
 from pki2fad.server import passing
 from pki2fad.server.admission import Admission
 from pki2fad.server.connection import CLOSED, DEADLINE, Connection
@@ -45,14 +46,11 @@ NEWCOMERS_DEADLINE = 0.05
 # Seconds that a stop leaves to clients to be answered; all of a stop takes at most 2, on a busy machine too.
 STOP_DEADLINE = 1.2
 
-Keep = Callable[[Sequence[Change]], list[bool]]
-
 
 class Server:
     """All connections, and the changes whose answers wait. It is made in the loop that serves them.
 
-    `keep` is the store's: it keeps changes and gives one verdict for each, or raises `UnusableState`.
-    `give_up`, called from another thread, makes a `keep` that is under way raise it soon.
+    `keep` is the store's. `give_up` makes a `keep` that is under way in another thread fail soon.
     """
 
     def __init__(
@@ -74,7 +72,7 @@ class Server:
         self._pending: list[_Pending] = []
         self._without_room: set[Connection] = set()  # that are read later
         self._long: Connection | None = None  # whose long answer is on its way
-        changing = Changing(lambda change: keep([change]), agent.applied, lambda: agent.version)
+        changing = Changing(lambda change: keep_now(keep, [change]), agent.applied, lambda: agent.version)
         self.long_work = LongWork(changing, self.commit, give_up)
         self._closed = asyncio.Event()  # some connection ended
         self._decisions = DecisionLog(agent.steps_off, agent.metrics, lambda peer: self._payer(peer).key)
@@ -269,7 +267,7 @@ class Server:
         """
         self.long_work.require_no_change()
         self.commit()
-        self._keep([edit])
+        keep_now(self._keep, [edit])
         self._agent.apply(edit)
 
     def commit(self) -> None:
@@ -280,10 +278,12 @@ class Server:
         if not pending:
             return
         try:
-            verdicts = self._keep([waiting.change for waiting in pending])
+            outcomes = keep_now(self._keep, [waiting.change for waiting in pending])
             answers = [
-                waiting.answer if kept else replace(waiting.answer, result=INVALID, reason=REPLAYED)
-                for waiting, kept in zip(pending, verdicts, strict=True)
+                waiting.answer
+                if outcome is KEPT
+                else replace(waiting.answer, result=INVALID, reason=REPLAYED)
+                for waiting, outcome in zip(pending, outcomes, strict=True)
             ]
         except Exception as error:  # whatever it was, nothing may leave as if it had been kept
             answers = [_failed(error)] * len(pending)

@@ -14,6 +14,7 @@ from pki2fad.rules.account import Account
 from pki2fad.rules.changes import Change, Edit, Edits, LargeChange, Rotation, Spend
 from pki2fad.rules.clock import Reading, Watch
 from pki2fad.rules.keyring import Gone
+from pki2fad.rules.outcomes import NotKept, Outcome, Settle
 from pki2fad.rules.tally import Level
 from pki2fad.state import rows
 from pki2fad.state.database import StateFile
@@ -22,7 +23,7 @@ from pki2fad.state.writer import Writer
 
 
 class Store:
-    """The state file. Raises `UnusableState` from the constructor and from `keep`."""
+    """The state file. Raises `UnusableState` from the constructor and wherever it reads."""
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -131,25 +132,32 @@ class Store:
         """The Unix times before which codes may have been used, by period."""
         return self._leases.floors()
 
-    def keep(self, changes: Sequence[Change]) -> list[bool]:
-        """Keep all changes in one transaction: one verdict for each.
+    def keep(self, changes: Sequence[Change], settle: Settle) -> None:
+        """Keep all changes in one transaction, and settle all of them before this returns.
 
-        False means that a Spend was refused, since its step is spent in the state already. Raises
-        `UnusableState` if nothing could be kept.
+        A Spend whose step is spent in the state already is settled as `SPENT`.
         """
+        outcomes: list[Outcome]
+        try:
+            outcomes = self._kept(changes)
+        except UnusableState as error:
+            outcomes = [NotKept(error)] * len(changes)
+        settle(list(enumerate(outcomes)))
+
+    def _kept(self, changes: Sequence[Change]) -> list[Outcome]:
         spends = [change for change in changes if isinstance(change, Spend)]
         raised = self._leases.raised(spends)
         durable = bool(raised) or any(isinstance(change, Edit | LargeChange) for change in changes)
         with self._file.transaction(durable=durable):
             if raised:
                 self._leases.write(raised, max(spend.wall for spend in spends))
-            verdicts = [self._writer.write(change) for change in changes]
+            outcomes = [self._writer.write(change) for change in changes]
             stored = self._leases.stored() if durable else None
         if stored is not None:
             self._leases.use(stored)
         with contextlib.suppress(sqlite3.Error, OSError, RuntimeError):  # kept it is, whatever comes
             self._file.checkpoint_if_due(sum(map(_size, changes)))
-        return verdicts
+        return outcomes
 
     def give_up(self) -> None:
         """Have what another thread keeps fail soon, unless it is kept already: the daemon stops."""

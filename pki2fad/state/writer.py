@@ -8,6 +8,7 @@ from pki2fad.rules import otp
 from pki2fad.rules.account import Account, reach
 from pki2fad.rules.changes import Change, ClockEdit, Edit, Edits, Failure, Rotation, Spend
 from pki2fad.rules.keyring import first_remembered
+from pki2fad.rules.outcomes import KEPT, SPENT, Outcome
 from pki2fad.state.database import StateFile
 from pki2fad.state.leases import Leases
 
@@ -30,20 +31,21 @@ class Writer:
         """Have `write` raise `UnusableState` soon, in whatever thread it runs."""
         self._given_up = True
 
-    def write(self, change: Change) -> bool:
-        """Write a change. False for a Spend whose step is spent in the state already."""
-        if isinstance(change, Edit):
-            return self._edit_all(Edits([change]))
-        if isinstance(change, ClockEdit):
-            return self._accept_clock(change)
-        if isinstance(change, Edits):
-            return self._edit_all(change)
-        if isinstance(change, Rotation):
-            return self._rotate(change)
+    def write(self, change: Change) -> Outcome:
+        """Write a change, and say what comes of it once the transaction is committed."""
+        if isinstance(change, Spend):
+            return self._spend(change)
         if isinstance(change, Failure):
             self._fail(change)
-            return True
-        return self._spend(change)
+        elif isinstance(change, Edit):
+            self._edit_all(Edits([change]))
+        elif isinstance(change, ClockEdit):
+            self._accept_clock(change)
+        elif isinstance(change, Edits):
+            self._edit_all(change)
+        else:
+            self._rotate(change)
+        return KEPT
 
     def _while_wanted(self, items: Iterable[T]) -> Iterator[T]:
         """The items, until what is done with them is given up."""
@@ -64,7 +66,7 @@ class Writer:
                 (level.units, level.at, marks, failure.account),
             )
 
-    def _spend(self, spend: Spend) -> bool:
+    def _spend(self, spend: Spend) -> Outcome:
         if spend.tally is None:
             row = self._database.execute(
                 "UPDATE accounts SET last_step = ?, drift = ? WHERE name = ? AND last_step < ?",
@@ -77,9 +79,9 @@ class Writer:
                 " WHERE name = ? AND last_step < ?",
                 (spend.step, spend.drift, level.units, level.at, marks, spend.account, spend.step),
             )
-        return row.rowcount == 1
+        return KEPT if row.rowcount == 1 else SPENT
 
-    def _rotate(self, rotation: Rotation) -> bool:
+    def _rotate(self, rotation: Rotation) -> None:
         """Put another master key's slots, and every seed sealed under it, in the place of what is there."""
         self._database.execute("DELETE FROM keyslots")
         self._database.executemany("INSERT INTO keyslots VALUES (?, ?)", rotation.slots.items())
@@ -89,9 +91,8 @@ class Writer:
                 ((sealed, account.name) for account, sealed in self._while_wanted(resealed)),
             )
         self._database.execute("INSERT OR REPLACE INTO secrets VALUES ('digest', ?)", (rotation.digest_key,))
-        return True
 
-    def _accept_clock(self, edit: ClockEdit) -> bool:
+    def _accept_clock(self, edit: ClockEdit) -> None:
         """Let what is beyond the window around the time come down to its end."""
         for period in self._leases.periods:
             end = otp.window_end(edit.wall, period)
@@ -115,9 +116,8 @@ class Writer:
         if edit.spent is not None:
             self._database.execute("INSERT INTO spent VALUES (?, ?)", edit.spent)
         self.set_meta(clock_mark=repr(edit.wall))
-        return True
 
-    def _edit_all(self, edits: Edits) -> bool:
+    def _edit_all(self, edits: Edits) -> None:
         for edit in self._while_wanted(edits.edits):
             self._edit(edit)
         if edits.edits:
@@ -125,7 +125,6 @@ class Writer:
         for period, floor in edits.floors.items():
             self._leases.raise_floor(period, floor)
         self._database.executemany("INSERT INTO spent VALUES (?, ?)", edits.spent)
-        return True
 
     def _edit(self, edit: Edit) -> None:
         if edit.gone is not None:

@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 from support.daemon import code_of
+from support.stores import keep
 
 from pki2fad.crypto import rsakeys
 from pki2fad.crypto.masterkey import MasterKey
@@ -86,7 +87,7 @@ def write_state(directory: Path, key: PrivateKey, count: int, period: int = PERI
             for number in range(count)
         )
         while batch := list(itertools.islice(edits, _BATCH)):
-            store.keep(batch)
+            keep(store, batch)
         keyring.lock()
 
 

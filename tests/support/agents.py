@@ -32,6 +32,7 @@ from pki2fad.transfer import backup
 from pki2fad.transfer.backup import Content
 from pki2fad.wire.messages import Encoded, Request
 from support.peers import missing, require, require_root
+from support.stores import keep
 
 SEED = b"12345678901234567890"  # of RFC 4226 and RFC 6238
 OTHER_SEED = b"09876543210987654321"
@@ -180,13 +181,13 @@ def call(
     Raises the `Refusal`, and `UnusableState` if nothing could be kept.
     """
 
-    def keep(change: Change) -> list[bool]:
-        return [True] if store is None else store.keep([change])
+    def keep_one(change: Change) -> list[bool]:
+        return [True] if store is None else keep(store, [change])
 
-    answer = answer_to(agent, Request(1, method, args), peer, reading, keep)
+    answer = answer_to(agent, Request(1, method, args), peer, reading, keep_one)
     kept = True
     if answer.change is not None:
-        (kept,) = keep(answer.change)
+        (kept,) = keep_one(answer.change)
         if isinstance(answer.change, Edit):
             agent.apply(answer.change)
     if answer.refusal is not None:

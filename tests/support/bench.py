@@ -14,6 +14,7 @@ from pki2fad.host.users import Users
 from pki2fad.methods.agent import Agent
 from pki2fad.rules.access import Peer
 from pki2fad.rules.changes import Edit, Spend
+from pki2fad.rules.outcomes import KEPT, SPENT, Outcome, Settle
 from pki2fad.server.connection import Connection
 from pki2fad.server.server import Server
 from support import agents
@@ -31,12 +32,15 @@ class Keeper:
         self.refused: set[str] = set()  # accounts whose Spends are refused
         self.before: Callable[[], object] = lambda: None
 
-    def keep(self, changes: Sequence[Spend | Edit]) -> list[bool]:
+    def keep(self, changes: Sequence[Spend | Edit], settle: Settle) -> None:
         self.before()
         self.calls.append(changes)
         if self.failure is not None:
             raise self.failure
-        return [isinstance(change, Edit) or change.account not in self.refused for change in changes]
+        settle([(index, self._outcome(change)) for index, change in enumerate(changes)])
+
+    def _outcome(self, change: Spend | Edit) -> Outcome:
+        return SPENT if isinstance(change, Spend) and change.account in self.refused else KEPT
 
     @property
     def kinds(self) -> list[list[type]]:

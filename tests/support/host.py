@@ -17,6 +17,7 @@ from pki2fad.rules.otp import Parameters
 from pki2fad.state.store import Store
 from pki2fad.wire.messages import Request
 from support.agents import ROOT, SEED, STARTED, USUAL, answer_to, make_agent, reference_code, sealed
+from support.stores import keep
 
 
 class Host:
@@ -98,7 +99,7 @@ class Host:
     def call(self, method: str, peer: Peer = ROOT, **args: Any) -> Any:
         """The result that a client gets. Raises the `Refusal`, and `UnusableState`."""
         request = Request(1, method, args)
-        answer = answer_to(self.agent, request, peer, self.reading, lambda one: self.store.keep([one]))
+        answer = answer_to(self.agent, request, peer, self.reading, lambda one: keep(self.store, [one]))
         kept = self.keep(answer.change)
         if answer.refusal is not None:
             raise answer.refusal
@@ -107,7 +108,7 @@ class Host:
     def keep(self, *changes: Change | None) -> bool:
         """Keep the changes of one turn as the server does; false if one was refused."""
         there = [change for change in changes if change is not None]
-        kept = not there or all(self.store.keep(there))
+        kept = not there or all(keep(self.store, there))
         for change in there:
             if isinstance(change, Edit):
                 self.agent.apply(change)

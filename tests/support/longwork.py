@@ -12,6 +12,7 @@ from pki2fad.crypto import rsakeys
 from pki2fad.crypto.rsakeys import PrivateKey
 from pki2fad.rules.changes import Change, LargeChange
 from pki2fad.rules.otp import Parameters
+from pki2fad.rules.outcomes import Settle
 from pki2fad.wire import messages
 from support.agents import OTHER_SEED, SEED, make_keyring
 from support.bench import TIMEOUT, Bench, bench, receive
@@ -31,12 +32,12 @@ class Slow:
         self.asked, self.go_on = threading.Event(), threading.Event()
         self.go_on.set()
 
-    def keep(self, changes: Sequence[Change]) -> list[bool]:
+    def keep(self, changes: Sequence[Change], settle: Settle) -> None:
         if isinstance(changes[0], LargeChange):
             self.kinds.append(type(changes[0]))
             self.asked.set()
             assert self.go_on.wait(TIMEOUT)
-        return self.site.store.keep(changes)
+        self.site.store.keep(changes, settle)
 
     def give_up(self) -> None:
         self.site.store.give_up()

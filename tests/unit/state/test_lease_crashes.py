@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from support.agents import OTHER_SEED, ROOT, SEED, Syncs, at, boot, call, reference_code, sealed
 from support.disk import Disk
+from support.stores import keep
 
 from pki2fad.crypto.masterkey import MasterKey
 from pki2fad.errors import Unavailable
@@ -156,7 +157,7 @@ class Life:
                 spends.append(answer.change)
                 presented.append((name, step))
         if spends:
-            assert self._store.keep(spends) == [True] * len(spends)
+            assert keep(self._store, spends) == [True] * len(spends)
             self._written()
         for name, step in presented:
             assert step not in self._spent(name), f"step {step} of {name} was accepted twice"

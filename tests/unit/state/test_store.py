@@ -19,6 +19,7 @@ from support.agents import (
     reference_code,
     sealed,
 )
+from support.stores import keep
 
 import pki2fad
 from pki2fad.crypto.masterkey import MasterKey
@@ -68,7 +69,7 @@ def content(account: Account) -> tuple[object, ...]:
 
 def test_the_state_file_is_for_its_owner_only(path: Path) -> None:
     with contextlib.closing(Store(str(path))) as store:
-        store.keep([put(account_of())])
+        keep(store, [put(account_of())])
         files = list(path.parent.iterdir())
         assert path in files
         assert [oct(each.stat().st_mode & 0o777) for each in files] == ["0o600"] * len(files)
@@ -76,7 +77,7 @@ def test_the_state_file_is_for_its_owner_only(path: Path) -> None:
 
 def test_closing_leaves_one_file(path: Path) -> None:
     with contextlib.closing(Store(str(path))) as store:
-        store.keep([put(account_of())])
+        keep(store, [put(account_of())])
     assert list(path.parent.iterdir()) == [path]
 
 
@@ -89,7 +90,7 @@ def test_accounts_are_as_they_were_after_reopening(path: Path) -> None:
     accounts[1].last_step = STEP
     with contextlib.closing(Store(str(path))) as store:
         assert list(store.accounts()) == []
-        store.keep([put(account) for account in accounts])
+        keep(store, [put(account) for account in accounts])
     with contextlib.closing(Store(str(path))) as store:
         assert [content(account) for account in store.accounts()] == [
             content(account) for account in accounts
@@ -98,7 +99,7 @@ def test_accounts_are_as_they_were_after_reopening(path: Path) -> None:
 
 def test_a_million_accounts_need_not_have_parameters_of_their_own_each(path: Path) -> None:
     with contextlib.closing(Store(str(path))) as store:
-        store.keep([put(account_of(name=name)) for name in ("a", "b", "c")])
+        keep(store, [put(account_of(name=name)) for name in ("a", "b", "c")])
     with contextlib.closing(Store(str(path))) as store:
         accounts = list(store.accounts())
     assert len(accounts) == 3
@@ -158,9 +159,9 @@ def test_keyslots_are_kept_by_fingerprint(path: Path) -> None:
 def test_the_digest_of_a_seed_file_is_kept_also_after_its_account_is_removed(path: Path) -> None:
     account = account_of()
     with contextlib.closing(Store(str(path))) as store:
-        store.keep([put(account, file_digest=b"first")])
-        store.keep([put(account, file_digest=b"second"), put(account_of(name="b"), file_digest=b"b")])
-        store.keep([Edit("default", NOW.wall, put=None, gone=account)])
+        keep(store, [put(account, file_digest=b"first")])
+        keep(store, [put(account, file_digest=b"second"), put(account_of(name="b"), file_digest=b"b")])
+        keep(store, [Edit("default", NOW.wall, put=None, gone=account)])
         assert store.file_digests() == {"default": b"second", "b": b"b"}
     with contextlib.closing(Store(str(path))) as store:
         assert store.file_digests() == {"default": b"second", "b": b"b"}
@@ -170,29 +171,29 @@ def test_the_digest_of_a_seed_file_is_kept_also_after_its_account_is_removed(pat
 
 
 def test_a_spend_at_or_below_the_step_in_the_state_is_refused(store: Store) -> None:
-    store.keep([put(account_of(last_step=STEP))])
+    keep(store, [put(account_of(last_step=STEP))])
     steps = [STEP - 1, STEP, STEP + 1, STEP + 1, STEP, STEP + 2]
-    assert store.keep([spend(step) for step in steps]) == [False, False, True, False, False, True]
-    assert store.keep([spend(STEP + 2)]) == [False]
+    assert keep(store, [spend(step) for step in steps]) == [False, False, True, False, False, True]
+    assert keep(store, [spend(STEP + 2)]) == [False]
     assert [account.last_step for account in store.accounts()] == [STEP + 2]
 
 
 def test_a_spend_of_an_account_that_is_not_there_is_refused(store: Store) -> None:
-    assert store.keep([spend(STEP)]) == [False]
+    assert keep(store, [spend(STEP)]) == [False]
 
 
 def test_what_another_host_spent_first_is_invalid(path: Path, master: MasterKey) -> None:
     """With a shared state the watermark in memory is not the last word."""
     with booted(path, master, NOW) as (agent, store):
         call(agent, "load", ROOT, NOW, store=store, sealed=sealed(SEED))
-        assert store.keep([spend(STEP)]) == [True]
+        assert keep(store, [spend(STEP)]) == [True]
         assert not is_valid(agent, CODE, NOW, store=store)
 
 
 def test_one_verdict_comes_for_each_change_in_order(store: Store) -> None:
     changes = [put(account_of()), spend(STEP), spend(STEP), put(account_of(name="b")), spend(3, "b")]
-    assert store.keep(changes) == [True, True, False, True, True]
-    assert store.keep([]) == []
+    assert keep(store, changes) == [True, True, False, True, True]
+    assert keep(store, []) == []
 
 
 # Seeds that are gone
@@ -204,7 +205,7 @@ def test_the_highest_watermark_of_a_gone_seed_is_remembered(store: Store) -> Non
     for last_step in (STEP, STEP - 5, STEP + 1):
         account = keyring.seal("default", bytearray(SEED), Parameters())
         account.last_step = last_step
-        store.keep([Edit("default", NOW.wall, put=None, gone=account)])
+        keep(store, [Edit("default", NOW.wall, put=None, gone=account)])
         remembered.append(store.gone()[account.digest])
     assert remembered == [(STEP, 30), (STEP, 30), (STEP + 1, 30)]
 
@@ -214,10 +215,10 @@ def test_the_watermark_of_a_gone_seed_is_forgotten_a_day_after_no_window_can_rea
     store: Store, seconds: int, kept: bool
 ) -> None:
     old, new = account_of(SEED, last_step=STEP), account_of(OTHER_SEED, last_step=STEP)
-    store.keep([put(old)])
-    store.keep([Edit("default", NOW.wall, put=None, gone=old)])
+    keep(store, [put(old)])
+    keep(store, [Edit("default", NOW.wall, put=None, gone=old)])
     end = (STEP + 1) * 30 + 30  # of the step after it, in which its code may still come
-    store.keep([Edit("default", end + 86_400 + seconds, put=None, gone=new)])
+    keep(store, [Edit("default", end + 86_400 + seconds, put=None, gone=new)])
     assert (old.digest in store.gone()) is kept
 
 
@@ -231,9 +232,9 @@ def test_no_statement_has_a_numbered_placeholder() -> None:
 
 
 def test_of_what_is_given_up_nothing_is_kept(store: Store) -> None:
-    store.keep([put(account_of())])
+    keep(store, [put(account_of())])
     store.give_up()
     with pytest.raises(UnusableState, match="the daemon stops"):
-        store.keep([Edits([put(account_of(OTHER_SEED, "other"))], {30: 60})])
+        keep(store, [Edits([put(account_of(OTHER_SEED, "other"))], {30: 60})])
     assert [account.name for account in store.accounts()] == ["default"]
     assert store.floors() == {}

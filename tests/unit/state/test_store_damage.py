@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from support.agents import SEED, at_step, make_keyring, open_below
+from support.stores import keep
 
 from pki2fad.errors import UnusableState
 from pki2fad.rules.changes import Edit, Spend
@@ -32,8 +33,8 @@ def path(tmp_path: Path) -> Path:
 
 
 def fill(store: Store) -> None:
-    store.keep([Edit(account.name, NOW.wall, account, gone=None) for account in ACCOUNTS])
-    store.keep([Spend("a000", STEP, 30, NOW.wall)])
+    keep(store, [Edit(account.name, NOW.wall, account, gone=None) for account in ACCOUNTS])
+    keep(store, [Spend("a000", STEP, 30, NOW.wall)])
 
 
 @contextlib.contextmanager
@@ -104,7 +105,7 @@ def test_a_damaged_state_file_is_refused_and_left_as_it_is(path: Path, damage: s
 @pytest.mark.parametrize("damage", DAMAGE)
 def test_a_log_beside_a_damaged_state_file_is_left_too(path: Path, damage: str) -> None:
     with contextlib.closing(Store(str(path))) as store:
-        store.keep([Spend("a000", STEP + 1, 30, NOW.wall)])
+        keep(store, [Spend("a000", STEP + 1, 30, NOW.wall)])
         log = Path(f"{path}-wal").read_bytes()
     Path(f"{path}-wal").write_bytes(log)
     path.write_bytes(DAMAGE[damage](path.read_bytes()))
@@ -244,4 +245,4 @@ def test_a_state_that_is_taken_apart_while_in_use_raises_no_other_error(path: Pa
         with pytest.raises(UnusableState, match=str(path)):
             list(store.accounts())
         with pytest.raises(UnusableState, match=str(path)):
-            store.keep([Spend("a000", STEP + 1, 30, NOW.wall)])
+            keep(store, [Spend("a000", STEP + 1, 30, NOW.wall)])

@@ -25,6 +25,7 @@ from support.agents import (
     sealed,
     small_disk,
 )
+from support.stores import keep
 
 from pki2fad.crypto.masterkey import MasterKey
 from pki2fad.errors import UnusableState
@@ -84,15 +85,15 @@ def test_on_a_full_disk_nothing_is_half_kept_and_room_mends_it(disk: Path, kind:
         "many of both": [spend(STEP), *(put(account, first, b"digest") for account in more), spend(STEP + 1)],
     }[kind]
     with contextlib.closing(Store(str(disk / "state.db"))) as store:
-        store.keep([put(first)])
+        keep(store, [put(first)])
         before = state_of(store)
         fill_disk(disk / "filler")
         for _ in range(3):
             with pytest.raises(UnusableState, match=r"state\.db: .*full"):
-                store.keep(changes)
+                keep(store, changes)
             assert state_of(store) == before
         (disk / "filler").unlink()
-        assert store.keep(changes) == [True] * len(changes)
+        assert keep(store, changes) == [True] * len(changes)
         after = state_of(store)
         assert after != before
     with contextlib.closing(Store(str(disk / "state.db"))) as store:
@@ -153,7 +154,7 @@ def test_a_state_file_cannot_be_made_on_a_full_disk_and_can_be_afterwards(disk: 
     assert open_below(disk) == []
     (disk / "filler").unlink()
     with contextlib.closing(Store(str(path))) as store:
-        assert store.keep([put(accounts(1)[0])]) == [True]
+        assert keep(store, [put(accounts(1)[0])]) == [True]
 
 
 # The write-ahead log
@@ -164,9 +165,9 @@ def test_the_write_ahead_log_is_copied_into_the_database_and_does_not_grow_for_e
     others = set(threading.enumerate())
     sizes = []
     with contextlib.closing(Store(str(path))) as store:
-        store.keep([put(accounts(1)[0])])
+        keep(store, [put(accounts(1)[0])])
         for step in range(6000):
-            assert store.keep([spend(step)]) == [True]
+            assert keep(store, [spend(step)]) == [True]
             if step % 1000 == 999:
                 sizes.append(log_size(path))
             for copying in set(threading.enumerate()) - others:
@@ -187,7 +188,7 @@ def grow_log(store: Store, path: Path) -> None:
         reader.execute("BEGIN")
         reader.execute("SELECT * FROM accounts").fetchall()
         while log_size(path) <= LIMIT:
-            store.keep([put(large), put(accounts(1)[0])])
+            keep(store, [put(large), put(accounts(1)[0])])
 
 
 def last_steps(path: Path) -> dict[str, int]:
@@ -202,7 +203,7 @@ def test_a_log_that_grew_large_is_copied_with_what_is_kept_and_is_short_again(tm
     with contextlib.closing(Store(str(path))) as store:
         grow_log(store, path)
         for step in range(1000):
-            store.keep([spend(step)])
+            keep(store, [spend(step)])
             if log_size(path) <= LIMIT:
                 break
         assert log_size(path) <= LIMIT
@@ -221,10 +222,10 @@ def test_a_copy_of_the_log_that_fails_takes_nothing_back(tmp_path: Path) -> None
             kept = 0
             with contextlib.suppress(UnusableState):  # once the copy has taken all the room
                 while kept < 1000:
-                    assert store.keep([spend(kept + 1)]) == [True]
+                    assert keep(store, [spend(kept + 1)]) == [True]
                     kept += 1
             assert path.stat().st_size > size
             assert next(store.accounts()).last_step == kept > 0
             (tmp_path / "filler").unlink()
-            assert store.keep([spend(STEP)]) == [True]
+            assert keep(store, [spend(STEP)]) == [True]
         assert last_steps(path)["a0"] == STEP

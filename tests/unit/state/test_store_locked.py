@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from support.agents import SEED, at_step, logged, make_keyring
+from support.stores import keep
 
 from pki2fad.errors import UnusableState
 from pki2fad.host import locks
@@ -72,9 +73,9 @@ def test_who_writes_too_long_is_named_and_afterwards_all_is_well(path: Path, hol
     with contextlib.closing(Store(str(path))) as store:
         writer = hold(*WRITES)
         with pytest.raises(UnusableState, match=f"{path}: {named(writer)} has locked it for more than 2 s"):
-            store.keep([EDIT])
+            keep(store, [EDIT])
         writer.communicate()
-        assert store.keep([EDIT]) == [True]
+        assert keep(store, [EDIT]) == [True]
 
 
 def test_who_has_the_file_alone_is_named_at_the_start(path: Path, hold: Hold) -> None:
@@ -88,7 +89,7 @@ def test_who_has_the_file_alone_is_named_at_the_start(path: Path, hold: Hold) ->
 def test_who_reads_is_named_where_the_log_is_to_be_emptied(path: Path, hold: Hold) -> None:
     with contextlib.closing(Store(str(path))) as store:
         reader = hold(*READS)
-        store.keep([EDIT])
+        keep(store, [EDIT])
         with pytest.raises(UnusableState, match=f"{named(reader)} reads it"):
             store.empty_log()
         reader.communicate()
@@ -101,7 +102,7 @@ def test_a_reader_is_not_named_for_a_writer(path: Path, hold: Hold) -> None:
         writer = hold(*WRITES)
         hold(*READS)
         with pytest.raises(UnusableState, match=named(writer)):
-            store.keep([EDIT])
+            keep(store, [EDIT])
 
 
 def test_who_only_has_the_file_open_and_we_ourselves_hold_nothing(path: Path, hold: Hold) -> None:

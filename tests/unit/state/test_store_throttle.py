@@ -19,6 +19,7 @@ from support.agents import (
     reference_code,
     sealed,
 )
+from support.stores import keep
 
 from pki2fad.crypto.masterkey import MasterKey
 from pki2fad.errors import BadRequest, Throttled, UnusableState
@@ -183,10 +184,10 @@ def test_an_account_comes_back_with_its_tally(path: Path) -> None:
     account = make_keyring().seal("default", bytearray(SEED), USUAL)
     tally = Tally(Level(1.5, 2.25), bytes(range(40)))
     with contextlib.closing(Store(str(path))) as store:
-        store.keep([Edit("default", NOW.wall, account, gone=None)])
+        keep(store, [Edit("default", NOW.wall, account, gone=None)])
         assert [one.tally for one in store.accounts()] == [Tally()]
         slots = {7: Level(3.0, NOW.wall), 65_535: Level(18.0, 0.1)}
-        assert store.keep([Failure("default", tally, slots), Failure("missing", None, {7: Level(6.0, 1.0)})])
+        assert keep(store, [Failure("default", tally, slots), Failure("missing", None, {7: Level(6.0, 1.0)})])
         assert [one.tally for one in store.accounts()] == [tally]
     with contextlib.closing(Store(str(path))) as store:
         assert [one.tally for one in store.accounts()] == [tally]
@@ -198,23 +199,23 @@ def test_a_spend_that_is_refused_marks_nobody(path: Path) -> None:
     account.last_step = STEP
     marked = Spend("default", STEP, 30, NOW.wall, tally=Tally(Level(), bytes(40)))
     with contextlib.closing(Store(str(path))) as store:
-        store.keep([Edit("default", NOW.wall, account, gone=None)])
-        assert store.keep([marked]) == [False]
+        keep(store, [Edit("default", NOW.wall, account, gone=None)])
+        assert keep(store, [marked]) == [False]
         assert [one.tally for one in store.accounts()] == [Tally()]
-        assert store.keep([marked._replace(step=STEP + 1)]) == [True]
+        assert keep(store, [marked._replace(step=STEP + 1)]) == [True]
         assert [one.tally for one in store.accounts()] == [marked.tally]
 
 
 def test_a_failure_waits_for_no_disk(path: Path) -> None:
     with contextlib.closing(Store(str(path))) as store:
         syncs = Syncs(store)
-        assert store.keep([Failure("missing", None, {1: Level(3.0, NOW.wall)})] * 10) == [True] * 10
+        assert keep(store, [Failure("missing", None, {1: Level(3.0, NOW.wall)})] * 10) == [True] * 10
         assert syncs.count() == 0
 
 
 def test_a_failure_for_an_account_that_went_meanwhile_is_kept_for_who_failed(path: Path) -> None:
     with contextlib.closing(Store(str(path))) as store:
-        assert store.keep([Failure("gone", Tally(Level(3.0, 1.0)), {1: Level(3.0, 1.0)})]) == [True]
+        assert keep(store, [Failure("gone", Tally(Level(3.0, 1.0)), {1: Level(3.0, 1.0)})]) == [True]
         assert list(store.accounts()) == []
         assert dict(store.throttle_slots()) == {1: Level(3.0, 1.0)}
 
