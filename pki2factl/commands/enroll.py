@@ -6,6 +6,7 @@ import sys
 from pki2factl import ui
 from pki2factl.login import readiness, typed
 from pki2fad.client import Client, Enrolment
+from pki2fad.wire import forms
 
 HELP = "make an account for yourself: a new seed for your authenticator, and a first code of it"
 
@@ -73,13 +74,11 @@ def _confirm(client: Client, *, stdin: bool) -> bool:
     """True if a right code came."""
     if stdin:
         return client.enroll_confirm(typed.code(ui.read_stdin().decode("utf-8", "replace")))
-    from pki2fad.rules import otp
-
     attempts = _ATTEMPTS
     while attempts and (given := ui.ask("Code: ")) is not None:
         code = typed.code(given)
-        if not otp.is_code(code):  # the daemon would refuse it, and not count it
-            ui.hint(otp.CODE_RULE)
+        if not forms.is_code(code):  # the daemon would refuse it, and not count it
+            ui.hint(forms.CODE_RULE)
             continue
         if client.enroll_confirm(code):
             return True

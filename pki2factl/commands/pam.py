@@ -16,6 +16,7 @@ from pki2fad.client import Client
 from pki2fad.errors import BadRequest, NobodyListens, NoSuchAccount, Pki2fadError, Refusal, TimedOut
 from pki2fad.host import paths, trust
 from pki2fad.host.logline import line
+from pki2fad.wire import forms
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,13 +26,11 @@ if TYPE_CHECKING:
 
 HELP = "for pam_exec with expose_authtok: let those in who type a good code"
 
-_SUFFIXES = (6, 7, 8)  # how many digits a code has
 _TIMEOUT = 5.0  # seconds; a login that waits longer is given up by people
 _MOST_PATIENT = 60.0
 _LOG_TIMEOUT = 1.0  # seconds that the log has in addition, before this ends in any case
 _LINE_LIMIT = 1000  # characters; more is lost in many logs
 _INPUT_LIMIT = 4096  # bytes; pam_exec gives at most 512 (PAM_MAX_RESP_SIZE)
-_ORIGIN_LIMIT = 255  # characters, as the daemon takes them
 
 
 class Options:
@@ -48,7 +47,7 @@ class Options:
 
 def digits(text: str) -> int:
     """The value of --suffix; `ValueError` says that it is none."""
-    if text not in map(str, _SUFFIXES):
+    if text not in map(str, forms.CODE_DIGITS):
         raise ValueError
     return int(text)
 
@@ -158,7 +157,7 @@ def _decide(options: "Any") -> int:
     password, code = _split(_typed(), options.suffix)
     account = _account(user, options)
     origin = _item("RHOST") or None  # a login at the console has none
-    if origin is not None and len(origin) > _ORIGIN_LIMIT:
+    if origin is not None and len(origin) > forms.ORIGIN_LIMIT:
         raise BadRequest("PAM_RHOST is too long for an address")
     if options.suffix:
         from pki2factl.login import password as passwords
@@ -213,7 +212,7 @@ def _split(given: bytes, suffix: int) -> "tuple[bytes, str]":
         password, code = typed.behind_password(given, suffix)
     else:
         password, code = b"", typed.code(given.decode("utf-8", "replace"))
-    if not typed.is_digits(code) or len(code) not in ((suffix,) if suffix else _SUFFIXES):
+    if not forms.is_code(code) or (suffix and len(code) != suffix):
         raise BadRequest("what was typed is not a code" if not suffix else "what was typed ends with no code")
     return password, code
 
@@ -227,7 +226,7 @@ def _account(user: str, options: "Any") -> str:
         except KeyError:
             raise NoSuchAccount(f"{options.map} has no line for this user") from None
     account: str = options.account if options.account is not None else user
-    if not accountmap.is_account(account):
+    if not forms.is_name(account):
         raise BadRequest("this cannot be the name of an account")
     return account
 

@@ -4,6 +4,7 @@ import argparse
 
 from pki2factl import parameters, ui
 from pki2factl.issuing import sealed
+from pki2fad.wire import forms
 
 HELP = "seal a new seed, or one from standard input, to a host's public key"
 
@@ -28,14 +29,13 @@ def run(options: argparse.Namespace) -> int:
     from pki2fad.errors import BadRequest
     from pki2fad.host import files
     from pki2fad.rules import otp
-    from pki2fad.rules.account import NAME_RULE, is_name
     from pki2fad.transfer import batch
 
     memory.forbid_dumps()
     of = parameters.given(options)
     account = "default" if options.account is None else options.account
-    if not is_name(account):
-        raise BadRequest(NAME_RULE)
+    if not forms.is_name(account):
+        raise BadRequest(forms.NAME_RULE)
     files.require_absent(options.out, options.uri_out)
     key = rsakeys.load_public(files.read(options.to), options.to)
     if options.seed_stdin:

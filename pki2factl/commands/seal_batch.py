@@ -5,6 +5,7 @@ import re
 
 from pki2factl import parameters, ui
 from pki2factl.issuing import sealed
+from pki2fad.wire import forms
 
 HELP = "seal seeds for many accounts to a host's public key, in one file"
 
@@ -62,7 +63,6 @@ def _given(text: bytes) -> "dict[str, bytearray | None]":
     """The seeds by name, None for those that are to be new. Raises `BadRequest`, which shows no line."""
     from pki2factl.issuing import seedtext
     from pki2fad.errors import BadRequest
-    from pki2fad.rules.account import NAME_RULE, is_name
 
     try:
         text = seedtext.unmarked(text)
@@ -74,8 +74,8 @@ def _given(text: bytes) -> "dict[str, bytearray | None]":
             continue
         first, *rest = line.split(maxsplit=1)
         name = first.decode("latin-1")
-        if not is_name(name):
-            raise BadRequest(f"line {number} does not begin with the name of an account: {NAME_RULE}")
+        if not forms.is_name(name):
+            raise BadRequest(f"line {number} does not begin with an account name: {forms.NAME_RULE}")
         if name in given:
             raise BadRequest(f"line {number} repeats an account")
         if not rest and _LIKE_A_SEED.search(first):

@@ -7,18 +7,7 @@ import codecs
 
 from pki2fad.errors import UnusablePath
 from pki2fad.host import trust
-
-_PUNCTUATION = str.maketrans(dict.fromkeys("._@-", "0"))
-
-
-def is_account(name: str) -> bool:
-    """True for what may name an account, as the daemon's keyring has it (whose `re` costs 7 ms here)."""
-    return (
-        1 <= len(name) <= 64
-        and name.isascii()
-        and name[0] not in ".@-"
-        and name.translate(_PUNCTUATION).isalnum()
-    )
+from pki2fad.wire import forms
 
 
 def read(path: str) -> dict[str, str]:
@@ -48,7 +37,7 @@ def read(path: str) -> dict[str, str]:
         user, account = words
         if user in accounts:
             raise UnusablePath(f"{path}, line {number}: {user} has an account already")
-        if not is_account(account):
+        if not forms.is_name(account):
             raise UnusablePath(f"{path}, line {number}: {account} cannot be the name of an account")
         accounts[user] = account
     return accounts

@@ -4,15 +4,14 @@ import re
 from datetime import UTC, datetime
 from typing import NamedTuple
 
+from pki2fad.host import minuteline
+
 # White space is never given back (`*+`): else a long run of it is divided in every way between its places.
 # 2026-01-31 12:34:00 UTC - 2FA Code: 123456, 2026-01-31T12:34:00Z OTP=123456, 123456 and what is between.
 _CODE = re.compile(
     rb"(?:(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d:\d\d(?:\.\d{1,6})?) ?(?:(UTC|Z)|([+-]\d\d:?\d\d))?\s*+(?:-\s*+)?"
     rb"(?:(?:2FA|T?OTP)?\s*+(?:CODE)?\s*+[:=]\s*+)?|\s*+)(\d{6})\s*",
     re.IGNORECASE,
-)
-_OURS = re.compile(
-    rb"\d{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12]\d|3[01]) (?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d - 2FA Code: \d{6}\r?"
 )
 _LIKE_A_CODE = re.compile(rb"(?<![\w.])\d{6}(?![\w.])")
 _SECRET = re.compile(r"[0-9A-Za-z+/]{16,}=*|\d{6,}")  # seeds in hex digits, base32 or base64, and codes
@@ -66,7 +65,7 @@ def _ours(line: bytes) -> bytes | None:
 
     What has the form already keeps its line end.
     """
-    if _OURS.fullmatch(line):  # most are
+    if minuteline.has_code(line):  # most are
         return line
     found = _CODE.fullmatch(line)
     if found is None:
@@ -81,4 +80,4 @@ def _ours(line: bytes) -> bytes | None:
     if offset:
         moment = moment.astimezone(UTC)
         date, clock = f"{moment:%Y-%m-%d}", f"{moment:%H:%M:%S}"
-    return f"{date} {clock[:8]} - 2FA Code: {code}".encode()
+    return minuteline.line(f"{date} {clock[:8]}", minuteline.code_text(code)).encode()

@@ -1,9 +1,7 @@
 """The log of the old service, which the minute log continues."""
 
-import calendar
 import contextlib
 import os
-import re
 import time
 from collections.abc import Iterator
 from typing import IO
@@ -14,7 +12,7 @@ from pki2factl.takeover.asowner import as_owner_of
 from pki2fad import times
 from pki2fad.client import Client
 from pki2fad.errors import BadRequest, UnusablePath
-from pki2fad.host import files
+from pki2fad.host import files, minuteline
 
 # Read whole, so there is a limit: a line a minute makes 20 MB a year.
 _LOG_LIMIT = 256 * 1024 * 1024
@@ -22,8 +20,6 @@ _LOG_LIMIT = 256 * 1024 * 1024
 # What the daemon can have written in the moment of the exchange is a line or two.
 _LATE_LIMIT = 64 * 1024
 
-_TIME = "%Y-%m-%d %H:%M:%S"
-_CODE_LINE = re.compile(rb"^(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) - 2FA Code: \d{6}\r?$", re.MULTILINE)
 _FUTURE = 60  # seconds by which clocks may differ
 _BLOCK = 64 * 1024
 
@@ -61,15 +57,8 @@ def _require_log(found: oldlines.Lines, path: str) -> None:
             f"{path} has no line like '2026-01-31 12:34:00 - 2FA Code: ...'{first}: it is no log of the old"
             " service, or in a form that is not known; 'pki2factl migrate' works without --log too"
         )
-    # As the minute log will look for it: a date that is none does not count.
-    for written in reversed(_CODE_LINE.findall(found.content[-_BLOCK:])):
-        with contextlib.suppress(ValueError):
-            last = written.decode()
-            moment = calendar.timegm(time.strptime(last, _TIME))
-            break
-    else:
-        return
-    if moment > time.time() + _FUTURE:
+    moment = minuteline.last_code(found.content)  # as the minute log will look for it
+    if moment is not None and moment > time.time() + _FUTURE:
         raise BadRequest(
             f"{path} ends with a code of {times.moment(moment)}, which is still to come, and the minute"
             " log would wait for that; set the clock, or take those lines away"

@@ -7,11 +7,10 @@ from typing import Any, NamedTuple
 
 from pki2fad.errors import ConfigError
 from pki2fad.host import files, paths, trust
-from pki2fad.methods.agent import DEFAULT_ACCOUNT
 from pki2fad.rules import access
 from pki2fad.rules.access import Rule
-from pki2fad.rules.account import is_name
 from pki2fad.server.credentials import CredentialRule
+from pki2fad.wire.forms import DEFAULT_ACCOUNT, is_name
 
 PATH_SETTINGS = ("config_dir", "state_dir", "log_dir", "socket", "key")
 

@@ -5,16 +5,12 @@ pass, and its last line says what was said already. So a restart goes on where t
 """
 
 import asyncio
-import calendar
-import contextlib
 import errno
 import os
-import re
 import stat
-import time
 from collections.abc import Callable, Mapping
 
-from pki2fad.host import files, log
+from pki2fad.host import files, log, minuteline
 from pki2fad.methods.agent import Agent
 from pki2fad.methods.health import MINUTE_LOG
 from pki2fad.rules import clock
@@ -28,26 +24,8 @@ _LONGEST_SLEEP = 1.0
 # Timers may end a moment before the minute; one look a millisecond later is not early.
 _AFTER_MINUTE = 0.001
 
-_TIME = "%Y-%m-%d %H:%M:%S"
-# Also with the line ends of the old service's log, if that was once on another system.
-_CODE_LINE = re.compile(rb"^(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) - 2FA Code: \d{6,8}\r?$", re.MULTILINE)
-
 _ACCEPTED = "the clock was accepted as it is; it had been ahead"
 _STEPPED_BACK = "the clock stepped back; no code until the last one's minute is passed"
-_TAIL = 64 * 1024  # enough lines that a code is among them
-
-
-def _stamp(moment: float) -> str:
-    """A Unix time as it is in the lines, in UTC."""
-    return time.strftime(_TIME, time.gmtime(moment))
-
-
-def _last_code(lines: bytes) -> int | None:
-    """The Unix time of the last code in a log's last 64 KiB, None if there is no code."""
-    for written in reversed(_CODE_LINE.findall(lines[-_TAIL:])):
-        with contextlib.suppress(ValueError):  # somebody wrote a date that is none
-            return calendar.timegm(time.strptime(written.decode(), _TIME))
-    return None
 
 
 class MinuteLog:
@@ -161,7 +139,7 @@ class _AccountLog:
         if answer.refusal is not None:
             self._say(reading, f"no code: {answer.refusal.code}: {answer.refusal}")
             return
-        _append(self.path, reading, f"2FA Code: {answer.result['code']}")
+        _append(self.path, reading, minuteline.code_text(answer.result["code"]))
         self._mark = int(reading.wall // 60)
         self._said = ""
 
@@ -184,7 +162,7 @@ def _append(path: str, reading: Reading, text: str) -> None:
     descriptor = _open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT)
     try:
         size = os.fstat(descriptor).st_size
-        line = f"{_stamp(reading.wall)} - {text}\n".encode()
+        line = f"{minuteline.line(minuteline.stamp(reading.wall), text)}\n".encode()
         if size and os.pread(descriptor, 1, size - 1) != b"\n":
             line = b"\n" + line  # somebody left a line unfinished
         if os.write(descriptor, line) != len(line):
@@ -211,13 +189,13 @@ def _read_tail(path: str) -> tuple[int, str]:
         return -1, ""
     try:
         size = os.fstat(descriptor).st_size
-        tail = os.pread(descriptor, _TAIL, max(0, size - _TAIL))
+        tail = os.pread(descriptor, minuteline.TAIL, max(0, size - minuteline.TAIL))
     finally:
         os.close(descriptor)
-    moment = _last_code(tail.rpartition(_ACCEPTED.encode())[2])
+    moment = minuteline.last_code(tail.rpartition(_ACCEPTED.encode())[2])
     mark = -1 if moment is None else moment // 60
     last = tail.rstrip(b"\n").rpartition(b"\n")[2]
-    said = "" if _CODE_LINE.match(last) else last.partition(b" - ")[2].decode("utf-8", "replace")
+    said = "" if minuteline.has_code(last) else minuteline.text(last).decode("utf-8", "replace")
     return mark, said
 
 

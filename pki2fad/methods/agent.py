@@ -20,7 +20,6 @@ from pki2fad.methods.metrics import Metrics
 from pki2fad.methods.throttled import ThrottleAdmin
 from pki2fad.rules import access, otp
 from pki2fad.rules.access import Access, Peer
-from pki2fad.rules.account import NAME_RULE, is_name
 from pki2fad.rules.changes import Answer, ClockEdit, Edit, LargeChange, Rotation, Work
 from pki2fad.rules.clock import Reading, Watch
 from pki2fad.rules.keyring import Keyring
@@ -28,14 +27,10 @@ from pki2fad.rules.pieces import Pieces, in_pieces
 from pki2fad.rules.throttle import Throttle
 from pki2fad.rules.verifier import Verifier
 from pki2fad.transfer import batch
-from pki2fad.wire import arguments
+from pki2fad.wire import arguments, forms
 from pki2fad.wire.messages import Request
 
-DEFAULT_ACCOUNT = "default"
-
 _LOCKED = "the daemon is locked; unlock it with: pki2factl unlock"
-
-_ORIGIN_LIMIT = 255  # characters: longer than any address or host name
 
 
 @dataclass(frozen=True, slots=True)
@@ -320,10 +315,10 @@ class Agent:
 
     def _verify(self, args: Arguments, peer: Peer, reading: Reading) -> Answer:
         code, name, origin = args["code"], args["account"], args.get("origin", "")
-        if not otp.is_code(code):
-            raise BadRequest(otp.CODE_RULE)
-        if len(origin) > _ORIGIN_LIMIT:
-            raise BadRequest(f"an origin is at most {_ORIGIN_LIMIT} characters long")
+        if not forms.is_code(code):
+            raise BadRequest(forms.CODE_RULE)
+        if len(origin) > forms.ORIGIN_LIMIT:
+            raise BadRequest(f"an origin is at most {forms.ORIGIN_LIMIT} characters long")
         if "origin" in args and not self.access.allows(peer, access.RELAY, name):
             raise Forbidden(f"an origin needs the role {access.RELAY!r}, which uid {peer.uid} does not have")
         explain = args.get("explain", False)
@@ -337,8 +332,8 @@ class Agent:
 
     def _resync(self, args: Arguments, peer: Peer, reading: Reading) -> Answer:
         first, second = args["first"], args["second"]
-        if not (otp.is_code(first) and otp.is_code(second)):
-            raise BadRequest(otp.CODE_RULE)
+        if not (forms.is_code(first) and forms.is_code(second)):
+            raise BadRequest(forms.CODE_RULE)
         return self._verifier.resync(args["account"], first, second, self._payer(peer.uid), reading)
 
     def _payer(self, uid: int) -> int:
@@ -372,7 +367,7 @@ def _checked(method: _Method, request: Request) -> Arguments:
         return args
     if "account" not in args and batch.is_batch(args.get("sealed", b"")):
         return args
-    account = args.setdefault("account", DEFAULT_ACCOUNT)
-    if not is_name(account):
-        raise BadRequest(NAME_RULE)
+    account = args.setdefault("account", forms.DEFAULT_ACCOUNT)
+    if not forms.is_name(account):
+        raise BadRequest(forms.NAME_RULE)
     return args

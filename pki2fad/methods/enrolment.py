@@ -10,12 +10,12 @@ from pki2fad.errors import AccountExists, BadRequest, Forbidden, NoSuchAccount, 
 from pki2fad.methods.admin import Arguments, Keys
 from pki2fad.rules import otp
 from pki2fad.rules.access import Peer
-from pki2fad.rules.account import is_name
 from pki2fad.rules.changes import Answer
 from pki2fad.rules.clock import Reading
 from pki2fad.rules.keyring import Keyring
 from pki2fad.rules.otp import Parameters
 from pki2fad.rules.verifier import Verifier
+from pki2fad.wire.forms import CODE_RULE, is_code, is_name
 
 LIFETIME = 600.0  # seconds: for finding the telephone and installing an authenticator on it
 
@@ -61,8 +61,8 @@ class Enrolment:
     def confirm(self, args: Arguments, peer: Peer, reading: Reading) -> Answer:
         """The first code, which makes the account if it is right."""
         name, code = args["account"], args["code"]
-        if not otp.is_code(code):
-            raise BadRequest(otp.CODE_RULE)
+        if not is_code(code):
+            raise BadRequest(CODE_RULE)
         self._require_no_account(name)
         account, until = self._keyring.enrolments.get(name, (None, 0.0))
         if account is None or until <= reading.boot:

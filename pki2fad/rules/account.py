@@ -1,15 +1,10 @@
 """One account: how its codes are made, what is spent of them, and the seed that is to come after its own."""
 
-import re
 from dataclasses import dataclass
 
 from pki2fad.rules import otp
 from pki2fad.rules.otp import Parameters
 from pki2fad.rules.tally import NO_TALLY, Tally
-
-# Account names become file names, and PAM brings them from the network.
-_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._@-]{0,63}", re.ASCII)
-NAME_RULE = "a name is 1 to 64 of A-Z a-z 0-9 . _ @ - and does not begin with . @ -"
 
 DRIFTS = 8  # acceptances whose drift is remembered
 
@@ -181,11 +176,6 @@ def _drifts(drift: bytes) -> list[int]:
 
 def _one(steps: int) -> bytes:
     return steps.to_bytes(1, signed=True)
-
-
-def is_name(text: str) -> bool:
-    """True for what may name an account."""
-    return _NAME.fullmatch(text) is not None
 
 
 def associated(name: str, of: Parameters) -> bytes:

@@ -8,10 +8,11 @@ import base64
 import hashlib
 import hmac
 import math
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
+
+from pki2fad.wire.forms import CODE_DIGITS
 
 WINDOW = 1  # steps accepted on each side of the current one: RFC 6238 section 5.2 advises at most one
 WINDOW_STEPS = 2 * WINDOW + 1  # that a code is compared with
@@ -23,8 +24,6 @@ _HASHES: dict[str, Callable[..., Any]] = {
     "SHA256": hashlib.sha256,
     "SHA512": hashlib.sha512,
 }
-CODE_RULE = "a code is 6 to 8 digits"
-_CODE = re.compile(r"[0-9]{6,8}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +37,7 @@ class Parameters:
     def __post_init__(self) -> None:
         if self.algorithm not in _HASHES:
             raise ValueError(f"algorithm must be one of {', '.join(_HASHES)}")
-        if type(self.digits) is not int or not 6 <= self.digits <= 8:
+        if type(self.digits) is not int or self.digits not in CODE_DIGITS:
             raise ValueError("digits must be 6, 7 or 8")
         if type(self.period) is not int or not 1 <= self.period <= LONGEST_PERIOD:
             raise ValueError(f"period must be 1 to {LONGEST_PERIOD} seconds")
@@ -62,11 +61,6 @@ def window_end(wall: float, period: int) -> int:
 def valid_for(wall: float, period: int) -> int:
     """The whole seconds, 1 to `period`, for which the current step still is the current one."""
     return period - int(wall % period)
-
-
-def is_code(text: object) -> bool:
-    """True for what may be a code: 6 to 8 ASCII digits, and nothing around them."""
-    return type(text) is str and _CODE.fullmatch(text) is not None
 
 
 def make_code(seed: bytearray, parameters: Parameters, step: int) -> str:

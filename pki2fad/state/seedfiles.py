@@ -9,7 +9,7 @@ from typing import NamedTuple
 from pki2fad.crypto import sealing
 from pki2fad.errors import BadSeal, UnusablePath
 from pki2fad.host import files, log, paths, trust
-from pki2fad.rules.account import is_name
+from pki2fad.wire.forms import is_name
 
 
 class SeedFile(NamedTuple):

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pki2fad.rules.account import is_name
 from pki2fad.rules.otp import Parameters
+from pki2fad.wire.forms import is_name
 
 FIELDS = frozenset({"name", "algorithm", "digits", "period", "sealed"})
 

@@ -266,9 +266,9 @@ def test_the_same_seed_again_changes_nothing(running: Daemon, arguments: list[st
         (["--period", "0"], "1 to 120"),
         (["--period", "121"], "1 to 120"),
         (["--period", "-30"], "1 to 120"),
-        (["--account", "../default"], "a name is"),
-        (["--account", ""], "a name is"),
-        (["--account", "x" * 65], "a name is"),
+        (["--account", "../default"], "an account name has"),
+        (["--account", ""], "an account name has"),
+        (["--account", "x" * 65], "an account name has"),
     ],
 )
 def test_bad_parameters_are_bad_requests_that_say_what_is_allowed(

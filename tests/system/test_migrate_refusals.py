@@ -112,7 +112,7 @@ def test_a_log_of_many_years_is_refused_before_it_is_read(untouched: OldService)
     [
         (["--public-key=/nowhere.pem"], (7, "/nowhere.pem")),
         (["--public-key=data/seed.txt"], (6, "not a PEM file")),
-        (["--account=../default"], (6, "a name is")),
+        (["--account=../default"], (6, "an account name has")),
         (["--log-to=data/last_code.txt"], (6, "is the minute log itself")),
         (["--log-to=data/seed.txt"], (6, "data/seed.txt is the seed's file")),
         (["--log-to=/nowhere/codes.log"], (7, "there is no directory /nowhere")),

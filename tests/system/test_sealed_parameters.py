@@ -182,5 +182,5 @@ def test_a_client_that_names_what_the_seed_is_not_is_refused_on_the_wire(running
 def test_a_name_that_no_account_can_have_is_not_sealed(running: Daemon) -> None:
     done = ctl(running.root, "seal", "--to=host.pub.pem", "--account=@ann", "--out=one.sealed")
     assert done.returncode == 6
-    assert "a name is" in done.stderr
+    assert "an account name has" in done.stderr
     assert not (running.root / "one.sealed").exists()

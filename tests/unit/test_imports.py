@@ -32,6 +32,7 @@ CLIENTS_PATH = (
     "pki2fad.host.logline",
     "pki2fad.times",
     "pki2fad.wire.arguments",
+    "pki2fad.wire.forms",
     "pki2fad.wire.messages",
     "pki2fad.client",
     "pki2fad.host.paths",
@@ -74,10 +75,12 @@ BELOW["daemon"] = BELOW["server"] | {"server"}
 BELOW["__main__"] = BELOW["daemon"] | {"daemon"}
 
 # What pki2factl takes from pki2fad: anywhere, and inside a command that does such work itself.
-ANYWHERE = {"client", "errors", "times", "host.logline", "host.paths", "host.streams", "host.trust"}
+ANYWHERE = {"client", "errors", "times", "wire.forms"}
+ANYWHERE |= {"host.logline", "host.paths", "host.streams", "host.trust"}
 INSIDE_COMMANDS = {
     "host.files",
     "host.locks",
+    "host.minuteline",
     "rules.account",
     "rules.otp",
     "transfer.backup",

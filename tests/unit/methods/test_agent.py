@@ -117,7 +117,7 @@ def test_an_unknown_method_is_named_in_the_refusal(agent: Agent, method: str) ->
 def test_what_cannot_be_a_file_name_cannot_name_an_account(agent: Agent, method: str, name: str) -> None:
     refusal = refusal_of(agent, method, {**NEEDED.get(method, {}), "account": name})
     assert isinstance(refusal, BadRequest)
-    assert "a name is 1 to 64" in str(refusal)
+    assert "an account name has 1 to 64" in str(refusal)
 
 
 @pytest.mark.parametrize("name", ["a", "0", "_", "user@example.org", "a.b-c_d", "A" * 64, "x..y"])

@@ -7,14 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from support.peers import require, require_root
 
 from pki2factl.commands import pam
 from pki2factl.login import accountmap, password
 from pki2fad.errors import UnusablePath
-from pki2fad.rules import account
 
 LINES = [
     [],
@@ -57,11 +54,6 @@ def test_what_is_wrong_or_asks_for_help_is_left_to_argparse(arguments: list[str]
     assert pam.quick_options(arguments) is None
     with pytest.raises(SystemExit):
         parsed(arguments)
-
-
-@given(st.text() | st.text("aZ0_.@-", max_size=66))
-def test_names_of_accounts_are_those_of_the_daemon(name: str) -> None:
-    assert accountmap.is_account(name) is account.is_name(name)
 
 
 @pytest.fixture

@@ -1,0 +1,28 @@
+"""The forms of account names, codes and origins: the daemon takes no others, and clients check them first.
+
+On the client's path: it imports nothing (`re` alone takes 7 ms there).
+"""
+
+DEFAULT_ACCOUNT = "default"  # of a request that names none
+
+NAME_RULE = "an account name has 1 to 64 of A-Z a-z 0-9 . _ @ - and does not begin with . @ -"
+CODE_RULE = "a code is 6 to 8 digits"
+
+# Account names become file names, and PAM brings them from the network.
+_NAME_LIMIT = 64
+_NAME_CHARACTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._@-")
+_NOT_FIRST = ".@-"
+
+CODE_DIGITS = (6, 7, 8)  # how many a code may have
+
+ORIGIN_LIMIT = 255  # characters: longer than any address or host name
+
+
+def is_name(text: str) -> bool:
+    """True for the name of an account, or of one that may be made."""
+    return 0 < len(text) <= _NAME_LIMIT and text[0] not in _NOT_FIRST and _NAME_CHARACTERS.issuperset(text)
+
+
+def is_code(text: object) -> bool:
+    """True for 6 to 8 ASCII digits, and nothing around them."""
+    return type(text) is str and len(text) in CODE_DIGITS and text.isascii() and text.isdigit()
