@@ -13,40 +13,40 @@ from pki2fad.host import streams
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from types import ModuleType
     from typing import Any, NoReturn
 
-# Each is a module in `commands` with HELP, add_arguments(parser) and run(options) -> exit code.
-COMMANDS = (
-    "init",
-    "keygen",
-    "seal",
-    "request-seed",
-    "load",
-    "seal-batch",
-    "load-batch",
-    "generate",
-    "verify",
-    "pam",
-    "accounts",
-    "remove",
-    "enroll",
-    "status",
-    "metrics",
-    "log",
-    "lock",
-    "unlock",
-    "credential",
-    "rotate-key",
-    "recipients",
-    "resync",
-    "throttled",
-    "unthrottle",
-    "clock",
-    "backup",
-    "restore",
-    "migrate",
-    "proof",
-)
+# By group, as `--help` lists them. Each is a module in `commands` with HELP, add_arguments(parser) and
+# run(options) -> exit code.
+GROUPS = {
+    "codes": ("generate", "verify", "pam"),
+    "accounts": (
+        "accounts",
+        "load",
+        "load-batch",
+        "remove",
+        "enroll",
+        "resync",
+        "throttled",
+        "unthrottle",
+        "backup",
+        "restore",
+        "migrate",
+    ),
+    "keys and seeds": (
+        "init",
+        "keygen",
+        "seal",
+        "seal-batch",
+        "request-seed",
+        "rotate-key",
+        "recipients",
+        "credential",
+    ),
+    "the daemon": ("status", "metrics", "log", "lock", "unlock", "clock"),
+    "proofs": ("proof",),
+}
+COMMANDS = tuple(name for names in GROUPS.values() for name in names)
 
 
 def main(arguments: "Sequence[str] | None" = None) -> int:
@@ -152,6 +152,16 @@ class _ArgumentParser(argparse.ArgumentParser):
     def error(self, message: str) -> "NoReturn":
         raise _WrongUsage(message, self)
 
+    def _check_value(self, action: argparse.Action, value: "Any") -> None:
+        """Suggest the nearest command for one that does not exist, instead of listing them all."""
+        if isinstance(action.choices, dict) and value not in action.choices:  # it is of commands
+            import difflib
+
+            nearest = difflib.get_close_matches(value, action.choices, 1)
+            hint = f"did you mean {nearest[0]!r}?" if nearest else f"see {self.prog} --help"
+            self.error(f"there is no command {value!r}; {hint}")
+        super()._check_value(action, value)
+
     def parse_known_args(  # type: ignore[override]
         self, args: "Sequence[str] | None" = None, namespace: "Any" = None
     ) -> "tuple[Any, list[str]]":
@@ -162,24 +172,45 @@ class _ArgumentParser(argparse.ArgumentParser):
         return known, unknown
 
 
+class _CommandParser(_ArgumentParser):
+    """The parser of `pki2factl` itself, whose help lists the commands by group."""
+
+    def format_help(self) -> str:
+        """Lay out the help as argparse does, but with the commands in their groups."""
+        formatter = self._get_formatter()
+        formatter.add_usage(self.usage, self._actions, self._mutually_exclusive_groups)
+        formatter.add_text(self.description)
+        sections = {
+            title: [argparse.Action([], name, help=_module(name).HELP) for name in names]
+            for title, names in GROUPS.items()
+        }
+        sections["options"] = [action for action in self._actions if action.option_strings]
+        for title, actions in sections.items():
+            formatter.start_section(title)
+            formatter.add_arguments(actions)
+            formatter.end_section()
+        formatter.add_text(self.epilog)
+        return formatter.format_help()
+
+
 def _parser(arguments: "Sequence[str]") -> argparse.ArgumentParser:
     # 2 less than there are, as argparse has it
     formatter = functools.partial(argparse.HelpFormatter, width=streams.columns() - 2)
-    parser = _ArgumentParser(
+    parser = _CommandParser(
         prog="pki2factl",
-        description="Make keys, load sealed seeds, and ask pki2fad for codes and verdicts.",
-        epilog="exit codes: 0 done or valid, 1 invalid code or proof, 2 usage, 3 daemon not reachable,"
-        " 4 forbidden, 5 throttled, unavailable or locked, or the issuer cannot be reached or fails:"
-        " try later, 6 any other refusal, 7 internal or input/output error",
+        description="Manage accounts and keys, and ask pki2fad for codes and checks.",
+        epilog="exit codes: 0 done or valid, 1 invalid code or proof, 2 wrong usage, 3 daemon not reachable,"
+        " 4 forbidden, 5 try later (throttled, unavailable, locked, or the issuer does not answer),"
+        " 6 any other refusal, 7 internal or input/output error",
         allow_abbrev=False,
         formatter_class=formatter,
     )
     parser.add_argument("--socket", metavar="PATH", help="the daemon's socket")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     parser.add_argument("--version", action="version", version=f"pki2factl {__version__}")
-    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    commands = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=_ArgumentParser)
     for name in _named(arguments) or COMMANDS:  # the others need not be imported when one is named
-        module = importlib.import_module(f"pki2factl.commands.{name.replace('-', '_')}")
+        module = _module(name)
         text: str = module.HELP
         command = commands.add_parser(
             name, help=text, description=text, allow_abbrev=False, formatter_class=formatter
@@ -193,6 +224,10 @@ def _parser(arguments: "Sequence[str]") -> argparse.ArgumentParser:
         module.add_arguments(command)
         command.set_defaults(run=module.run)
     return parser
+
+
+def _module(name: str) -> "ModuleType":
+    return importlib.import_module(f"pki2factl.commands.{name.replace('-', '_')}")
 
 
 def _named(arguments: "Sequence[str]") -> "list[str]":

@@ -2,7 +2,7 @@
 
 import argparse
 
-from pki2factl import accountargument, ui
+from pki2factl import arguments, ui
 from pki2fad.client import Client
 
 HELP = "print the current code of an account"
@@ -10,7 +10,7 @@ HELP = "print the current code of an account"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The account, `default` unless it is named."""
-    accountargument.add(parser, default="default")
+    arguments.add_account(parser, default="default")
 
 
 def run(options: argparse.Namespace) -> int:

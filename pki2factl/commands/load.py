@@ -4,7 +4,7 @@ import argparse
 import re
 import time
 
-from pki2factl import parameters, ui
+from pki2factl import arguments, ui
 from pki2fad.client import Client
 
 HELP = "load a sealed seed (base64), from a file or standard input"
@@ -13,7 +13,7 @@ HELP = "load a sealed seed (base64), from a file or standard input"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The file, and parameters for a file that has none."""
     parser.add_argument("file", nargs="?", default="-", metavar="FILE", help="- or none: standard input")
-    parameters.add_arguments(parser)
+    arguments.add_account_and_parameters(parser)
     parser.add_argument("--replace", action="store_true", help="also if the account has another seed")
     parser.add_argument(
         "--successor",
@@ -37,14 +37,14 @@ def run(options: argparse.Namespace) -> int:
     """Hand it to the daemon."""
     from pki2fad.crypto import sealing
 
-    parameters.given(options)  # wrong ones are refused without a daemon
+    arguments.parameters(options)  # wrong ones are refused without a daemon
     sealed = ui.read_input(options.file)
     _require_sealed(sealed)
     with Client(options.socket) as client:
         account, changed = client.load_named(
             sealing.sealed_from_text(sealed),
             options.account,
-            **parameters.told(options),
+            **arguments.given(options),
             replace=options.replace,
             successor=options.successor,
             deadline=options.deadline,

@@ -88,14 +88,14 @@ def _create(options: argparse.Namespace) -> int:
 
 
 def _verify(options: argparse.Namespace) -> int:
-    from pki2factl.issuing import git, keypair, proofforms
+    from pki2factl.issuing import git, keypair, prooftext
     from pki2fad.crypto import rsakeys, sealing
     from pki2fad.host import files
 
     text = ui.read_input(options.file)
     if options.stdin and options.file == "-":
         options.usage_error("--stdin is for the passphrase, so the proof has to be in a FILE")
-    proof = proofforms.read(text)
+    proof = prooftext.read(text)
     key = keypair.load(options.key, from_stdin=options.stdin)
     signer = rsakeys.load_public(files.read(options.signer), options.signer)
     commit = options.commit

@@ -2,7 +2,7 @@
 
 import argparse
 
-from pki2factl import accountargument, ui
+from pki2factl import arguments, ui
 from pki2fad.client import Client
 
 HELP = "remove an account; its codes stay spent, should the same seed come back"
@@ -10,7 +10,7 @@ HELP = "remove an account; its codes stay spent, should the same seed come back"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The account: it has to be named."""
-    accountargument.add(parser, required=True)
+    arguments.add_account(parser, required=True)
 
 
 def run(options: argparse.Namespace) -> int:

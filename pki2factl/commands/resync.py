@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from pki2factl import accountargument, ui
+from pki2factl import arguments, ui
 from pki2factl.login import readiness, typed
 from pki2fad.client import Client
 
@@ -12,7 +12,7 @@ HELP = "follow an authenticator whose clock is off, by two codes that it shows o
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The account; the codes come from a prompt or standard input."""
-    accountargument.add(parser, required=True)
+    arguments.add_account(parser, required=True)
     parser.add_argument("--stdin", action="store_true", help="read both codes from standard input")
     parser.set_defaults(usage_error=parser.error)
 

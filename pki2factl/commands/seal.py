@@ -2,7 +2,7 @@
 
 import argparse
 
-from pki2factl import parameters, ui
+from pki2factl import arguments, ui
 from pki2factl.issuing import sealed
 from pki2fad.wire import forms
 
@@ -15,7 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--seed-stdin", action="store_true", help="take the seed from standard input, as hex digits"
     )
-    parameters.add_arguments(parser)
+    arguments.add_account_and_parameters(parser)
     parser.add_argument("--out", metavar="FILE", help="write the sealed seed there instead of printing it")
     parser.add_argument(
         "--uri-out", metavar="FILE", help="write the otpauth: URI there, for an authenticator"
@@ -32,7 +32,7 @@ def run(options: argparse.Namespace) -> int:
     from pki2fad.transfer import batch
 
     memory.forbid_dumps()
-    of = parameters.given(options)
+    of = arguments.parameters(options)
     account = "default" if options.account is None else options.account
     if not forms.is_name(account):
         raise BadRequest(forms.NAME_RULE)
@@ -45,7 +45,7 @@ def run(options: argparse.Namespace) -> int:
             raise BadRequest(str(error)) from None
     else:
         seed = sealing.new_seed()
-    is_bound = options.account is not None or bool(parameters.told(options))
+    is_bound = options.account is not None or bool(arguments.given(options))
     if is_bound:
         with masterkey.MasterKey() as master:
             sealed_seed = batch.pack([(account, of, seed)], master.wrap(key), master)

@@ -3,7 +3,7 @@
 import argparse
 import re
 
-from pki2factl import parameters, ui
+from pki2factl import arguments, ui
 from pki2factl.issuing import sealed
 from pki2fad.wire import forms
 
@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         " standard input",
     )
     parser.add_argument("--to", required=True, metavar="PUBLIC.pem", help="the host's public key")
-    parameters.add_code_arguments(parser)
+    arguments.add_parameters(parser)
     parser.add_argument("--out", required=True, metavar="FILE", help="write the sealed seeds there")
     parser.add_argument(
         "--uri-out", metavar="FILE", help="write the otpauth: URIs there, a line for each account"
@@ -38,7 +38,7 @@ def run(options: argparse.Namespace) -> int:
     from pki2fad.transfer import batch
 
     memory.forbid_dumps()
-    of = parameters.given(options)
+    of = arguments.parameters(options)
     files.require_absent(options.out, options.uri_out)
     key = rsakeys.load_public(files.read(options.to), options.to)
     given = _given(ui.read_input(options.file, ui.MANY))

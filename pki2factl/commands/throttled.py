@@ -2,7 +2,7 @@
 
 import argparse
 
-from pki2factl import accountargument, ui
+from pki2factl import arguments, ui
 from pki2factl.show import daemonlog
 from pki2fad.client import Client
 from pki2fad.times import moment
@@ -16,7 +16,7 @@ HELP = "list accounts and callers that have to wait after wrong codes, and until
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """All accounts or one, and one caller of that."""
-    accountargument.add(parser)
+    arguments.add_account(parser)
     parser.add_argument("--uid", type=int, metavar="U", help="say whether this uid has to wait, for ACCOUNT")
     parser.add_argument("--origin", metavar="O", help="for whom that uid asks, an address for example")
     parser.set_defaults(usage_error=parser.error)

@@ -2,7 +2,7 @@
 
 import argparse
 
-from pki2factl import accountargument, ui
+from pki2factl import arguments, ui
 from pki2fad.client import Client
 
 HELP = "let all callers of an account try again at once, after wrong codes"
@@ -10,7 +10,7 @@ HELP = "let all callers of an account try again at once, after wrong codes"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The account: it has to be named."""
-    accountargument.add(parser, required=True)
+    arguments.add_account(parser, required=True)
     parser.add_argument("--force", action="store_true", help="also for the fourth time in 30 days")
 
 

@@ -4,7 +4,7 @@ import base64
 
 import pytest
 
-from pki2factl.issuing import proofforms
+from pki2factl.issuing import prooftext
 from pki2fad.errors import BadRequest
 
 SEALED = bytes(range(256))
@@ -16,6 +16,6 @@ def test_labels_are_found_behind_a_megabyte_of_other_lines() -> None:
     lines = b"\n" + b"-\n" * 500_000
     text = lines + f"** Commit Hash: {COMMIT}\n".encode()
     text += b"> Encrypted Signature:\n" + base64.encodebytes(SEALED)
-    assert proofforms.read(b"x" + text) == proofforms.Proof(SEALED, COMMIT)
+    assert prooftext.read(b"x" + text) == prooftext.Proof(SEALED, COMMIT)
     with pytest.raises(BadRequest, match="no proof in it"):
-        proofforms.read(b"x" + lines)
+        prooftext.read(b"x" + lines)
