@@ -68,7 +68,7 @@ def _path(text: str) -> str:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="pki2fad",
-        description="Keep TOTP seeds in memory, and answer who may ask for a code or a verdict.",
+        description="Hold TOTP seeds, and answer requests for codes and checks.",
         allow_abbrev=False,
         formatter_class=functools.partial(argparse.HelpFormatter, width=streams.columns() - 2),
     )
@@ -86,7 +86,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--socket", type=_path, metavar="PATH", help="where to listen")
     parser.add_argument("--key", type=_path, metavar="FILE", help="the host's private key")
     parser.add_argument("--detach", action="store_true", help="go to the background when ready")
-    parser.add_argument("--check-config", action="store_true", help="check the settings, and no more")
+    parser.add_argument("--check-config", action="store_true", help="check the settings and exit")
     parser.add_argument("--version", action="version", version=f"pki2fad {__version__}")
     return parser
 

@@ -5,9 +5,12 @@ import os
 import pty
 import re
 import select
+import shlex
 import subprocess
 import sys
+import textwrap
 import time
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +20,7 @@ from support.daemon import BIN, PATIENCE
 
 from pki2factl import cli
 from pki2fad import __main__
+from pki2fad.host import paths
 
 SHARE = "usr/local/share"
 SYSTEMD = Path(__file__).parents[2] / "systemd"
@@ -84,6 +88,48 @@ def test_a_page_has_every_option_and_all_help(
             assert all(option in text for option in action.option_strings)
             assert words((action.help or "") % vars(action)) in text
         assert words(command.epilog or "") in text
+
+
+def section(root: Path, page: str, title: str, home: Path) -> str:
+    """A section of a page as it is shown, without indentation."""
+    peers.require("man")
+    text = run("man", "-l", root / SHARE / "man" / page, home=home, MANWIDTH="200")
+    found = re.search(rf"^{title}\n(.*?)^[A-Z]", text, flags=re.MULTILINE | re.DOTALL)
+    assert found is not None, f"there is no {title}"
+    return textwrap.dedent(found[1]).strip()
+
+
+@pytest.mark.parametrize("page", PAGES[::2])
+def test_every_command_in_the_examples_of_a_page_parses(root: Path, page: str, tmp_path: Path) -> None:
+    text = section(root, page, "EXAMPLES", tmp_path)
+    commands = re.findall(
+        r"\b(pki2factl|pki2fad) ?([^&\n]*)", "\n".join(re.findall(r"^    (.*)", text, re.MULTILINE))
+    )
+    assert Path(page).stem in {name for name, _ in commands}
+    for name, arguments in commands:
+        parser = __main__._parser() if name == "pki2fad" else cli._parser([])
+        parser.parse_args(shlex.split(arguments))
+
+
+def test_the_example_of_settings_is_valid(root: Path, tmp_path: Path) -> None:
+    settings = tmp_path / "pki2fad.toml"
+    lines = re.findall(r"^    (.*)|^$", section(root, PAGES[1], "EXAMPLES", tmp_path), re.MULTILINE)
+    settings.write_text("\n".join(lines))
+    assert tomllib.loads(settings.read_text())["access"]
+    assert "valid" in run(BIN / "pki2fad", "--check-config", "--config", settings, home=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("page", "files"),
+    [
+        (PAGES[0], [paths.SYSTEM_SOCKET, paths.SYSTEM_ROOT_SOCKET, "/etc/pki2fad/host.pub.pem"]),
+        (PAGES[1], ["/etc/pki2fad/pki2fad.toml", "~/.config/pki2fad/pki2fad.toml"]),
+        (PAGES[2], ["/etc/pki2fad/pki2fad.toml", "/var/lib/pki2fad/state.db", "/var/log/pki2fad/codes.log"]),
+    ],
+)
+def test_a_page_names_the_files(root: Path, page: str, files: list[str], tmp_path: Path) -> None:
+    named = re.findall(r"^\S+$", section(root, page, "FILES", tmp_path), re.MULTILINE)
+    assert set(files) <= set(named)
 
 
 def test_the_settings_have_a_page_with_the_whole_file(root: Path, tmp_path: Path) -> None:
