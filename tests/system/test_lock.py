@@ -135,11 +135,11 @@ def test_who_may_not_administer_neither_locks_nor_unlocks(daemon: Daemon) -> Non
 def test_nobody_who_asks_anything_locks_the_daemon_after_a_while(
     daemon: Daemon, host_key: PrivateKey
 ) -> None:
-    daemon.configure("[lock]\nidle = 1\n")
+    daemon.configure("[lock]\nidle = 2\n")
     daemon.start()
     with daemon.client() as client:
         client.load(Seed().sealed(host_key))
-        until = time.monotonic() + 2.5
+        until = time.monotonic() + 3
         while time.monotonic() < until:  # use keeps it unlocked
             client.generate()
         wait_until(lambda: client.status()["locked"], "it did not lock")  # status is no use
