@@ -1,5 +1,6 @@
-"""The links between the documents, and the files that they name: each leads to what is there."""
+"""What the documents name is there: files and headings, commands and their options."""
 
+import argparse
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,10 +8,14 @@ from pathlib import Path
 import pytest
 from support.documents import CHECKOUT
 
+from pki2factl import cli
+
 # Inline `[text](target)`, and the definition `[name]: target` of a reference.
 _LINK = re.compile(r"\]\(([^()\s]+)\)|^\[[^\]]+\]: (\S+)$", re.MULTILINE)
 _REFERENCE = re.compile(r"\]\[([^\]]+)\]")
 _PATH = re.compile(r"`((?:tests|systemd|pki2fad|pki2factl)/[\w./-]+)`")
+_CODE = re.compile(r"^```\w*\n.*?^```|`[^`]+`", re.DOTALL | re.MULTILINE)
+_COMMAND = re.compile(r"pki2factl (?:--socket \S+ )?([a-z][a-z-]*)([^`|;&#>)\n]*)")
 _DEFINITION = re.compile(r"^\[([^\]]+)\]: ", re.MULTILINE)
 
 
@@ -66,3 +71,28 @@ def test_every_path_of_the_checkout_is_there(document: Path) -> None:
 def test_every_reference_is_defined_and_every_definition_used(document: Path) -> None:
     text = re.sub(r"`[^`\n]*`", "", prose(document))
     assert set(_REFERENCE.findall(text)) == set(_DEFINITION.findall(text))
+
+
+def commands(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
+    """Its commands by name."""
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            return dict(action.choices)
+    return {}
+
+
+def options(parser: argparse.ArgumentParser) -> set[str]:
+    """All options of a command, and of the commands that it has itself."""
+    own = {option for action in parser._actions for option in action.option_strings}
+    return own.union(*(options(command) for command in commands(parser).values()))
+
+
+@every_document
+def test_every_command_has_the_options_that_are_named_with_it(document: Path) -> None:
+    known = commands(cli._parser([]))
+    for code in _CODE.findall(document.read_text()):
+        lines = re.sub(r"\s+", " ", code) if code.count("`") == 2 else code.replace("\\\n", " ")
+        for name, rest in _COMMAND.findall(lines):
+            assert name in known, f"pki2factl {name}"
+            named = set(re.findall(r"(?<!\S)--?[a-z][a-z-]*", rest))
+            assert named <= options(known[name]), f"pki2factl {name}{rest}"
