@@ -191,7 +191,7 @@ class _Service:
         _fill(keyring, store, self._throttle)
         if private is not None:
             self._vault.open(private)
-        keyring.floors = store.floors()
+        keyring.raise_floors(store.floors())
         self._agent = Agent(keyring, access, self._throttle, watch, keys=self._vault, started=reading)
         self._agent.file_digests = store.file_digests()
         self._watch_health()
@@ -314,7 +314,7 @@ class _Service:
             [Parameters().period] if in_use else [],
             reading.wall,
         )
-        self._keyring.floors = self._store.floors()
+        self._keyring.raise_floors(self._store.floors())
         return master
 
     def _after_unlock(self) -> None:
@@ -385,7 +385,7 @@ def _fill(keyring: Keyring, store: Store, throttle: Throttle) -> None:
     for account in store.accounts():
         account.tally = throttle.as_loaded(account.tally)
         keyring.put(account)
-    keyring.gone = store.gone()
+    keyring.gone.update(store.gone())
 
 
 def _make_log_directories(config: Config) -> None:

@@ -209,7 +209,7 @@ class Agent:
 
     def look_ahead(self, count: int) -> bool:
         """Make codes of the next step, for at most so many accounts in use; True if more wait."""
-        return self._keyring.look_ahead(count)
+        return self._keyring.codes.look_ahead(count)
 
     def lock(self) -> None:
         """Let no key and no code stay in memory."""
@@ -219,7 +219,7 @@ class Agent:
         """Move memory, now that the edit is kept."""
         self._keyring.enrolments.pop(edit.account, None)
         if edit.gone is not None:
-            self._keyring.remember(edit.gone, edit.wall)
+            self._keyring.gone.remember(edit.gone, edit.wall)
         if edit.put is None:
             self._keyring.drop(edit.account)
         else:
@@ -277,7 +277,7 @@ class Agent:
         account = self._keyring.account(name).in_force(reading.wall)[0]
         period = account.parameters.period
         step = otp.step_at(reading.wall, period)
-        code = self._keyring.current_code(account, step)
+        code = self._keyring.codes.current(account, step)
         return {"code": code, "valid_for": otp.valid_for(reading.wall, period), "step": step}
 
     @property

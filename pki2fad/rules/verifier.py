@@ -36,6 +36,7 @@ class Verifier:
 
     def __init__(self, keyring: Keyring, throttle: Throttle, watch: Watch) -> None:
         self._keyring = keyring
+        self._codes = keyring.codes
         self._throttle = throttle
         self._watch = watch
         self.refusals = Refusals()
@@ -61,12 +62,12 @@ class Verifier:
             key, now = throttle.key(payer, origin, name, tally.resets), throttle.now(reading)
             self._require_budget(key, tally, cost, reading, Attempt("verify", payer, origin, name))
         steps = {}
-        for seed in seeds if account is not None else (self._keyring.veiled(name, None),):
+        for seed in seeds if account is not None else (self._codes.veiled(name, None),):
             middle = _middle(seed, reading)
             self._require_clock(seed, reading)
             if not veiled:
                 self._require_past(seed, middle, reading)
-            kept = self._keyring.veiled(name, seed) if veiled and account is not None else seed
+            kept = self._codes.veiled(name, seed) if veiled and account is not None else seed
             step = self._match(seed, kept, code, middle)
             if step is not None:
                 steps[seed] = step
@@ -109,7 +110,7 @@ class Verifier:
         for seed in self._keyring.account(name).in_force(reading.wall):
             middle, now = _middle(seed, reading), otp.step_at(reading.wall, seed.parameters.period)
             for step in range(middle - otp.WINDOW - _NEAR_STEPS, min(middle + otp.WINDOW, now) + 1):
-                if otp.equal(code, self._keyring.code(seed, step)):
+                if otp.equal(code, self._codes.of_step(seed, step)):
                     return replace(answer, result={**INVALID, "reason": _EXPLAINED[answer.reason]})
         return answer
 
@@ -152,7 +153,7 @@ class Verifier:
         """
         current = otp.step_at(reading.wall, account.parameters.period)
         steps = range(current - otp.MAX_OFFSET - 1, current + otp.MAX_OFFSET + 1)
-        codes = [self._keyring.code(account, step) for step in steps]
+        codes = [self._codes.of_step(account, step) for step in steps]
         matching = [
             step
             for step, one, other in zip(steps, codes, codes[1:], strict=False)
@@ -223,9 +224,12 @@ class Verifier:
         if self._keyring.locked:
             return None
         account = self._keyring.accounts.get(name)
-        seeds = (account or self._keyring.veiled(name, None)).in_force(reading.wall)
+        seeds = (account or self._codes.veiled(name, None)).in_force(reading.wall)
         near = [  # all of them, whichever matches: whoever asked may measure what comes after the answer
-            (otp.equal(code, self._keyring.code(seed, _middle(seed, reading) + steps)), seed.offset + steps)
+            (
+                otp.equal(code, self._codes.of_step(seed, _middle(seed, reading) + steps)),
+                seed.offset + steps,
+            )
             for seed in seeds
             for steps in _NEAR
         ]
@@ -273,11 +277,11 @@ class Verifier:
         them are spent with it, also one that the window reaches only later.
         """
         matched = None
-        for step, candidate in enumerate(self._keyring.codes(kept, middle), middle - otp.WINDOW):
+        for step, candidate in enumerate(self._codes.around(kept, middle), middle - otp.WINDOW):
             if otp.equal(code, candidate):
                 matched = step
         if matched == middle + otp.WINDOW:
-            while otp.equal(code, self._keyring.code(account, matched + 1)):
+            while otp.equal(code, self._codes.of_step(account, matched + 1)):
                 matched += 1
         return matched
 

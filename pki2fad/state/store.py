@@ -13,7 +13,7 @@ from pki2fad.errors import UnusableState
 from pki2fad.rules.account import Account
 from pki2fad.rules.changes import Change, Edit, Edits, LargeChange, Rotation, Spend
 from pki2fad.rules.clock import Reading, Watch
-from pki2fad.rules.keyring import Gone
+from pki2fad.rules.gone import Watermark
 from pki2fad.rules.outcomes import NotKept, Outcome, Settle
 from pki2fad.rules.tally import Level
 from pki2fad.state import rows
@@ -77,10 +77,10 @@ class Store:
         for slot, units, at in self._file.rows("SELECT slot, units, at FROM slots"):
             yield slot, Level(units, at)
 
-    def gone(self) -> dict[bytes, Gone]:
+    def gone(self) -> dict[bytes, Watermark]:
         """The watermarks of seeds that are gone, and their periods, by the seeds' digests."""
         return {
-            digest: (last_step, period)
+            digest: Watermark(last_step, period)
             for digest, last_step, period in self._file.rows("SELECT digest, last_step, period FROM gone")
         }
 

@@ -7,7 +7,7 @@ from pki2fad.errors import UnusableState
 from pki2fad.rules import otp
 from pki2fad.rules.account import Account, reach
 from pki2fad.rules.changes import Change, ClockEdit, Edit, Edits, Failure, Rotation, Spend
-from pki2fad.rules.keyring import first_remembered
+from pki2fad.rules.gone import first_remembered
 from pki2fad.rules.outcomes import KEPT, SPENT, Outcome
 from pki2fad.state.database import StateFile
 from pki2fad.state.leases import Leases

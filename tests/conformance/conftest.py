@@ -69,9 +69,9 @@ class _Local:
         keyring = Keyring(self._master)
         for account in store.accounts():
             keyring.put(account)
-        keyring.gone = store.gone()
+        keyring.gone.update(store.gone())
         store.begin_boot(boot_id, reading)
-        keyring.floors = store.floors()
+        keyring.raise_floors(store.floors())
         agent = Agent(
             keyring,
             Access([_RULE], os.geteuid(), Users()),

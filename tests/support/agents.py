@@ -237,9 +237,9 @@ def boot(store: Store, master: MasterKey, reading: Reading, boot_id: str | None)
     keyring = Keyring(master)
     for account in store.accounts():
         keyring.put(account)
-    keyring.gone = store.gone()
+    keyring.gone.update(store.gone())
     store.begin_boot(boot_id, reading)
-    keyring.floors = store.floors()
+    keyring.raise_floors(store.floors())
     agent = make_agent(keyring)
     agent.file_digests = store.file_digests()
     return agent

@@ -61,9 +61,9 @@ class Host:
         self.timekeeper = Timekeeper(self.watch, self.store.keep_watch, lambda: self.reading)
         for account in self.store.accounts():
             self.keyring.put(account)
-        self.keyring.gone = self.store.gone()
+        self.keyring.gone.update(self.store.gone())
         self.store.begin_boot(f"boot {self.boot}", self.reading)
-        self.keyring.floors = self.store.floors()
+        self.keyring.raise_floors(self.store.floors())
         self.agent = make_agent(self.keyring, self._rules, watch=self.watch)
         self.timekeeper.look()
 

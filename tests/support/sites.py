@@ -30,7 +30,7 @@ class Site(Host):
             self.keyring, self.store, "host.pem", make_state=self._new_master, unlocked=lambda: None
         )
         vault.open(self._key)
-        self.keyring.floors = self.store.floors()
+        self.keyring.raise_floors(self.store.floors())
         self.agent = Agent(
             self.keyring,
             Access((), os.geteuid(), Users()),

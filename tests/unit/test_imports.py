@@ -111,7 +111,6 @@ SOURCES = {
 STILL_TOO_LONG = {
     "pki2fad/daemon/service.py",
     "pki2fad/methods/agent.py",
-    "pki2fad/rules/keyring.py",
     "pki2fad/server/connection.py",
     "pki2fad/server/server.py",
     "pki2fad/state/vault.py",

@@ -204,7 +204,7 @@ FLOOR = (STEP + 2) * 30
 )
 def test_below_the_floor_verify_is_unavailable_and_says_for_how_long(wall: float, seconds: int) -> None:
     keyring = make_keyring({"default": SEED})
-    keyring.floors = {30: FLOOR}
+    keyring.raise_floors({30: FLOOR})
     agent = make_agent(keyring)
     for code in (reference_code(SEED, int(wall) // 30), "000000"):
         with pytest.raises(Unavailable) as caught:
@@ -217,7 +217,7 @@ def test_below_the_floor_verify_is_unavailable_and_says_for_how_long(wall: float
 
 def test_below_the_floor_a_bad_request_is_still_one() -> None:
     keyring = make_keyring({"default": SEED})
-    keyring.floors = {30: FLOOR}
+    keyring.raise_floors({30: FLOOR})
     agent = make_agent(keyring)
     with pytest.raises(BadRequest):
         call(agent, "verify", ROOT, NOW, code="12345")
@@ -227,7 +227,7 @@ def test_below_the_floor_a_bad_request_is_still_one() -> None:
 
 def test_at_the_floor_verify_serves_and_no_step_that_began_before_it_is_accepted() -> None:
     keyring = make_keyring({"default": SEED})
-    keyring.floors = {30: FLOOR}
+    keyring.raise_floors({30: FLOOR})
     agent = make_agent(keyring)
     assert agent.unavailable_until(at(FLOOR)) is None
     assert call(agent, "status", ROOT, at(FLOOR))["unavailable_until"] is None
@@ -238,7 +238,7 @@ def test_at_the_floor_verify_serves_and_no_step_that_began_before_it_is_accepted
 
 def test_the_floor_of_one_period_does_not_hold_back_another() -> None:
     keyring = make_keyring({"default": SEED})
-    keyring.floors = {60: FLOOR}
+    keyring.raise_floors({60: FLOOR})
     agent = make_agent(keyring)
     assert is_valid(agent, CODE, NOW)
     assert agent.unavailable_until(NOW) is None  # no account has such codes

@@ -1,10 +1,9 @@
-"""The keyring: which codes are kept and renewed, what a sealed seed is bound to, what is shown."""
+"""The keyring: what a sealed seed is bound to, what is spent, what is shown."""
 
-import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
-from support.agents import OTHER_SEED, SEED, make_keyring, reference_code
+from support.agents import OTHER_SEED, SEED, make_keyring
 
 from pki2fad.crypto.masterkey import MasterKey
 from pki2fad.errors import BadSeal
@@ -16,155 +15,9 @@ from pki2fad.rules.pieces import finish
 STEP = 50_000_000
 
 
-class CountingKey(MasterKey):
-    """A master key that keeps a list of the buffers in which it opened seeds."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.buffers: list[bytearray] = []
-
-    @contextlib.contextmanager
-    def opened(self, sealed: bytes, associated: bytes) -> Iterator[bytearray]:
-        with super().opened(sealed, associated) as seed:
-            assert seed == SEED
-            self.buffers.append(seed)
-            yield seed
-
-    def times(self) -> int:
-        """How often a seed was opened since this was asked last."""
-        times = len(self.buffers)
-        self.buffers.clear()
-        return times
-
-
 @pytest.fixture
-def master() -> Iterator[CountingKey]:
-    key = CountingKey()
-    yield key
-    key.close()
-
-
-@pytest.fixture
-def keyring(master: CountingKey) -> Keyring:
-    return make_keyring({"default": SEED}, master=master)
-
-
-def codes_around(step: int) -> tuple[str, ...]:
-    return tuple(reference_code(SEED, each) for each in (step - 1, step, step + 1))
-
-
-# Codes
-
-
-def test_the_codes_of_a_step_are_made_once(keyring: Keyring, master: CountingKey) -> None:
-    account = keyring.accounts["default"]
-    first = keyring.codes(account, STEP)
-    assert first == codes_around(STEP)
-    assert master.times() == 1
-    for _ in range(1000):
-        assert keyring.codes(account, STEP) is first
-    assert master.times() == 0
-
-
-def test_a_step_later_one_new_code_is_made_and_the_others_are_kept(
-    keyring: Keyring, master: CountingKey
-) -> None:
-    account = keyring.accounts["default"]
-    before = keyring.codes(account, STEP)
-    master.times()
-    for step in range(STEP + 1, STEP + 10):
-        after = keyring.codes(account, step)
-        assert after == codes_around(step)
-        assert after[0] is before[1]
-        assert after[1] is before[2]
-        assert master.times() == 1
-        before = after
-
-
-@pytest.mark.parametrize("step", [STEP - 1, STEP - 2, STEP + 2, STEP + 3, STEP - 1_000_000, 0, 2**40])
-def test_after_any_other_move_of_the_clock_all_codes_are_made_again(
-    keyring: Keyring, master: CountingKey, step: int
-) -> None:
-    account = keyring.accounts["default"]
-    keyring.codes(account, STEP)
-    master.times()
-    assert keyring.codes(account, step) == codes_around(step)
-    assert master.times() == 1
-
-
-def test_a_code_that_was_made_ahead_needs_no_seed_when_its_step_comes(
-    keyring: Keyring, master: CountingKey
-) -> None:
-    account = keyring.accounts["default"]
-    for step in range(STEP, STEP + 5):
-        assert keyring.codes(account, step) == codes_around(step)
-        assert not keyring.look_ahead(1)
-        assert not keyring.look_ahead(1)  # it is made once
-        assert master.times() == (2 if step == STEP else 1)
-        assert keyring.codes(account, step) == codes_around(step)  # and is not in the window yet
-    assert master.times() == 0
-
-
-def test_codes_are_made_ahead_for_so_many_accounts_and_for_those_in_use_alone() -> None:
-    keyring = make_keyring({f"a{number}": SEED for number in range(5)})
-    for account in list(keyring.accounts.values())[:3]:
-        keyring.codes(account, STEP)
-    keyring.drop("a0")
-    left = [keyring.look_ahead(1) for _ in range(4)]
-    assert left == [True, True, False, False]
-    assert [len(account.codes) for account in keyring.accounts.values()] == [4, 4, 0, 0]
-
-
-@pytest.mark.parametrize("step", [STEP - 1, STEP + 2, STEP - 1_000_000])
-def test_a_code_that_was_made_ahead_is_good_for_the_step_after_alone(keyring: Keyring, step: int) -> None:
-    account = keyring.accounts["default"]
-    keyring.codes(account, STEP)
-    keyring.look_ahead(1)
-    assert keyring.codes(account, step) == codes_around(step)
-
-
-def test_no_code_is_made_ahead_where_accounts_are_veiled() -> None:
-    keyring = make_keyring({"default": SEED})
-    veils = [keyring.veiled("default", keyring.accounts["default"]), keyring.veiled("nobody", None)]
-    for veil in veils:
-        keyring.codes(veil, STEP)
-    assert not keyring.look_ahead(10)
-    assert [len(veil.codes) for veil in veils] == [3, 3]
-
-
-def test_a_keyring_that_is_locked_has_no_codes_and_makes_none() -> None:
-    keyring = make_keyring({"default": SEED})
-    account = keyring.accounts["default"]
-    keyring.codes(account, STEP)
-    keyring.lock()
-    assert not keyring.look_ahead(10)
-    assert account.codes == ()
-
-
-@pytest.mark.parametrize("step", [-3, -2, -1, 0, 1])
-def test_a_step_before_1970_has_an_empty_code(keyring: Keyring, step: int) -> None:
-    assert keyring.codes(keyring.accounts["default"], step) == codes_around(step)
-
-
-def test_codes_are_right_when_the_clock_passes_1970(keyring: Keyring) -> None:
-    account = keyring.accounts["default"]
-    for step in range(-4, 4):
-        assert keyring.codes(account, step) == codes_around(step)
-
-
-def test_the_code_of_one_step_is_not_kept(keyring: Keyring, master: CountingKey) -> None:
-    account = keyring.accounts["default"]
-    kept = keyring.codes(account, STEP)
-    master.times()
-    for _ in range(2):
-        assert keyring.code(account, STEP + 7) == reference_code(SEED, STEP + 7)
-    assert master.times() == 2
-    assert keyring.codes(account, STEP) is kept
-
-
-def test_a_seed_is_wiped_when_its_codes_are_made(keyring: Keyring, master: CountingKey) -> None:
-    keyring.codes(keyring.accounts["default"], STEP)
-    assert master.buffers == [bytes(len(SEED))]
+def keyring() -> Keyring:
+    return make_keyring({"default": SEED})
 
 
 # What is shown
@@ -172,7 +25,7 @@ def test_a_seed_is_wiped_when_its_codes_are_made(keyring: Keyring, master: Count
 
 def test_nothing_shows_a_seed_a_code_or_a_sealed_seed(keyring: Keyring) -> None:
     account = keyring.accounts["default"]
-    codes = keyring.codes(account, STEP)
+    codes = keyring.codes.around(account, STEP)
     shown = f"{account!r} {account} {keyring!r} {keyring.accounts!r}"
     assert "'default'" in shown
     for secret in (*codes, SEED.decode(), SEED.hex(), repr(account.sealed)[2:-1], account.sealed.hex()):
@@ -216,7 +69,7 @@ def test_a_sealed_seed_opens_under_no_other_name_or_parameters(
     with pytest.raises(BadSeal):
         check([account], keyring.master)
     with pytest.raises(BadSeal):
-        keyring.codes(account, STEP)
+        keyring.codes.around(account, STEP)
 
 
 def test_two_accounts_cannot_swap_their_sealed_seeds() -> None:
@@ -302,7 +155,7 @@ def test_the_watermark_of_a_seed_that_is_gone_only_grows(keyring: Keyring) -> No
     account = keyring.accounts.pop("default")
     for last_step, remembered in ((-1, -1), (STEP, STEP), (STEP - 5, STEP), (STEP + 1, STEP + 1)):
         account.last_step = last_step
-        keyring.remember(account, STEP * 30.0)
+        keyring.gone.remember(account, STEP * 30.0)
         assert keyring.seal("default", bytearray(SEED), Parameters()).last_step == remembered
     assert keyring.seal("default", bytearray(OTHER_SEED), Parameters()).last_step == -1
 
@@ -310,7 +163,7 @@ def test_the_watermark_of_a_seed_that_is_gone_only_grows(keyring: Keyring) -> No
 def test_a_live_account_passes_its_own_watermark_on_and_not_an_older_one(keyring: Keyring) -> None:
     account = keyring.accounts["default"]
     account.last_step = STEP
-    keyring.remember(account, STEP * 30.0)
+    keyring.gone.remember(account, STEP * 30.0)
     account.last_step = STEP + 3
     assert keyring.seal("default", bytearray(SEED), Parameters()).last_step == STEP + 3
 
@@ -331,7 +184,7 @@ def test_a_floor_lifts_the_watermark_to_the_step_before_it(
 ) -> None:
     account = keyring.accounts["default"]
     account.last_step = 1000
-    keyring.floors = floors
+    keyring.raise_floors(floors)
     assert keyring.watermark(account) == watermark
     assert account.last_step == 1000
 
@@ -348,14 +201,3 @@ def test_what_all_accounts_have_in_common_is_known_without_a_look_at_them(keyrin
     assert keyring.latest(beyond=10**6) == 0
     keyring.spend(keyring.accounts["default"], STEP)
     assert keyring.latest(beyond=0) == STEP * 30
-
-
-def test_watermarks_that_are_too_old_are_forgotten_a_few_at_a_time(keyring: Keyring) -> None:
-    account = keyring.accounts["default"]
-    for number in range(5000):
-        keyring.gone[number.to_bytes(16, "big")] = (5, 30)
-    for _ in range(2000):
-        before = len(keyring.gone)
-        keyring.remember(account, STEP * 30.0)
-        assert before - len(keyring.gone) <= 4
-    assert len(keyring.gone) < 1100

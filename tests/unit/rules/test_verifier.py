@@ -31,7 +31,7 @@ from support.callers import (
 from pki2fad.crypto.masterkey import MasterKey
 from pki2fad.errors import NoSuchAccount, Throttled
 from pki2fad.methods.agent import Agent
-from pki2fad.rules import keyring, otp
+from pki2fad.rules import codes, otp
 from pki2fad.rules.access import Rule
 from pki2fad.rules.changes import WRONG, Failure
 
@@ -128,7 +128,7 @@ def test_an_account_that_others_use_is_no_less_work_than_a_name_that_is_none(wor
 def test_after_any_number_of_other_names_an_account_is_as_much_work_as_a_name_that_is_none(
     work: Work, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(keyring, "_VEILED", 64)  # as many are kept
+    monkeypatch.setattr(codes, "_VEILED", 64)  # as many are kept
     agent = fresh_agent()
     for name in ("default", "missing"):
         ask(agent, name, "000000")

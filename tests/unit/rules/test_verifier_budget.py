@@ -126,12 +126,12 @@ def test_what_cannot_be_a_code_is_not_counted(agent: Agent) -> None:
 
 def test_below_the_floor_nothing_is_counted() -> None:
     throttle, keyring = Throttle(b"secret", (), STARTED), make_keyring({"default": SEED})
-    keyring.floors = {PERIOD: (STEP + 1) * PERIOD}
+    keyring.raise_floors({PERIOD: (STEP + 1) * PERIOD})
     agent = make_agent(keyring, RULES, throttle=throttle)
     for _ in range(10):
         with pytest.raises(Unavailable):
             call(agent, "verify", peer(VERIFIER), NOW, code="000000")
-    keyring.floors = {}
+    keyring.floors.clear()
     tire(agent)
 
 
