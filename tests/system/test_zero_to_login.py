@@ -40,8 +40,8 @@ def bare(packages: Path) -> Iterator[Cloned]:
 
 
 def log_in(host: Cloned, command: str, code: str) -> str:
-    """What comes of it for who types this code."""
-    script = f"export SSHPASS={shlex.quote(code)}; echo 'echo in' | sshpass -e {command} 2>&1 || true"
+    """What somebody sees who types this code; sshpass repeats the prompts."""
+    script = f"export SSHPASS={shlex.quote(code)}; echo 'echo in' | sshpass -v -e {command} 2>&1 || true"
     return host.sh(script).stdout
 
 
@@ -60,7 +60,10 @@ def test_ten_commands_lead_to_a_login_with_a_code(bare: Cloned) -> None:
     assert secret is not None
     code = bare.sh(f"oathtool --base32 --totp {secret[1]}").stdout.strip()
     assert "in\n" not in log_in(bare, login, "000000")
-    assert "in\n" in log_in(bare, login, code)
+    seen = log_in(bare, login, code)
+    assert "Type the code that your authenticator shows." in seen
+    assert "Password: " in seen
+    assert "in\n" in seen
     assert "in\n" not in log_in(bare, login, code)  # it is spent
     log = bare.sh("journalctl -u pki2fad -o cat").stdout
     assert "origin=127.0.0.1" in log or "origin=::1" in log
