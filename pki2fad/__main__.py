@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from pki2fad import __version__
-from pki2fad.daemon import config, service
+from pki2fad.daemon import config, lifetime, service
 from pki2fad.daemon.config import Config
 from pki2fad.errors import Pki2fadError, said
 from pki2fad.host import detach, files, log, paths, sinks, streams
@@ -36,10 +36,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             ready = starter.ready
             own_log = f"pki2fad: log {log_path}"
             log.to_file(log_path)
-            service.run(settings, load, lambda path: ready(f"{_started(settings, path)}\n{own_log}"))
+            lifetime.run(settings, load, lambda path: ready(f"{_started(settings, path)}\n{own_log}"))
         else:
             log.to_stderr()
-            service.run(settings, load, lambda path: sinks.say(sys.stdout, _started(settings, path)))
+            lifetime.run(settings, load, lambda path: sinks.say(sys.stdout, _started(settings, path)))
     except KeyboardInterrupt:  # before there was a loop to stop
         return 130
     except (Pki2fadError, OSError) as error:

@@ -1,9 +1,13 @@
-"""How a time is written everywhere but in the minute log: RFC 3339, local, with its offset.
+"""What people read of times: RFC 3339, local, with its offset; and from when on a clock is behind.
 
+The minute log has a form of its own.
 On the client's path.
 """
 
 import time
+
+# A clock that is more seconds behind what it was is reported: slews and the leap of a second are less.
+CLOCK_BEHIND = 30
 
 
 def moment(seconds: float) -> str:

@@ -4,7 +4,7 @@ import argparse
 
 from pki2factl import ui
 from pki2fad.client import Client
-from pki2fad.times import moment
+from pki2fad.times import CLOCK_BEHIND, moment
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -12,10 +12,6 @@ if TYPE_CHECKING:
     from typing import Any
 
 HELP = "show how the daemon is"
-
-# So far behind (seconds) it is told: slews and the leap of a second are less.
-_BEHIND = 30
-
 
 # What is wrong, for people.
 _TROUBLES = {
@@ -75,7 +71,7 @@ def _troubles(status: "dict[str, Any]") -> "Iterator[str]":
         what = _TROUBLES.get(trouble["what"], trouble["what"])
         why = trouble["reason"] or "root and administrators of all accounts see why"
         yield f"TROUBLE since {moment(trouble['since'])}: {what}: {ui.one_line(why)}"
-    if status["clock_behind"] > _BEHIND:
+    if status["clock_behind"] > CLOCK_BEHIND:
         yield (
             f"TROUBLE: the clock is {status['clock_behind']} s behind what it was; if it is right now:"
             " pki2factl clock accept"

@@ -2,7 +2,6 @@
 
 import asyncio
 
-from pki2fad.daemon.timekeeper import BEHIND
 from pki2fad.errors import Unavailable, UnusableState
 from pki2fad.host import log
 from pki2fad.host.systemd import Notifier, watchdog_period
@@ -11,7 +10,7 @@ from pki2fad.methods.agent import Agent
 from pki2fad.rules import clock
 from pki2fad.rules.changes import PROMOTED, Answer, Edit, Work
 from pki2fad.server.server import Server
-from pki2fad.times import moment
+from pki2fad.times import CLOCK_BEHIND, moment
 
 _PERIOD = 1.0  # seconds between two looks whether the daemon is idle, and how it is
 
@@ -40,9 +39,11 @@ class Housekeeping:
     the start could not unlock.
     """
 
-    def __init__(self, agent: Agent, server: Server, notifier: Notifier, idle: int) -> None:
-        self.idle = idle
-        self.why_locked = ""
+    def __init__(
+        self, agent: Agent, server: Server, notifier: Notifier, idle: int, why_locked: str = ""
+    ) -> None:
+        self._idle = idle
+        self._why_locked = why_locked
         self._agent = agent
         self._server = server
         self._notifier = notifier
@@ -63,6 +64,15 @@ class Housekeeping:
         self._told = self._text()
         self._notifier.ready(self._told)
 
+    def use(self, idle: int) -> None:
+        """Lock after so many seconds without a request from now on."""
+        self._idle = idle
+
+    def unlocked(self) -> None:
+        """Tell systemd that the daemon was unlocked."""
+        self._why_locked = ""
+        self.tell()
+
     def tell(self) -> None:
         """Tell systemd how the daemon is, if that has changed."""
         text = self._text()
@@ -79,9 +89,9 @@ class Housekeeping:
 
     def _look(self) -> None:
         asyncio.get_running_loop().call_later(_PERIOD, self._look)
-        if self.idle and not self._agent.locked and self._server.idle_for(clock.read()) >= self.idle:
+        if self._idle and not self._agent.locked and self._server.idle_for(clock.read()) >= self._idle:
             self._agent.lock()
-            log.audit("locked", audit="locked", reason=f"nobody asked anything for {self.idle} s")
+            log.audit("locked", audit="locked", reason=f"nobody asked anything for {self._idle} s")
         self.tell()
         log.drain()
 
@@ -104,13 +114,13 @@ class Housekeeping:
     def _lock_state(self, locked: bool) -> str:
         if not locked:
             return "unlocked"
-        return f"locked ({self.why_locked})" if self.why_locked else "locked"
+        return f"locked ({self._why_locked})" if self._why_locked else "locked"
 
     def _text(self) -> str:
         status = self._agent.status(clock.read())
         count, behind = status["accounts"], status["clock_behind"]
         parts = [f"{count} account{'' if count == 1 else 's'}", self._lock_state(status["locked"])]
-        if behind > BEHIND:
+        if behind > CLOCK_BEHIND:
             parts.append("clock behind what it was")
         else:
             parts.append("clock synchronised" if status["clock"] == "synchronised" else "clock unconfirmed")

@@ -7,18 +7,19 @@ from pki2fad.errors import UnusableState
 from pki2fad.host import log
 from pki2fad.rules import clock
 from pki2fad.rules.clock import Reading, Watch
+from pki2fad.times import CLOCK_BEHIND
 
 _PERIOD = 1.0  # seconds between two looks
 
 # The mark is written when it has risen so far (seconds): a sync of the disk every second is not worth it.
 _WRITE_AFTER = 300.0
 
-# So far behind (seconds) is told: slews and the leap of a second are less.
-BEHIND = 30.0
-
 
 class Timekeeper:
-    """Lets a `Watch` look at the clock; `keep` writes what has changed, unless the store `is_busy`."""
+    """Lets a `Watch` look at the clock; `keep` writes what has changed, unless the store `is_busy`.
+
+    While the store `is_failing` each look writes: so it is known when it can be written again.
+    """
 
     def __init__(
         self,
@@ -26,11 +27,13 @@ class Timekeeper:
         keep: Callable[[Watch], None],
         read_clock: Callable[[], Reading] = clock.read,
         is_busy: Callable[[], bool] = lambda: False,
+        is_failing: Callable[[], bool] = lambda: False,
     ) -> None:
         self._watch = watch
         self._keep = keep
         self._read_clock = read_clock
         self._is_busy = is_busy
+        self._is_failing = is_failing
         self._timer: asyncio.TimerHandle | None = None
         self._behind = False
         self._due = True  # something is to be written
@@ -49,10 +52,6 @@ class Timekeeper:
             self._timer.cancel()
         self._write()
 
-    def write_again(self) -> None:
-        """Write at the next look whatever has changed: so it is known when the state can be written again."""
-        self._due = True
-
     def look(self) -> None:
         """Look once, and say what is to be said."""
         reading = self._read_clock()
@@ -60,7 +59,7 @@ class Timekeeper:
         if step:
             log.warning("clock_set", by=f"{step:+.0f} s")
         behind = self._watch.behind(reading.wall)
-        if (behind > BEHIND) != self._behind:
+        if (behind > CLOCK_BEHIND) != self._behind:
             self._behind = not self._behind
             if self._behind:
                 log.error("clock_behind", by=f"{behind:.0f} s", hint="verify waits; see pki2factl status")
@@ -70,7 +69,7 @@ class Timekeeper:
         if step or was_accepted or self._watch.mark - self._kept >= _WRITE_AFTER:
             self._accepted = self._watch.accepted
             self._due = True
-        if self._due and not self._is_busy():
+        if (self._due or self._is_failing()) and not self._is_busy():
             self._write()
 
     def _write(self) -> None:

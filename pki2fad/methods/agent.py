@@ -77,9 +77,12 @@ class Agent:
         *,
         keys: Keys,
         started: Reading,
+        health: Health | None = None,
+        file_digests: dict[str, bytes] | None = None,
     ) -> None:
         self.access = rules
-        self.file_digests: dict[str, bytes] = {}  # of the file of seeds.d last applied for a name
+        # Of the file of seeds.d that was applied last, by account.
+        self.file_digests = {} if file_digests is None else file_digests
         self._keyring = keyring
         self._throttle = throttle
         self._watch = watch
@@ -160,7 +163,11 @@ class Agent:
             "metrics": _Method(self._read_metrics, access.MONITOR, {}, everywhere=True, locked_too=True),
         }
         self.metrics = Metrics(self._methods)  # the server counts
-        self.health = Health()
+        self.health = health or Health()
+
+    def use(self, rules: Access) -> None:
+        """Go by these rules from now on."""
+        self.access = rules
 
     @property
     def account_count(self) -> int:

@@ -19,12 +19,19 @@ class _Trouble(NamedTuple):
 
 
 class Health:
-    """The daemon's troubles. A reason may hold paths and settings: it is not for everybody."""
+    """The daemon's troubles. A reason may hold paths and settings: it is not for everybody.
 
-    def __init__(self, now: Callable[[], float] = clock.wall) -> None:
-        self.lines_dropped: Callable[[], int] = lambda: 0  # of the log
-        self.log: Callable[[], dict[str, Any]] = dict  # where it is, as PROTOCOL.md says
-        self.state_failed: Callable[[], None] = lambda: None  # is called when a change could not be stored
+    `lines_dropped` counts the lines that the log has lost, and `log` says where it is (see PROTOCOL.md).
+    """
+
+    def __init__(
+        self,
+        lines_dropped: Callable[[], int] = lambda: 0,
+        log: Callable[[], dict[str, Any]] = dict,
+        now: Callable[[], float] = clock.wall,
+    ) -> None:
+        self.lines_dropped = lines_dropped
+        self.log = log
         self._now = now
         self._troubles: dict[str, _Trouble] = {}
 
@@ -41,9 +48,12 @@ class Health:
         """A change was stored, or could not be. The thread for large changes calls this too."""
         if failure is not None:
             self.failed(STATE, failure)
-            self.state_failed()
         elif self._troubles:
             self.mended(STATE)
+
+    def is_failing(self, what: str) -> bool:
+        """True while this trouble lasts."""
+        return what in self._troubles
 
     def troubles(self, *, reasons: bool) -> list[dict[str, Any]]:
         """What is wrong now; `reasons` for those who may know them."""

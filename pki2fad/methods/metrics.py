@@ -8,6 +8,10 @@ from typing import Any
 OK = "ok"
 INVALID = "invalid"  # a code that was not good
 
+# Numbers that others know; each name is the one on the wire.
+CONNECTIONS = "connections"
+LAST_CODE = "last_code"
+
 # Upper bounds of the classes of latency, microseconds: the daemon takes 2 to 15 for most answers, a
 # durable watermark is some hundred, RSA some thousand, and a large backup seconds.
 BOUNDS = (25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 100_000, 1_000_000)
@@ -22,9 +26,15 @@ class Metrics:
     """The counts since the start; `methods` are all that there are, so that nobody can add to them."""
 
     def __init__(self, methods: Iterable[str]) -> None:
-        self.connections: Callable[[], int] = lambda: 0  # that are open
-        self.last_code: Callable[[], int | None] = lambda: None  # the minute log's, as `MinuteLog` says
+        self._gauges: dict[str, Callable[[], int | None]] = {
+            CONNECTIONS: lambda: 0,  # that are open
+            LAST_CODE: lambda: None,  # the minute log's, as `MinuteLog` says
+        }
         self._counts = {name: _Counts(_ALWAYS.get(name, ())) for name in (*methods, _UNKNOWN)}
+
+    def use_gauge(self, name: str, read: Callable[[], int | None]) -> None:
+        """Read one of the numbers that others know from there."""
+        self._gauges[name] = read
 
     def add(self, method: str, outcome: str, seconds: float) -> None:
         """Count a request; `seconds` are from when it was taken up to when its answer was ready."""
@@ -34,8 +44,7 @@ class Metrics:
         """All of it, as PROTOCOL.md says; of what was never asked, nothing."""
         counted = {name: counts for name, counts in self._counts.items() if counts.outcomes}
         return {
-            "connections": self.connections(),
-            "last_code": self.last_code(),
+            **{name: read() for name, read in self._gauges.items()},
             "requests": {name: dict(counts.outcomes) for name, counts in counted.items()},
             "bounds": list(BOUNDS),
             "latencies": {name: list(counts.latencies) for name, counts in counted.items()},

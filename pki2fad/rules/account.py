@@ -61,6 +61,10 @@ class Account:
         """Let go of the codes that are kept."""
         self.codes, self.middle = (), -1
 
+    def count(self, tally: Tally) -> None:
+        """Have another tally from now on."""
+        self.tally = tally
+
     @property
     def seeds(self) -> "tuple[Account, ...]":
         """The account's own seed, and its successor's if there is one."""

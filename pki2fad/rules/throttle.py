@@ -93,16 +93,22 @@ class Throttle:
 
     `secret` keys the hashes. Time is counted from `started` on by the clock that nobody sets; its `wall` is
     the time that the state has come to (`Store.begin_boot`). What a failure or a success changes is
-    returned, for the caller to keep.
+    returned, for the caller to keep. Unless it is `enabled`, no failure is counted: that is for benchmarks.
     """
 
-    def __init__(self, secret: bytes, slots: Iterable[tuple[int, Level]], started: Reading) -> None:
-        self.enabled = True
+    def __init__(
+        self, secret: bytes, slots: Iterable[tuple[int, Level]], started: Reading, *, enabled: bool = True
+    ) -> None:
+        self.enabled = enabled
         self._secret = secret
         self._started = started
         self._name, self._name_slot = "", -1  # the name that was asked for last, and its slot
         now = self.now(started)
         self._slots = {slot: Level(level.units, min(level.at, now)) for slot, level in slots}
+
+    def enable(self, *, enabled: bool) -> None:
+        """Count failures from now on, or count none."""
+        self.enabled = enabled
 
     def now(self, reading: Reading) -> float:
         """The time of a reading in seconds, which a step of the wall clock does not move."""

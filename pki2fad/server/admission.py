@@ -27,6 +27,10 @@ class Admission:
         self._payers: dict[PayerKey, Payer] = {}
         self._by_stranger: Counter[int] = Counter()  # those without a role, by uid
 
+    def use(self, most: int, most_of_payer: int) -> None:
+        """Go by these caps from now on; nobody who is in has to leave."""
+        self.most, self.most_of_payer = most, most_of_payer
+
     @property
     def payers(self) -> list[Payer]:
         """All that there are."""

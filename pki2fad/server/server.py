@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from pki2fad.errors import Internal, Refusal, Unavailable, UnusableState
 from pki2fad.host import log
 from pki2fad.methods.agent import Agent
+from pki2fad.methods.metrics import CONNECTIONS
 from pki2fad.rules import clock
 from pki2fad.rules.access import Access, Peer
 from pki2fad.rules.changes import INVALID, REPLAYED, Answer, Edit, Failure, Spend, Work
@@ -76,7 +77,7 @@ class Server:
         self.long_work = LongWork(changing, self.commit, give_up)
         self._closed = asyncio.Event()  # some connection ended
         self._decisions = DecisionLog(agent.steps_off, agent.metrics, lambda peer: self._payer(peer).key)
-        agent.metrics.connections = lambda: len(self._connections)
+        agent.metrics.use_gauge(CONNECTIONS, lambda: len(self._connections))
         self._last_use = boot()  # a look at the daemon is none
         self._sweep()
 

@@ -76,13 +76,16 @@ MIGRATIONS = (
 
 
 class StateFile:
-    """The database and its write-ahead log. Every method raises `UnusableState`."""
+    """The database and its write-ahead log. Every method raises `UnusableState`.
 
-    def __init__(self, path: str) -> None:
+    `stored` is called after each transaction, with the failure if there was one.
+    """
+
+    def __init__(self, path: str, stored: Callable[[UnusableState | None], None]) -> None:
         self.path = path
         self._changes = 0  # since the last checkpoint
         self._checkpoint: threading.Thread | None = None
-        self.stored: Callable[[UnusableState | None], None] = lambda _: None  # after each change
+        self._stored = stored
         _check(path)
         try:
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, files.PRIVATE))
@@ -115,9 +118,9 @@ class StateFile:
                 raise
         except sqlite3.Error as error:
             failure = self._unusable(error)
-            self.stored(failure)
+            self._stored(failure)
             raise failure from None
-        self.stored(None)
+        self._stored(None)
 
     def rows(self, query: str) -> Iterator[Any]:
         """What a query gives."""

@@ -23,18 +23,17 @@ from pki2fad.state.writer import Writer
 
 
 class Store:
-    """The state file. Raises `UnusableState` from the constructor and wherever it reads."""
+    """The state file. Raises `UnusableState` from the constructor and wherever it reads.
 
-    def __init__(self, path: str) -> None:
+    `stored` is called whenever a change was stored, or with the failure where it could not be.
+    """
+
+    def __init__(self, path: str, stored: Callable[[UnusableState | None], None] = lambda _: None) -> None:
         self.path = path
-        self._file = StateFile(path)
+        self._file = StateFile(path, stored)
         self._database = self._file.database
         self._leases = Leases(self._file)
         self._writer = Writer(self._file, self._leases)
-
-    def tell(self, stored: Callable[[UnusableState | None], None]) -> None:
-        """Call this whenever a change was stored, or with the failure where it could not be."""
-        self._file.stored = stored
 
     def keyslots(self) -> dict[str, bytes]:
         """The master key as wrapped for each host key, by the key's fingerprint."""

@@ -15,7 +15,7 @@ import pki2factl
 import pki2fad
 from pki2factl.login import accountmap
 from pki2factl.takeover import asowner
-from pki2fad.daemon import config, service
+from pki2fad.daemon import config, lifetime
 from pki2fad.errors import Pki2fadError, UnusablePath
 from pki2fad.host import trust
 from pki2fad.state import seedfiles, vault
@@ -87,7 +87,7 @@ def take_seed(path: Path) -> None:
 
 
 def use_state(path: Path) -> None:
-    service._check_state_dir(str(path))
+    lifetime._check_state_dir(str(path))
 
 
 def open_key(path: Path) -> None:

@@ -1,0 +1,76 @@
+"""Applies the files of `seeds.d` to the accounts: those that are new or have changed."""
+
+from collections.abc import Iterable
+
+from pki2fad.errors import BadRequest, BadSeal, UnusableState
+from pki2fad.host import log
+from pki2fad.methods.agent import Agent
+from pki2fad.methods.health import SEEDS
+from pki2fad.rules import clock
+from pki2fad.rules.changes import Answer, Work
+from pki2fad.rules.keyring import Keyring
+from pki2fad.rules.pieces import Pieces
+from pki2fad.server.longwork import Done
+from pki2fad.server.server import Server
+from pki2fad.state import seedfiles
+from pki2fad.state.seedfiles import SeedFile
+from pki2fad.state.store import Store
+
+
+class Seeding:
+    """Gives accounts the seeds that configuration management delivers to a `directory`."""
+
+    def __init__(self, keyring: Keyring, agent: Agent, server: Server, store: Store, directory: str) -> None:
+        self._keyring = keyring
+        self._agent = agent
+        self._server = server
+        self._store = store
+        self._directory = directory
+
+    def use(self, directory: str) -> None:
+        """Read the files of another directory from now on."""
+        self._directory = directory
+
+    def begin(self, done: Done) -> None:
+        """Apply the files, piece by piece; `done` gets the outcome."""
+
+        def work() -> Work:
+            ignored: list[str] = []
+            yield from self.apply(seedfiles.read_all(self._directory, ignored), ignored)
+            return Answer(quiet=True)
+
+        self._server.long_work.begin(work(), done)
+
+    def apply(self, seed_files: Iterable[SeedFile], ignored: list[str]) -> Pieces[None]:
+        """Apply these files; while the keys are locked, none.
+
+        `status` shows a trouble as long as something is `ignored`.
+        """
+        yield from self._load(seed_files, ignored)
+        if ignored:
+            self._agent.health.failed(SEEDS, ignored[0])
+        elif not self._keyring.locked:
+            self._agent.health.mended(SEEDS)
+
+    def _load(self, seed_files: Iterable[SeedFile], ignored: list[str]) -> Pieces[None]:
+        for file in seed_files:
+            yield
+            if self._keyring.locked:
+                return
+            reading = clock.read()
+            applied = self._agent.file_digests.get(file.account)
+            if applied == file.digest:
+                continue
+            before = self._keyring.accounts.get(file.account)
+            try:
+                if applied == file.text_digest:
+                    self._store.keep_file_digest(file.account, file.digest)
+                    self._agent.file_digests[file.account] = file.digest
+                    continue
+                edit = self._agent.provision(file.account, file.sealed, file.digest, reading)
+                self._server.edit(edit)
+            except (BadSeal, BadRequest, UnusableState) as error:
+                seedfiles.ignore(file.path, file.account, error, ignored)
+            else:
+                done = "added" if before is None else "unchanged" if edit.put is before else "replaced"
+                log.audit("seed_loaded", path=file.path, account=file.account, audit=done)
