@@ -34,9 +34,9 @@ from pki2fad.rules.throttle import Throttle
 from pki2fad.server.credentials import CredentialServer
 from pki2fad.server.listener import Sockets
 from pki2fad.server.server import Server
-from pki2fad.state import seedfiles
+from pki2fad.state import hostkey, seedfiles
 from pki2fad.state.store import Store
-from pki2fad.state.vault import Vault, host_key
+from pki2fad.state.vault import Vault
 from pki2fad.times import moment
 
 # With a new state file, files of seeds.d older than this (seconds) may be of accounts whose codes were
@@ -64,20 +64,20 @@ class Service:
         self._reload_config = reload_config
         self._users = Users()
         access, key_group = _named(config, self._users)
-        private, why_locked = _key_or_reason(config, key_group)
+        self._private, why_locked = _key_or_reason(config, key_group)
         _make_log_directories(config)
         health = Health(log.dropped, log.place)
         self._store = store = Store(_state_path(config), health.stored)
         resources.callback(store.close)
-        ignored: list[str] = []
-        self._first_seed_files = list(seedfiles.read_all(config.seeds_dir, ignored))
+        self._ignored: list[str] = []  # of the first seed files
+        self._first_seed_files = list(seedfiles.read_all(config.seeds_dir, self._ignored))
         watch = store.watch(reading)
         counted = Reading(store.begin_boot(clock.boot_id(), reading), reading.boot)
         self._throttle = Throttle(
             store.throttle_secret(), store.throttle_slots(), counted, enabled=config.throttle.enabled
         )
         self._keyring = keyring = _keyring(store, self._throttle)
-        vault = Vault(
+        self._vault = Vault(
             keyring,
             store,
             config.key,
@@ -85,23 +85,18 @@ class Service:
             make_state=self._make_state,
             unlocked=self._after_unlock,
         )
-        resources.callback(vault.close)
-        if private is not None:
-            vault.open(private)
+        resources.callback(self._vault.close)
         self._agent = Agent(
             keyring,
             access,
             self._throttle,
             watch,
-            keys=vault,
+            keys=self._vault,
             started=reading,
             health=health,
             file_digests=store.file_digests(),
         )
-        limits.check_memory(self._agent.account_count)
-        _warn_unless_throttled(config)
-        caps = limits.connections(config.server)
-        self._server = Server(self._agent, store.keep, *caps, store.give_up)
+        self._server = Server(self._agent, store.keep, *limits.connections(config.server), store.give_up)
         self._timekeeper = Timekeeper(
             watch,
             store.keep_watch,
@@ -114,8 +109,15 @@ class Service:
         self._agent.metrics.use_gauge(LAST_CODE, self._minute_log.last_code)
         self._seeding = Seeding(keyring, self._agent, self._server, store, config.seeds_dir)
         self._reloading = Reloading(config, self._load, self._swap, self._after_reload, health)
-        finish(self._seeding.apply(self._first_seed_files, ignored))
-        until = self._agent.unavailable_until(reading)
+        _warn_unless_throttled(config)
+
+    def open(self) -> None:
+        """Open the state with the host's key, and apply the seed files. Raises `UnusableState`."""
+        if self._private is not None:
+            self._vault.open(self._private)
+        limits.check_memory(self._agent.account_count)
+        finish(self._seeding.apply(self._first_seed_files, self._ignored))
+        until = self._agent.unavailable_until(clock.read())
         if until is not None:
             reason = "codes may have been used that are not on record"
             log.warning("verify_waits", until=moment(until), reason=reason)
@@ -215,7 +217,7 @@ def _state_path(config: Config) -> str:
 def _key_or_reason(config: Config, key_group: int | None) -> tuple[PrivateKey | None, str]:
     """The host's key, or None and why the daemon starts locked, if there is more to say."""
     try:
-        return host_key(config.key, _state_path(config), key_group=key_group), ""
+        return hostkey.read(config.key, _state_path(config), key_group=key_group), ""
     except ProtectedKey as error:
         log.warning("locked", reason=f"{error}; unlock with: pki2factl unlock")
         if paths.credential(paths.PASSPHRASE):

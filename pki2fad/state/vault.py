@@ -1,8 +1,6 @@
 """The keys, while they are unlocked: the host's private key here, the master key in the keyring."""
 
 import contextlib
-import os
-import stat
 from collections.abc import Callable
 from functools import partial
 
@@ -22,16 +20,14 @@ from pki2fad.errors import (
     UnusableState,
     WrongPassphrase,
 )
-from pki2fad.host import files, log, paths, trust
+from pki2fad.host import files, log
 from pki2fad.rules.changes import Rotation, Steps
 from pki2fad.rules.keyring import Keyring
 from pki2fad.rules.pieces import Pieces, finish
+from pki2fad.state import hostkey
 from pki2fad.state.database import damaged
 from pki2fad.state.store import Store
 from pki2fad.transfer import backup, batch
-
-# The mode, at most, of a key's file that the `key_group` may read: nobody writes such a file in its place.
-_FOR_GROUP = 0o440
 
 # Keys that one backup is for: each costs a public operation, and its slot is in the backup.
 _RECIPIENTS = 16
@@ -102,7 +98,9 @@ class Vault:
         version = self._keyring.version
         try:
             # To derive the key of a protected file takes long.
-            private = yield partial(host_key, self._path, self._store.path, secret, key_group=self._key_group)
+            private = yield partial(
+                hostkey.read, self._path, self._store.path, secret, key_group=self._key_group
+            )
             yield from self._opened(private, version)
         except ProtectedKey:
             raise Locked("the host's key is protected: its passphrase is needed") from None
@@ -254,54 +252,5 @@ class Vault:
             f"the state file {self._store.path} is sealed to another key: {', '.join(slots)}; {self._path} is"
             f" {fingerprint}. It was left as it is; put that key back, or move the state away and restore a"
             " backup"
-            f"{_RENEWED_AT_START if _is_credential(self._path) else ''}"
+            f"{_RENEWED_AT_START if hostkey.is_credential(self._path) else ''}"
         )
-
-
-def host_key(
-    path: str, state: str, passphrase: bytes | None = None, *, key_group: int | None = None
-) -> PrivateKey:
-    """The host's private key, from a file that only its owner and the `key_group` can read.
-
-    `state` is the state file that it opens. For want of a passphrase that of the credential
-    `host.passphrase` is used, if systemd passed one. Raises `UnusableKey`, and `ProtectedKey` and
-    `WrongPassphrase` (of a passphrase that was given), which are of its kind.
-    """
-    if not os.path.lexists(path):
-        paths.require_no_state(state, path)
-        raise UnusableKey(f"there is no key {path}; make one with: pki2factl init")
-    pem, status = files.read_with_status(path)
-    if not _is_credential(path):
-        _require_private(path, status, key_group)
-    if passphrase is not None:
-        return rsakeys.load_private(pem, path, passphrase)
-    try:
-        return rsakeys.load_private(pem, path, _passed_passphrase())
-    except WrongPassphrase:
-        raise ProtectedKey(
-            f"{path} is protected by a passphrase, which is not that of the credential {paths.PASSPHRASE}"
-        ) from None
-
-
-def _require_private(path: str, status: os.stat_result, key_group: int | None) -> None:
-    mode = stat.S_IMODE(status.st_mode)
-    for_group = not mode & ~_FOR_GROUP
-    if mode & 0o077 and not (for_group and status.st_gid == key_group):
-        whose = f", group {status.st_gid}, which is not key_group of the settings" if for_group else ""
-        raise UnusableKey(
-            f"{path} can be read by others (mode {mode:04o}{whose}); mend it with: chmod 600 {path}"
-        )
-    why = trust.objection(status)
-    if why is not None:
-        raise UnusableKey(f"{path} {why}")
-
-
-def _passed_passphrase() -> bytes | None:
-    """The host key's passphrase, if systemd passed it; the line end is no part of it."""
-    path = paths.credential(paths.PASSPHRASE)
-    return None if path is None else files.read(path).removesuffix(b"\n").removesuffix(b"\r")
-
-
-def _is_credential(path: str) -> bool:
-    """True for a file that systemd passed to the service."""
-    return paths.credential(os.path.basename(path)) == path

@@ -18,7 +18,7 @@ from pki2factl.takeover import asowner
 from pki2fad.daemon import config, lifetime
 from pki2fad.errors import Pki2fadError, UnusablePath
 from pki2fad.host import trust
-from pki2fad.state import seedfiles, vault
+from pki2fad.state import hostkey, seedfiles
 
 UID, GID = 4711, 4712
 
@@ -91,7 +91,7 @@ def use_state(path: Path) -> None:
 
 
 def open_key(path: Path) -> None:
-    vault.host_key(str(path), "")
+    hostkey.read(str(path), "")
 
 
 def read_map(path: Path) -> None:
