@@ -117,7 +117,7 @@ class Housekeeping:
         return f"locked ({self._why_locked})" if self._why_locked else "locked"
 
     def _text(self) -> str:
-        status = self._agent.status(clock.read())
+        status = self._agent.reports.status(clock.read())
         count, behind = status["accounts"], status["clock_behind"]
         parts = [f"{count} account{'' if count == 1 else 's'}", self._lock_state(status["locked"])]
         if behind > CLOCK_BEHIND:

@@ -6,17 +6,17 @@ returns has to be kept by the store before its answer may leave (see `Spend` and
 
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
-from pki2fad import __version__
-from pki2fad.errors import BadRequest, Forbidden, Locked, Refusal, UnknownMethod
+from pki2fad.errors import BadRequest, Forbidden, Refusal, UnknownMethod
 from pki2fad.methods import enrolment
 from pki2fad.methods.admin import Admin, Arguments, Keys
 from pki2fad.methods.bulk import Bulk
 from pki2fad.methods.enrolment import Enrolment
 from pki2fad.methods.health import Health
 from pki2fad.methods.metrics import Metrics
+from pki2fad.methods.reports import Reports
+from pki2fad.methods.table import METHODS, Method, is_administrative
 from pki2fad.methods.throttled import ThrottleAdmin
 from pki2fad.rules import access, otp
 from pki2fad.rules.access import Access, Peer
@@ -29,40 +29,6 @@ from pki2fad.rules.verifier import Verifier
 from pki2fad.transfer import batch
 from pki2fad.wire import arguments, forms
 from pki2fad.wire.messages import Request
-
-_LOCKED = "the daemon is locked; unlock it with: pki2factl unlock"
-
-
-@dataclass(frozen=True, slots=True)
-class _Method:
-    run: Callable[[Arguments, Peer, Reading], Answer]
-    role: str | None  # None: whoever reaches the socket
-    arguments: dict[str, type]
-    required: frozenset[str] = frozenset()
-    everywhere: bool = False  # the role for single accounts is not enough
-    locked_too: bool = False  # also while the keys are locked
-    own: bool = False  # for the account of the peer's own user name
-    about_all: bool = False  # without an account it is about all of them
-
-
-_LOAD_ARGUMENTS: dict[str, type] = {
-    "account": str,
-    "sealed": bytes,
-    "algorithm": str,
-    "digits": int,
-    "period": int,
-    "replace": bool,
-    "successor": bool,
-    "deadline": int,
-    "cutover": bool,
-}
-_RESTORE_ARGUMENTS: dict[str, type] = {
-    "upload": str,
-    "offset": int,
-    "part": bytes,
-    "last": bool,
-    "replace": bool,
-}
 
 
 class Agent:
@@ -89,81 +55,43 @@ class Agent:
         self._verifier = Verifier(keyring, throttle, watch)
         self._key_is_cheap = keys.is_cheap
         self._admin = admin = Admin(keyring, watch, keys)
-        self._bulk = bulk = Bulk(keyring, watch, keys, admin)
+        bulk = Bulk(keyring, watch, keys, admin)
         enroller = Enrolment(keyring, self._verifier, keys)
         throttling = ThrottleAdmin(keyring, throttle, self._verifier.refusals, watch, self._payer)
-        self._started = started
-        self._methods = {
-            "generate": _Method(self._generate, access.GENERATE, {"account": str}),
-            "verify": _Method(
-                self._verify,
-                access.VERIFY,
-                {"account": str, "code": str, "origin": str, "explain": bool},
-                frozenset({"code"}),
-            ),
-            # A sealed seed does not say whose it is: with the role for one account alone, everybody
-            # else's, which are no secret, could be opened under that account's name.
-            "load": _Method(
-                admin.load, access.ADMIN, _LOAD_ARGUMENTS, frozenset({"sealed"}), everywhere=True
-            ),
-            "load_batch": _Method(
-                bulk.load_batch,
-                access.ADMIN,
-                {"batch": bytes, "replace": bool},
-                frozenset({"batch"}),
-                everywhere=True,
-            ),
-            "remove": _Method(admin.remove, access.ADMIN, {"account": str}),
-            "accounts": _Method(self._accounts, access.ADMIN, {}),
-            "resync": _Method(
-                self._resync,
-                access.ADMIN,
-                {"account": str, "first": str, "second": str},
-                frozenset({"first", "second"}),
-            ),
-            "throttled": _Method(
-                throttling.throttled,
-                access.ADMIN,
-                {"account": str, "uid": int, "origin": str},
-                everywhere=True,
-                about_all=True,
-            ),
-            "unthrottle": _Method(
-                throttling.unthrottle, access.ADMIN, {"account": str, "force": bool}, everywhere=True
-            ),
-            "clock_accept": _Method(bulk.clock_accept, access.ADMIN, {}, everywhere=True),
-            "rotate": _Method(
-                admin.rotate, access.ADMIN, {"private": bytes}, frozenset({"private"}), everywhere=True
-            ),
-            "rotate_finish": _Method(
-                admin.rotate_finish,
-                access.ADMIN,
-                {"fingerprint": str},
-                frozenset({"fingerprint"}),
-                everywhere=True,
-            ),
-            "recipients": _Method(admin.recipients, access.ADMIN, {}, everywhere=True),
-            "backup": _Method(bulk.backup, access.ADMIN, {"to": bytes}, frozenset({"to"}), everywhere=True),
-            "restore": _Method(
-                bulk.restore,
-                access.ADMIN,
-                _RESTORE_ARGUMENTS,
-                frozenset({"upload", "offset", "part"}),
-                everywhere=True,
-            ),
-            "lock": _Method(admin.lock, access.ADMIN, {}, everywhere=True, locked_too=True),
-            "unlock": _Method(
-                admin.unlock, access.ADMIN, {"passphrase": str}, everywhere=True, locked_too=True
-            ),
-            "enroll": _Method(enroller.enroll, access.ENROLL, {}, own=True),
-            "enroll_confirm": _Method(
-                enroller.confirm, access.ENROLL, {"code": str}, frozenset({"code"}), own=True
-            ),
-            "status": _Method(self._status, None, {}, locked_too=True),
-            "metrics": _Method(self._read_metrics, access.MONITOR, {}, everywhere=True, locked_too=True),
-        }
-        self.metrics = Metrics(self._methods)  # the server counts
         self.health = health or Health()
+        self.metrics = Metrics(METHODS)  # the server counts
+        self.reports = Reports(
+            keyring,
+            throttle,
+            watch,
+            self._verifier,
+            health=self.health,
+            metrics=self.metrics,
+            started=started,
+        )
+        self._run: dict[str, Callable[[Arguments, Peer, Reading], Answer]] = {
+            "generate": self._generate,
+            "verify": self._verify,
+            "load": admin.load,
+            "load_batch": bulk.load_batch,
+            "remove": admin.remove,
+            "accounts": self._accounts,
+            "resync": self._resync,
+            "throttled": throttling.throttled,
+            "unthrottle": throttling.unthrottle,
+            "clock_accept": bulk.clock_accept,
+            "rotate": admin.rotate,
+            "rotate_finish": admin.rotate_finish,
+            "recipients": admin.recipients,
+            "backup": bulk.backup,
+            "restore": bulk.restore,
+            "lock": admin.lock,
+            "unlock": admin.unlock,
+            "enroll": enroller.enroll,
+            "enroll_confirm": enroller.confirm,
+            "status": self._status,
+            "metrics": self._metrics,
+        }
 
     def use(self, rules: Access) -> None:
         """Go by these rules from now on."""
@@ -177,7 +105,7 @@ class Agent:
     def handle(self, request: Request, peer: Peer, reading: Reading) -> Answer:
         """Answer one request."""
         try:
-            method = self._methods.get(request.method)
+            method = METHODS.get(request.method)
             if method is None:
                 raise UnknownMethod(f"there is no method {request.method[:64]!a}")
             args = request.args = _checked(method, request)
@@ -185,22 +113,17 @@ class Agent:
                 args = {**args, "account": enrolment.own_name(peer, self.access.user_name(peer.uid))}
             request.account = args.get("account")
             self._authorise(peer, method, args)
-            if self._keyring.locked and not method.locked_too:
-                raise Locked(_LOCKED)
-            answer = method.run(args, peer, reading)
+            if not method.locked_too:
+                self._keyring.require_unlocked()
+            answer = self._run[method.name](args, peer, reading)
             if answer.work is not None and not method.locked_too:
                 answer.work = self._unless_locked(answer.work)
             if "sealed" in args:  # which may have named the account
                 request.account = answer.result["account"]
             return answer
         except Refusal as refusal:
-            audit = "refused" if self.is_administrative(request.method) else None
+            audit = "refused" if is_administrative(request.method) else None
             return Answer(refusal=refusal, audit=audit)
-
-    def is_administrative(self, name: str) -> bool:
-        """True for a method that makes changes: that one was refused, or failed, is for the audit too."""
-        method = self._methods.get(name)
-        return method is not None and method.role in (access.ADMIN, access.ENROLL)
 
     def provision(self, name: str, sealed: bytes, file_digest: bytes, reading: Reading) -> Edit:
         """The edit that a file of `seeds.d` asks for. Raises `BadSeal`."""
@@ -259,28 +182,9 @@ class Agent:
         """True while nothing can be asked that needs the keys."""
         return self._keyring.locked
 
-    def status(self, reading: Reading) -> dict[str, Any]:
-        """What anybody may know of the daemon."""
-        return {
-            "version": __version__,
-            "pid": os.getpid(),
-            "started": int(self._started.wall),
-            "uptime": int(reading.boot - self._started.boot),
-            "ready": True,
-            "accounts": self.account_count,
-            "locked": self.locked,
-            "throttling": self._throttle.enabled,
-            "clock": "synchronised" if self._watch.synchronised else "unknown",
-            "clock_behind": int(self._watch.behind(reading.wall)),
-            "unavailable_until": self.unavailable_until(reading),
-            "log_dropped": self.health.lines_dropped(),
-            "trouble": self.health.troubles(reasons=False),
-        }
-
     def code(self, name: str, reading: Reading) -> dict[str, Any]:
         """What `generate` answers for an account. Raises a `Refusal`."""
-        if self.locked:
-            raise Locked(_LOCKED)
+        self._keyring.require_unlocked()
         account = self._keyring.account(name).in_force(reading.wall)[0]
         period = account.parameters.period
         step = otp.step_at(reading.wall, period)
@@ -296,7 +200,7 @@ class Agent:
         """The Unix time until which some account cannot verify, None if all can."""
         return self._verifier.unavailable_until(reading)
 
-    def _authorise(self, peer: Peer, method: _Method, args: Arguments) -> None:
+    def _authorise(self, peer: Peer, method: Method, args: Arguments) -> None:
         if peer.verify_only and method.role != access.VERIFY:
             raise Forbidden("on this socket nothing is answered but verify")
         if method.role is None:
@@ -313,8 +217,7 @@ class Agent:
 
     def _unless_locked(self, work: Work) -> Work:
         """The work, unless the daemon was locked while it waited."""
-        if self._keyring.locked:
-            raise Locked(_LOCKED)
+        self._keyring.require_unlocked()
         return (yield from work)
 
     def _generate(self, args: Arguments, _peer: Peer, reading: Reading) -> Answer:
@@ -350,22 +253,22 @@ class Agent:
         def is_shown(name: str) -> bool:
             return self.access.allows(peer, access.ADMIN, name)
 
-        return self._bulk.accounts(is_shown, reading)
+        return self.reports.accounts(is_shown, reading)
 
     def _status(self, _args: Arguments, peer: Peer, reading: Reading) -> Answer:
-        status = self.status(reading)
-        if self.access.allows_everywhere(peer, access.ADMIN):
-            status["trouble"] = self.health.troubles(reasons=True)
+        is_admin = self.access.allows_everywhere(peer, access.ADMIN)
+        status = self.reports.status(reading, reasons=is_admin)
+        if is_admin:
             status["cheap_passphrase"] = self._key_is_cheap()
         if peer.uid in (0, os.geteuid()):
             status["log"] = self.health.log()
         return Answer(status)
 
-    def _read_metrics(self, _args: Arguments, _peer: Peer, reading: Reading) -> Answer:
-        return Answer({**self.status(reading), **self.metrics.read()})
+    def _metrics(self, _args: Arguments, _peer: Peer, reading: Reading) -> Answer:
+        return Answer(self.reports.metrics(reading))
 
 
-def _checked(method: _Method, request: Request) -> Arguments:
+def _checked(method: Method, request: Request) -> Arguments:
     """The arguments, with the default account unless what is sealed may name one. Raises `BadRequest`."""
     if request.args is None:
         raise BadRequest(request.fault)

@@ -1,12 +1,12 @@
-"""What administrators do with many accounts, or all: batches, backups, restores, lists, and the clock's time.
+"""What administrators do with many accounts, or all: batches, backups, restores, and the clock's time.
 
 Each method is one of the protocol, and gives a `Work`: nobody else waits for all of it. Seeds are opened
 and sealed first, which takes longest. Then the accounts are held, so that what is known of them does not
 move, and what changes is looked up, kept and applied.
 """
 
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from pki2fad.errors import AccountExists
 from pki2fad.methods.admin import Admin, Arguments, Keys
@@ -25,7 +25,7 @@ from pki2fad.rules.changes import (
 )
 from pki2fad.rules.clock import Reading, Watch
 from pki2fad.rules.keyring import Keyring
-from pki2fad.rules.pieces import Pieces, in_pieces, let_go, sorted_names
+from pki2fad.rules.pieces import Pieces, in_pieces, let_go
 from pki2fad.times import moment
 from pki2fad.transfer import backup, batch, restore
 from pki2fad.transfer.backup import Content, Record
@@ -144,22 +144,6 @@ class Bulk:
             yield from let_go(used)
         return Answer(result, audit="restored", details=details)
 
-    def accounts(self, is_shown: Callable[[str], bool], reading: Reading) -> Answer:
-        """The accounts of which the names are shown, by name."""
-        return Answer(work=self._list(is_shown, reading))
-
-    def _list(self, is_shown: Callable[[str], bool], reading: Reading) -> Work:
-        accounts = dict(self._keyring.accounts)
-        parts: list[bytes] = []
-        count = 0
-        names = yield from sorted_names(accounts)
-        for some in in_pieces(names):
-            shown = [_listed(accounts[name].settled(reading.wall)) for name in some if is_shown(name)]
-            parts.append(b"".join(map(messages.encode, shown)))
-            count += len(shown)
-            yield None
-        return Answer(Encoded([messages.encode_list_start(count), *parts]))
-
     def clock_accept(self, _args: Arguments, _peer: Peer, _reading: Reading) -> Answer:
         """The wall clock is right now: what was spent while it was ahead comes down to its window."""
         return Answer(work=self._clock_accept())
@@ -228,21 +212,3 @@ class Bulk:
             account.offset,
             account.drift,
         )
-
-
-def _listed(account: Account) -> dict[str, Any]:
-    """What administrators see of it."""
-    successor = account.successor
-    return {
-        "account": account.name,
-        **account.parameters.fields,
-        "last_used": account.last_used,
-        "offset": account.offset,
-        "drift": account.drifts,
-        "successor": successor
-        and {
-            **successor.account.parameters.fields,
-            "deadline": successor.deadline,
-            "cutover": successor.cutover,
-        },
-    }

@@ -126,6 +126,10 @@ class Keyring:
             raise Locked("the daemon is locked; unlock it with: pki2factl unlock")
         return self._unlocked
 
+    def require_unlocked(self) -> None:
+        """Raise `Locked` without a master key."""
+        _ = self.master
+
     def account(self, name: str) -> Account:
         """The account of that name. Raises `NoSuchAccount`."""
         account = self.accounts.get(name)

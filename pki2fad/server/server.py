@@ -15,6 +15,7 @@ from pki2fad.errors import Internal, Refusal, Unavailable, UnusableState
 from pki2fad.host import log
 from pki2fad.methods.agent import Agent
 from pki2fad.methods.metrics import CONNECTIONS
+from pki2fad.methods.table import is_administrative
 from pki2fad.rules import clock
 from pki2fad.rules.access import Access, Peer
 from pki2fad.rules.changes import INVALID, REPLAYED, Answer, Edit, Failure, Spend, Work
@@ -342,7 +343,7 @@ class Server:
             answer, audit = Answer(refusal=error), "refused"
         else:
             answer, audit = _failed(error), "failed"
-        return replace(answer, audit=audit if self._agent.is_administrative(request.method) else None)
+        return replace(answer, audit=audit if is_administrative(request.method) else None)
 
 
 class _Pending(NamedTuple):

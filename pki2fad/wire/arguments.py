@@ -8,6 +8,7 @@ from pki2fad.errors import BadRequest
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import Any
 
 # A method has at most nine. More are not looked at: to build what a message of 64 KiB can announce takes far
@@ -59,7 +60,7 @@ def named(params: "Any") -> "dict[str, Any]":
     return found
 
 
-def typed(given: "dict[str, Any]", kinds: dict[str, type], required: frozenset[str]) -> "dict[str, Any]":
+def typed(given: "dict[str, Any]", kinds: "Mapping[str, type]", required: frozenset[str]) -> "dict[str, Any]":
     """The arguments as the types that a method wants, without those that are nil. Raises `BadRequest`."""
     args = {}
     for name, value in given.items():

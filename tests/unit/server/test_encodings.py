@@ -18,11 +18,12 @@ from pki2fad.host.users import Users
 from pki2fad.methods.agent import Agent
 from pki2fad.rules import clock
 from pki2fad.rules.access import Access, Peer, Rule
-from pki2fad.rules.changes import Failure, Spend
+from pki2fad.rules.changes import Answer, Failure, Spend
 from pki2fad.rules.clock import Reading
 from pki2fad.server import requestlog
 from pki2fad.server.connection import MESSAGES_AT_ONCE
 from pki2fad.server.requestlog import STALE_LOOKUPS_PER_SECOND
+from pki2fad.wire.messages import Request
 
 RULES = [
     Rule("verify", (4001, 4003)),
@@ -243,8 +244,10 @@ async def test_the_line_of_a_wrong_code_is_written_by_the_end_of_a_stop() -> Non
 @in_loop
 async def test_a_mistake_of_ours_ends_one_connection_and_keeps_no_other_waiting() -> None:
     class Broken(Agent):
-        def status(self, _reading: Reading) -> dict[str, Any]:
-            return {"no message": object()}
+        def handle(self, request: Request, peer: Peer, reading: Reading) -> Answer:
+            if request.method == "status":
+                return Answer({"no message": object()})
+            return super().handle(request, peer, reading)
 
     status, generate = ("status", {}), ("generate", {"account": "deploy"})
     async with bench(agent(Broken, deploy=Seed()), Keeper()) as at:

@@ -1,0 +1,90 @@
+"""The methods of the protocol as data: who may call each, and with which arguments."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import NamedTuple
+
+from pki2fad.rules.access import ADMIN, ENROLL, GENERATE, MONITOR, VERIFY
+
+_NONE: Mapping[str, type] = MappingProxyType({})
+
+
+class Method(NamedTuple):
+    """One method. All arguments are optional, unless they are `required`."""
+
+    name: str
+    role: str | None  # None: everybody who reaches the socket
+    arguments: Mapping[str, type] = _NONE
+    required: frozenset[str] = frozenset()
+    everywhere: bool = False  # the role for single accounts is not enough
+    locked_too: bool = False  # also while the keys are locked
+    own: bool = False  # for the account of the caller's own user name
+    about_all: bool = False  # without an account it is about all of them
+
+
+_METHODS = (
+    Method("generate", GENERATE, {"account": str}),
+    Method(
+        "verify",
+        VERIFY,
+        {"account": str, "code": str, "origin": str, "explain": bool},
+        frozenset({"code"}),
+    ),
+    # A sealed seed does not say which account it is for. With the role for one account alone, a caller could
+    # load another account's sealed seed, which is no secret, under that one name and get its codes.
+    Method(
+        "load",
+        ADMIN,
+        {
+            "account": str,
+            "sealed": bytes,
+            "algorithm": str,
+            "digits": int,
+            "period": int,
+            "replace": bool,
+            "successor": bool,
+            "deadline": int,
+            "cutover": bool,
+        },
+        frozenset({"sealed"}),
+        everywhere=True,
+    ),
+    Method("load_batch", ADMIN, {"batch": bytes, "replace": bool}, frozenset({"batch"}), everywhere=True),
+    Method("remove", ADMIN, {"account": str}),
+    Method("accounts", ADMIN),
+    Method("resync", ADMIN, {"account": str, "first": str, "second": str}, frozenset({"first", "second"})),
+    Method(
+        "throttled",
+        ADMIN,
+        {"account": str, "uid": int, "origin": str},
+        everywhere=True,
+        about_all=True,
+    ),
+    Method("unthrottle", ADMIN, {"account": str, "force": bool}, everywhere=True),
+    Method("clock_accept", ADMIN, everywhere=True),
+    Method("rotate", ADMIN, {"private": bytes}, frozenset({"private"}), everywhere=True),
+    Method("rotate_finish", ADMIN, {"fingerprint": str}, frozenset({"fingerprint"}), everywhere=True),
+    Method("recipients", ADMIN, everywhere=True),
+    Method("backup", ADMIN, {"to": bytes}, frozenset({"to"}), everywhere=True),
+    Method(
+        "restore",
+        ADMIN,
+        {"upload": str, "offset": int, "part": bytes, "last": bool, "replace": bool},
+        frozenset({"upload", "offset", "part"}),
+        everywhere=True,
+    ),
+    Method("lock", ADMIN, everywhere=True, locked_too=True),
+    Method("unlock", ADMIN, {"passphrase": str}, everywhere=True, locked_too=True),
+    Method("enroll", ENROLL, own=True),
+    Method("enroll_confirm", ENROLL, {"code": str}, frozenset({"code"}), own=True),
+    Method("status", None, locked_too=True),
+    Method("metrics", MONITOR, everywhere=True, locked_too=True),
+)
+
+METHODS: Mapping[str, Method] = MappingProxyType({method.name: method for method in _METHODS})
+
+
+def is_administrative(name: str) -> bool:
+    """True for a method that makes changes: its refusals and failures go to the audit too."""
+    method = METHODS.get(name)
+    return method is not None and method.role in (ADMIN, ENROLL)
