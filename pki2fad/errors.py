@@ -23,11 +23,11 @@ class Refusal(Pki2fadError):
     """The daemon answered, and said no. `code` is one of the closed set of the wire."""
 
     code = "internal"
-    is_answer = False  # True for one that came from the daemon
 
-    def __init__(self, message: str = "", retry_after: int | None = None) -> None:
+    def __init__(self, message: str = "", retry_after: int | None = None, *, is_answer: bool = False) -> None:
         super().__init__(message or self.code)
         self.retry_after = retry_after
+        self.is_answer = is_answer  # it came from the daemon
 
 
 class BadRequest(Refusal):

@@ -50,6 +50,5 @@ def run(options: argparse.Namespace) -> int:
 def _of(number: int, refusal: Refusal, accounts: int) -> Refusal:
     """What was refused, which batch of the file it is, and how many accounts were loaded before it."""
     stay = f"; {ui.count(accounts, 'account')} before it stay loaded" if accounts else ""
-    whole = type(refusal)(f"batch {number}: {refusal}{stay}", refusal.retry_after)
-    whole.is_answer = refusal.is_answer
-    return whole
+    said = f"batch {number}: {refusal}{stay}"
+    return type(refusal)(said, refusal.retry_after, is_answer=refusal.is_answer)

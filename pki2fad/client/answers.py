@@ -145,6 +145,5 @@ def _refusal(error: "Any") -> Exception:
         return ProtocolError("the daemon's error is not of the form that PROTOCOL.md gives")
     code, message = error[0], error[1]
     retry_after = error[2] if len(error) > 2 and type(error[2]) is int else None
-    refusal = REFUSALS.get(code, Internal)(message.removeprefix(f"{code}: "), retry_after)
-    refusal.is_answer = True
-    return refusal
+    kind = REFUSALS.get(code, Internal)
+    return kind(message.removeprefix(f"{code}: "), retry_after, is_answer=True)

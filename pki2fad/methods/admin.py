@@ -98,8 +98,9 @@ class Admin:
         account = self._sealed_account(args["sealed"], {key: args[key] for key in _SAID if key in args})
         if args.get("successor", False):
             # A successor has no offset; the seed may be one that is going, and have one still.
-            account = account.moved(0, self._keyring.watermark(account))
-            account.drift = UNKNOWN if account.last_step >= 0 else b""
+            last_step = self._keyring.watermark(account)
+            drift = UNKNOWN if last_step >= 0 else b""
+            account = account.copy(last_step=last_step, drift=drift, offset=0)
             successor = Successor(account, deadline, cutover)
             return self._load_successor(successor, args.get("replace", False), reading)
         edit, done = self.edit_to_load(account, args.get("replace", False), reading)
@@ -254,7 +255,7 @@ class Admin:
         if settled is not None and settled.is_like(account):
             account = settled  # the same seed: the live account stays, and nothing is taken away
         elif current is not None:
-            account.tally = current.tally  # another seed gives who guesses no new budget
+            account.count(current.tally)  # another seed gives who guesses no new budget
         gone = None if account is current else current
         return self._edit(account.name, account, gone, reading, file_digest)
 

@@ -67,8 +67,7 @@ class ThrottleAdmin:
                 f" and each time lets strangers try {ACCOUNT.capacity} more candidates;"
                 " --force does it all the same"
             )
-        put = account.moved(account.offset, account.last_step)
-        put.tally = account.tally.reset(now)
+        put = account.copy(tally=account.tally.reset(now))
         gone = None if account is current else self._keyring.leaving(current)
         left = RESETS - put.tally.recent_resets(now)
         return Answer(

@@ -65,6 +65,11 @@ class _Grant:
     uids: set[int] = field(default_factory=set)
     gids: set[int] = field(default_factory=set)
 
+    def add(self, uids: Iterable[int] = (), gids: Iterable[int] = ()) -> None:
+        """Let these have it too."""
+        self.uids.update(uids)
+        self.gids.update(gids)
+
     def covers(self, peer: Peer) -> bool:
         return peer.uid in self.uids or not self.gids.isdisjoint(peer.gids)
 
@@ -85,7 +90,7 @@ class Access:
         for role, name in DEFAULT_GROUPS.items():
             group = _group(name)
             if group is not None:
-                self._everywhere[role].gids.add(group.gr_gid)
+                self._everywhere[role].add(gids=(group.gr_gid,))
                 self._named |= _members(group)
         for rule in rules:
             for grant in self._grants(rule):
@@ -150,8 +155,7 @@ class Access:
             *(self._everywhere[role] for role in roles),
             *(grant for (role, _), grant in self._accounts.items() if role in roles),
         ):
-            union.uids |= grant.uids
-            union.gids |= grant.gids
+            union.add(grant.uids, grant.gids)
         return union
 
     def _grants(self, rule: Rule) -> list[_Grant]:
@@ -172,14 +176,14 @@ def _add(grant: _Grant, who: str | int) -> set[int]:
         group = _group(who[1:])
         if group is None:
             raise ConfigError(f"access: there is no group {who[1:]!r} on this system")
-        grant.gids.add(group.gr_gid)
+        grant.add(gids=(group.gr_gid,))
         return _members(group)
     else:
         try:
             named = {pwd.getpwnam(who).pw_uid}
         except KeyError:
             raise ConfigError(f"access: there is no user {who!r} on this system") from None
-    grant.uids |= named
+    grant.add(named)
     return named
 
 

@@ -1,6 +1,7 @@
 """One account: how its codes are made, what is spent of them, and the seed that is to come after its own."""
 
 from dataclasses import dataclass
+from types import EllipsisType
 
 from pki2fad.rules import otp
 from pki2fad.rules.otp import Parameters
@@ -57,13 +58,38 @@ class Account:
         self.middle = -1  # the step in the middle of their window
         self.successor = successor
 
+    def keep_codes(self, codes: tuple[str, ...], middle: int) -> None:
+        """Keep the codes of the window around the step `middle`."""
+        self.codes, self.middle = codes, middle
+
     def forget_codes(self) -> None:
         """Let go of the codes that are kept."""
         self.codes, self.middle = (), -1
 
+    def spend(self, step: int, drift: bytes) -> None:
+        """Move the watermark to this step, with the drift that its acceptance leaves."""
+        self.last_step, self.drift = step, drift
+
+    def take_up(self, last_step: int, drift: bytes, offset: int) -> None:
+        """Go on from what is known of its seed: the account is not in the keyring yet."""
+        self.last_step, self.drift, self.offset = last_step, drift, offset
+
+    def raise_to(self, step: int) -> None:
+        """Let the watermark be at this step at least."""
+        self.last_step = max(self.last_step, step)
+
+    def lower(self, step: int) -> None:
+        """Let the watermark come down to this step."""
+        self.last_step = min(self.last_step, step)
+        self.forget_codes()
+
     def count(self, tally: Tally) -> None:
-        """Have another tally from now on."""
+        """Have this tally from now on."""
         self.tally = tally
+
+    def reseal(self, sealed: bytes) -> None:
+        """Hold the seed as another master key seals it."""
+        self.sealed = sealed
 
     @property
     def seeds(self) -> "tuple[Account, ...]":
@@ -85,32 +111,36 @@ class Account:
     def promoted(self) -> "Account":
         """Its successor in its place; who guesses gets no new budget by that."""
         assert self.successor is not None
-        new = self.successor.account.with_successor(None)
-        new.tally = self.tally
-        return new
+        return self.successor.account.copy(tally=self.tally, successor=None)
 
     def with_successor(self, successor: "Successor | None") -> "Account":
-        """The same account with another successor, or none."""
-        copy = self.moved(self.offset, self.last_step)
-        copy.successor = successor
-        return copy
+        """A copy with another successor, or none."""
+        return self.copy(successor=successor)
 
     def is_like(self, other: "Account") -> bool:
         """True if both have the same seed and parameters."""
         return self.digest == other.digest and self.parameters == other.parameters
 
-    def moved(self, offset: int, last_step: int) -> "Account":
-        """The same account with another middle of its window, and its watermark raised."""
+    def copy(
+        self,
+        *,
+        last_step: int | None = None,
+        tally: Tally | None = None,
+        offset: int | None = None,
+        drift: bytes | None = None,
+        successor: "Successor | EllipsisType | None" = ...,
+    ) -> "Account":
+        """The same account, without its codes, and with what is given in place of its own."""
         return Account(
             self.name,
             self.parameters,
             self.sealed,
             self.digest,
-            max(self.last_step, last_step),
-            tally=self.tally,
-            offset=offset,
-            drift=self.drift,
-            successor=self.successor,
+            self.last_step if last_step is None else last_step,
+            tally=self.tally if tally is None else tally,
+            offset=self.offset if offset is None else offset,
+            drift=self.drift if drift is None else drift,
+            successor=self.successor if successor is ... else successor,
         )
 
     @property

@@ -152,7 +152,8 @@ def take_up_watermarks(edits: Sequence[Edit]) -> Pieces[None]:
             before = edit.put and gone.get(edit.put.digest)
             if edit.put is None or before is None:
                 continue
-            edit.put.last_step = max(edit.put.last_step, before.last_step)
-            if before.name != edit.account:  # as with any seed that comes back
-                edit.put.drift = kept(edit.put.drift + UNKNOWN)
+            # As with any seed that comes back, its drift is not known then.
+            came = UNKNOWN if before.name != edit.account else b""
+            last_step = max(edit.put.last_step, before.last_step)
+            edit.put.take_up(last_step, kept(edit.put.drift + came), edit.put.offset)
         yield

@@ -46,10 +46,10 @@ class Codes:
             first, last = step - otp.WINDOW, step + otp.WINDOW
             kept = account.codes[1:] if step == account.middle + 1 else ()
             new = range(first + len(kept), last + 1)
-            account.codes = kept + (self._make(account, new) if new else ())
+            codes = kept + (self._make(account, new) if new else ())
             if step != self._middle:
                 self._middle = step
-            account.middle = self._middle  # accounts share it: these are not a million numbers
+            account.keep_codes(codes, self._middle)  # accounts share it: these are not a million numbers
             if len(self._due) < _AHEAD and self._accounts.get(account.name) is account:
                 self._due.append(account)
         return account.codes[: otp.WINDOW_STEPS]
@@ -75,7 +75,8 @@ class Codes:
             if self._accounts.get(account.name) is account and len(account.codes) == otp.WINDOW_STEPS:
                 after = account.middle + otp.WINDOW + 1
                 with contextlib.suppress(Refusal):  # the next caller gets it
-                    account.codes += self._make(account, range(after, after + 1))
+                    codes = account.codes + self._make(account, range(after, after + 1))
+                    account.keep_codes(codes, account.middle)
         return bool(self._due)
 
     def veiled(self, name: str, account: Account | None) -> Account:
@@ -88,8 +89,8 @@ class Codes:
         key = name + _OF_SUCCESSOR if is_successor else name
         veiled = self._veils.get(key)
         if veiled is None:
-            veiled = self._decoy() if account is None else account.moved(account.offset, -1)
-            veiled.last_step = -1  # nobody reads it, and a decoy has no other
+            # Nobody reads its watermark, and a decoy has no other.
+            veiled = self._decoy() if account is None else account.copy(last_step=-1)
             if len(self._veils) >= _VEILED:
                 del self._veils[next(iter(self._veils))]
             self._veils[key] = veiled

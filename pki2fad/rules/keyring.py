@@ -86,7 +86,7 @@ class Keyring:
         Where the keys were locked meanwhile they stay so.
         """
         for account, sealed in resealed:
-            account.sealed = sealed
+            account.reseal(sealed)
         if self._unlocked is None:
             master.close()
         else:
@@ -149,9 +149,11 @@ class Keyring:
         digest, current = account.digest, self.accounts.get(account.name)
         known = () if current is None else current.seeds
         live = next((one for one in known if one.digest == digest), None)
-        account.last_step = max(live.last_step if live else -1, self.gone.last_step(digest))
-        account.drift = kept((live.drift if live else b"") + (UNKNOWN if digest in self.gone else b""))
-        account.offset = live.offset if live else 0
+        account.take_up(
+            max(live.last_step if live else -1, self.gone.last_step(digest)),
+            kept((live.drift if live else b"") + (UNKNOWN if digest in self.gone else b"")),
+            live.offset if live else 0,
+        )
 
     def resealed(self, account: Account, master: "MasterKey") -> bytes:
         """The account's seed, sealed under another master key, for `sealed_elsewhere`."""
@@ -175,7 +177,7 @@ class Keyring:
 
         Whoever comes back with the same seed may have another offset, and the floor reaches less far.
         """
-        return account.moved(account.offset, self.watermark(account))
+        return account.copy(last_step=self.watermark(account))
 
     def _forget_what_is_not_kept(self) -> None:
         self.enrolments.clear()
@@ -219,9 +221,9 @@ class Keyring:
         """The accounts that have one."""
         return [self.accounts[name] for name in self._with_successor]
 
-    def spend(self, account: Account, step: int) -> None:
-        """Let no code up to this step be good any more."""
-        account.last_step = step
+    def spend(self, account: Account, step: int, drift: bytes) -> None:
+        """Let no code up to this step be good any more; `drift` is the account's new one."""
+        account.spend(step, drift)
         self._latest = max(self._latest, spent_until(account))
 
     def latest(self, beyond: float) -> int:
@@ -250,8 +252,7 @@ class Keyring:
             for account in some:
                 end = otp.step_at(wall, account.parameters.period) + otp.WINDOW
                 end += reach(account.offset, account.drift)
-                account.last_step = min(account.last_step, end)
-                account.forget_codes()
+                account.lower(end)
                 latest = max(latest, spent_until(account))
             yield
         self._latest, self._latest_left = latest, False

@@ -97,9 +97,8 @@ class Verifier:
         if step <= self._keyring.watermark(new):
             return Answer(INVALID, reason=REPLAYED)
         self._watch.saw(reading)
-        put = new.moved(new.offset, step)
-        put.drift = put.drifted(step - otp.step_at(reading.wall, put.parameters.period))
-        put.tally = self._throttle.succeed(key, NO_TALLY, now)
+        tally = self._throttle.succeed(key, NO_TALLY, now)
+        put = new.copy(last_step=step, drift=_drift(new, step, reading), tally=tally)
         edit = Edit(put.name, self._watch.believed(reading.wall), put, gone=None)
         return Answer({"valid": True}, change=edit, audit="added")
 
@@ -138,8 +137,7 @@ class Verifier:
                 change = Failure(name, None, slots)
             return Answer(refusal=refusal, change=change, audit="refused")
         offset, last_step = found
-        put = account.moved(offset, last_step)
-        put.tally = account.tally.reset()
+        put = account.copy(last_step=last_step, offset=offset, tally=account.tally.reset())
         gone = None if account is current else self._keyring.leaving(current)
         edit = Edit(name, self._watch.believed(reading.wall), put, gone)
         details = {"offset": offset}
@@ -239,12 +237,11 @@ class Verifier:
     def _spend(self, account: Account, step: int, tally: Tally, reading: Reading) -> Answer:
         """The answer to a code of the account's own seed."""
         self._watch.saw(reading)
-        period = account.parameters.period
-        account.drift = account.drifted(step - otp.step_at(reading.wall, period))
-        self._keyring.spend(account, step)
+        period, drift = account.parameters.period, _drift(account, step, reading)
+        self._keyring.spend(account, step, drift)
         changed = tally if tally is not account.tally else None
-        account.tally = tally
-        spend = Spend(account.name, step, period, reading.wall, account.offset, account.drift, changed)
+        account.count(tally)
+        spend = Spend(account.name, step, period, reading.wall, account.offset, drift, changed)
         return Answer({"valid": True}, change=spend)
 
     def _promote(self, account: Account, steps: dict[Account, int], tally: Tally, reading: Reading) -> Answer:
@@ -253,11 +250,11 @@ class Verifier:
         Where the code is one of the old seed too, it is spent for both.
         """
         self._watch.saw(reading)
-        put = account.promoted()
-        (put.last_step,) = (step for seed, step in steps.items() if seed is not account)
-        put.drift = put.drifted(put.last_step - otp.step_at(reading.wall, put.parameters.period))
-        put.tally = tally
-        gone = self._keyring.leaving(account.moved(account.offset, steps.get(account, -1)))
+        ((successor, step),) = ((seed, step) for seed, step in steps.items() if seed is not account)
+        drift = _drift(successor, step, reading)
+        put = account.promoted().copy(last_step=step, drift=drift, tally=tally)
+        last_step = max(account.last_step, steps.get(account, -1))
+        gone = self._keyring.leaving(account.copy(last_step=last_step))
         edit = Edit(account.name, self._watch.believed(reading.wall), put, gone)
         return Answer({"valid": True}, change=edit, audit=PROMOTED)
 
@@ -267,8 +264,9 @@ class Verifier:
         if account is None:
             slots = self._throttle.fail_unknown(key, name, cost, now)
             return Answer(INVALID, change=Failure(name, None, slots), reason=WRONG)
-        account.tally, slots = self._throttle.fail(key, account.tally, cost, now)
-        return Answer(INVALID, change=Failure(name, account.tally, slots), reason=WRONG)
+        tally, slots = self._throttle.fail(key, account.tally, cost, now)
+        account.count(tally)
+        return Answer(INVALID, change=Failure(name, tally, slots), reason=WRONG)
 
     def _match(self, account: Account, kept: Account, code: str, middle: int) -> int | None:
         """The last of the steps that this code stands for, or None; codes are kept with `kept`.
@@ -284,6 +282,11 @@ class Verifier:
             while otp.equal(code, self._codes.of_step(account, matched + 1)):
                 matched += 1
         return matched
+
+
+def _drift(account: Account, step: int, reading: Reading) -> bytes:
+    """The account's drift once the code of this step is accepted."""
+    return account.drifted(step - otp.step_at(reading.wall, account.parameters.period))
 
 
 def _middle(account: Account, reading: Reading) -> int:

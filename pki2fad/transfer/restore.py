@@ -134,22 +134,22 @@ class Plan:
         """What a record changes, None for nothing; and whether the account has another seed."""
         wall = self._reading.wall
         self._keyring.take_up(account)
-        account.last_step = max(account.last_step, record.last_step)
+        account.raise_to(record.last_step)
         if record.offset > 0:  # its prover's codes are beyond what the floors cover
             period = record.parameters.period
             end = otp.window_end(max(wall, self._content.created), period) // period - 1
-            account.last_step = max(account.last_step, end + record.offset)
+            account.raise_to(end + record.offset)
         known = self._keyring.accounts.get(record.name)
         current = known and known.settled(wall)
         gone = None if known is current else known
         is_other = current is not None and not current.is_like(account)
         if current is None or is_other:
-            account.offset, account.drift = record.offset, kept(record.drift + account.drift)
+            account.take_up(account.last_step, kept(record.drift + account.drift), record.offset)
             if current is not None:
-                account.tally = current.tally  # another seed gives who guesses no new budget
+                account.count(current.tally)  # another seed gives who guesses no new budget
                 gone = known
         elif account.last_step > current.last_step:
-            account = current.moved(current.offset, account.last_step)
+            account = current.copy(last_step=account.last_step)
         else:
             return None, False
         leaving = gone and self._keyring.leaving(gone)

@@ -154,7 +154,7 @@ def test_no_more_than_1024_accounts_are_listed(agent: Agent) -> None:
     account = agent._keyring.accounts["default"]
     fill(agent)
     for number in range(1100):
-        other = account.moved(0, -1)
+        other = account.copy(offset=0)
         other.name = f"n{number:04}"
         other.tally = agent._keyring.accounts["default"].tally
         agent._keyring.accounts[other.name] = other

@@ -199,5 +199,5 @@ def test_what_all_accounts_have_in_common_is_known_without_a_look_at_them(keyrin
     keyring.drop("ahead")
     assert {*keyring.kinds()} == {(30, 0)}
     assert keyring.latest(beyond=10**6) == 0
-    keyring.spend(keyring.accounts["default"], STEP)
+    keyring.spend(keyring.accounts["default"], STEP, b"")
     assert keyring.latest(beyond=0) == STEP * 30
