@@ -121,7 +121,7 @@ def has_key() -> bool:
 
     places = [
         os.path.join(paths.SYSTEM_CONFIG, paths.PRIVATE_KEY),
-        paths.sealed_credential(paths.PRIVATE_KEY),
+        paths.sealed_file(paths.PRIVATE_KEY),
     ]
     with contextlib.suppress(UnusablePath):  # no home
         places.append(os.path.join(paths.config_dir(), paths.PRIVATE_KEY))

@@ -53,7 +53,7 @@ def run(options: argparse.Namespace) -> int:
             {
                 "with": options.sealed_with,
                 "drop_in": _drop_in(names),
-                "files": [*map(paths.sealed_credential, names), _DROP_IN],
+                "files": [*map(paths.sealed_file, names), _DROP_IN],
             },
             as_json=options.json,
         )
@@ -86,7 +86,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _drop_in(names: "Iterable[str]") -> str:
-    lines = [f"LoadCredentialEncrypted={name}:{paths.sealed_credential(name)}" for name in names]
+    lines = [f"LoadCredentialEncrypted={name}:{paths.sealed_file(name)}" for name in names]
     return "\n".join(["[Service]", *lines, ""])
 
 
@@ -95,7 +95,7 @@ def _script(private: str, sealed_with: str, names: "Iterable[str]") -> str:
     lines = ["(", "set -e", "umask 077", f"mkdir -p {paths.CREDSTORE}"]
     for name in names:
         encrypt = f"systemd-creds encrypt --with-key={sealed_with} --name={name}"
-        sealed = paths.sealed_credential(name)
+        sealed = paths.sealed_file(name)
         if name.endswith(".pem"):
             lines.append(f"{encrypt} {shlex.quote(private)} {sealed}")
         else:
@@ -116,7 +116,7 @@ def _seal(name: str, secret: bytes, sealed_with: str) -> str:
     """Make the sealed credential, and open it again to see that it can be; returns where it is."""
     from pki2fad.host import files
 
-    path = paths.sealed_credential(name)
+    path = paths.sealed_file(name)
     sealed = _systemd_creds("encrypt", f"--with-key={sealed_with}", f"--name={name}", "-", "-", data=secret)
     files.make_directory(paths.CREDSTORE, 0o700)
     files.replace(path, sealed, files.PRIVATE)
@@ -128,7 +128,7 @@ def _require_same(name: str, secret: bytes) -> None:
     """Raise `UnusableKey` unless this is what the sealed credential holds."""
     from pki2fad.errors import UnusableKey
 
-    path = paths.sealed_credential(name)
+    path = paths.sealed_file(name)
     if _systemd_creds("decrypt", f"--name={name}", path, "-") != secret:
         raise UnusableKey(f"{path} holds another {name}; seal this one with --apply")
 

@@ -26,7 +26,7 @@ def load(path: str, passphrase: str = "", *, from_stdin: bool = False) -> Privat
 
 def require_not_sealed(path: str) -> None:
     """Raise `UnusableKey` if the host's private key is not in its file, since systemd has it sealed."""
-    sealed = paths.sealed_credential(paths.PRIVATE_KEY)
+    sealed = paths.sealed_file(paths.PRIVATE_KEY)
     ours = os.path.abspath(path) == os.path.join(paths.config_dir(), paths.PRIVATE_KEY)
     if ours and os.geteuid() == 0 and not os.path.lexists(path) and os.path.lexists(sealed):
         raise UnusableKey(

@@ -22,7 +22,7 @@ _LISTS = ("added", "replaced", "dropped", "changed")  # of accounts, where sever
 _EVENT_WIDTH = 8  # as wide as `generate`, which is frequent
 
 
-class Decision:
+class Event:
     """One line: the event's name and its fields, all of them texts."""
 
     __slots__ = ("event", "fields")
@@ -54,7 +54,7 @@ class Decision:
         return "  ".join([*words, *([] if reason is None else [_harmless(reason)])]).rstrip()
 
 
-def parse(line: str) -> Decision | None:
+def parse(line: str) -> Event | None:
     """What is in a line, None if it is not of that form: a traceback's, say."""
     event = _EVENT.match(line)
     if event is None:
@@ -70,7 +70,7 @@ def parse(line: str) -> Decision | None:
         except ValueError:
             return None
         end = field.end()
-    return Decision(event[0], fields)
+    return Event(event[0], fields)
 
 
 def _phrase(name: str, text: str) -> str:

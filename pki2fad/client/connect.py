@@ -80,5 +80,5 @@ def _timeval(seconds: float, fraction: float) -> bytes:
 
 def _server_uid(connection: socket.socket) -> int:
     """The uid of the process that listens, as the kernel attests it (struct ucred: pid, uid, gid)."""
-    credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
-    return int.from_bytes(credentials[4:8], sys.byteorder)
+    ucred = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+    return int.from_bytes(ucred[4:8], sys.byteorder)

@@ -66,7 +66,7 @@ class Service:
         access, key_group = _named(config, self._users)
         self._private, why_locked = _key_or_reason(config, key_group)
         _make_log_directories(config)
-        health = Health(log.dropped, log.place)
+        health = Health(log.dropped, log.target)
         self._store = store = Store(_state_path(config), health.stored)
         resources.callback(store.close)
         self._ignored: list[str] = []  # of the first seed files

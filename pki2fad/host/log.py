@@ -49,9 +49,9 @@ def dropped() -> int:
     return 0 if _sink is None else _sink.dropped
 
 
-def place() -> dict[str, object]:
-    """Where the log is, as PROTOCOL.md says."""
-    return {"kind": "none"} if _sink is None else _sink.place()
+def target() -> dict[str, object]:
+    """Where the lines go, as PROTOCOL.md says."""
+    return {"kind": "none"} if _sink is None else _sink.target()
 
 
 def audit(event: str, **fields: object) -> None:

@@ -29,11 +29,11 @@ SOCKET = "socket"
 ROOT_SOCKET = "root.sock"
 VERIFY_SOCKET = "verify.sock"
 
-CREDSTORE = "/etc/credstore.encrypted"  # where systemd looks for sealed credentials
+CREDSTORE = "/etc/credstore.encrypted"  # where systemd looks for what it sealed
 
 
-def sealed_credential(name: str) -> str:
-    """Where systemd's sealed form of a credential is: of `PRIVATE_KEY`, for example."""
+def sealed_file(name: str) -> str:
+    """Where `pki2factl credential` keeps a file as systemd sealed it, for example `PRIVATE_KEY`."""
     return os.path.join(CREDSTORE, f"pki2fad.{name}")
 
 

@@ -49,7 +49,7 @@ class Descriptor:
         else:
             self._put(priority, self._lines(priority, events))
 
-    def place(self) -> dict[str, Any]:
+    def target(self) -> dict[str, Any]:
         """Where the lines go, as PROTOCOL.md has it."""
         return logtarget.of(self._descriptor)
 
@@ -126,7 +126,7 @@ class File(Descriptor):
         self._follow()
         super().write(priority, events)
 
-    def place(self) -> dict[str, Any]:
+    def target(self) -> dict[str, Any]:
         """The file that has the name now."""
         self._follow()
         directory, name = os.path.split(self._path)

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from pki2fad.errors import Refusal
 from pki2fad.host import log
 from pki2fad.rules import clock
-from pki2fad.server.peer import credentials_of
+from pki2fad.server.peer import ids_of
 
 # NUL RANDOM /unit/UNIT/CREDENTIAL
 _ADDRESS = re.compile(rb"\0[0-9a-f]+/unit/([^/]+)/([^/]+)", re.ASCII)
@@ -62,7 +62,7 @@ class CredentialServer:
 
     def accepted(self, connection: socket.socket, address: Any) -> None:
         """Answer on a connection from this address."""
-        pid, uid, _ = credentials_of(connection)
+        pid, uid, _ = ids_of(connection)
         asked = _ADDRESS.fullmatch(address) if isinstance(address, bytes) else None
         if uid != 0 or asked is None:
             log.warning("credential_refused", uid=uid, pid=pid, reason="only systemd is answered here")

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from pki2fad.errors import AlreadyRunning, UnusablePath
 from pki2fad.host import files, locks, paths, systemd
 from pki2fad.rules.access import DEFAULT_GROUPS, VERIFY
-from pki2fad.server.peer import credentials_of
+from pki2fad.server.peer import ids_of
 
 # Connections that wait to be accepted. One queue is shared by all uids, and those of a flood stay in it until
 # they are accepted: where everybody may connect, it is short. The others have the kernel's usual bound.
@@ -147,7 +147,7 @@ def _clear(path: str) -> None:
             return
         except OSError as error:  # a time-out, say: somebody is there, and busy
             raise AlreadyRunning(f"somebody listens on {path} ({error})") from None
-        pid = credentials_of(probe)[0]
+        pid = ids_of(probe)[0]
     raise AlreadyRunning(f"a daemon (pid {pid}) answers on {path} already; stop it, or name another --socket")
 
 

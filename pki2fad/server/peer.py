@@ -10,7 +10,7 @@ _GROUPS_BUFFER = 1024  # bytes, the most that Python passes: 256 groups
 _UCRED = struct.Struct("iII")
 
 
-def credentials_of(connection: socket.socket) -> tuple[int, int, int]:
+def ids_of(connection: socket.socket) -> tuple[int, int, int]:
     """Pid, uid and gid of the other end, as they were when it connected or began to listen."""
     raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
     pid, uid, gid = _UCRED.unpack(raw)
@@ -19,7 +19,7 @@ def credentials_of(connection: socket.socket) -> tuple[int, int, int]:
 
 def peer_of(connection: socket.socket, *, verify_only: bool = False) -> Peer:
     """The other end, as it was when it connected; without groups if it is in more than 256."""
-    pid, uid, gid = credentials_of(connection)
+    pid, uid, gid = ids_of(connection)
     try:
         raw = connection.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, _GROUPS_BUFFER)
     except OSError:  # ERANGE: more than 256

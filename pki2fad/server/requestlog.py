@@ -1,4 +1,4 @@
-"""What the log and the counts say of decisions: who asked for what, and how it was answered.
+"""Logs and counts requests: who asked for what, and what the answer was.
 
 Those of peers that have a role are all logged. What anybody can cause is bounded. What changed accounts,
 keys or settings, or was to, has a field `audit`.
@@ -40,8 +40,8 @@ _VERDICTS = ("verify", "enroll_confirm")
 _METHOD_LOGGED = 32  # characters of what a client calls a method; those that exist are shorter
 
 
-class DecisionLog:
-    """Logs and counts decisions.
+class RequestLog:
+    """Logs and counts requests with their answers.
 
     `steps_off` says of an account, a code and a time what `Agent` does; `payer_of` says who pays for a peer.
     """

@@ -28,7 +28,7 @@ from pki2fad.server.longwork import Changing, LongWork
 from pki2fad.server.passing import Closer
 from pki2fad.server.payer import Payer, Pool
 from pki2fad.server.peer import peer_of
-from pki2fad.server.requestlog import LOOKS, DecisionLog
+from pki2fad.server.requestlog import LOOKS, RequestLog
 from pki2fad.server.turns import Turns
 from pki2fad.wire import messages
 
@@ -77,7 +77,7 @@ class Server:
         changing = Changing(lambda change: keep_now(keep, [change]), agent.applied, lambda: agent.version)
         self.long_work = LongWork(changing, self.commit, give_up)
         self._closed = asyncio.Event()  # some connection ended
-        self._decisions = DecisionLog(agent.steps_off, agent.metrics, lambda peer: self._payer(peer).key)
+        self._decisions = RequestLog(agent.steps_off, agent.metrics, lambda peer: self._payer(peer).key)
         agent.metrics.use_gauge(CONNECTIONS, lambda: len(self._connections))
         self._last_use = boot()  # a look at the daemon is none
         self._sweep()

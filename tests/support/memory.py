@@ -30,7 +30,7 @@ def hits(pid: int, secrets: Mapping[str, bytes]) -> dict[str, int]:
 
 
 def master_key(state_file: Path, key: rsa.RSAPrivateKey) -> bytes:
-    """The master key of a state, opened as the design says and without the project's own code."""
+    """The master key of a state, opened without the project's own code."""
     with contextlib.closing(sqlite3.connect(f"file:{state_file}?mode=ro", uri=True)) as database:
         ((wrapped,),) = database.execute("SELECT wrapped FROM keyslots")
     sha256 = hashes.SHA256()

@@ -27,7 +27,7 @@ def values(text: str) -> dict[str, float]:
     return {family.name: family.samples[0].value for family in parse(text)}
 
 
-def test_decisions_are_shown_from_the_journal(running: Installed) -> None:
+def test_requests_are_shown_from_the_journal(running: Installed) -> None:
     running.ctl("lock")
     running.ctl("unlock")
     running.run("journalctl", "--sync")

@@ -251,7 +251,7 @@ def own_log(detached: Daemon) -> Path:
     return detached.log_dir / "pki2fad.log"
 
 
-def test_a_detached_daemon_says_where_its_decisions_are_and_no_code_is_there(detached: Daemon) -> None:
+def test_a_detached_daemon_says_where_its_log_is_and_no_code_is_there(detached: Daemon) -> None:
     code = code_of(SEED, int(time.time()) // 30)
     for candidate in (code, "0000000"):
         detached.ctl("verify", candidate)

@@ -221,7 +221,7 @@ def test_the_default_groups_have_their_roles(served: Daemon, with_groups: Mounts
     assert allowed(served, as_user(UID, groups=[GID, GID + 1])) == {"verify", "generate"}
 
 
-def test_a_decision_is_logged_with_who_asked_and_without_the_code(served: Daemon) -> None:
+def test_a_request_is_logged_with_its_caller_and_without_the_code(served: Daemon) -> None:
     grant(served, "verify", UID)
     served.start()
     served.ctl("verify", "246802", command=as_user(UID))

@@ -7,7 +7,7 @@ import pytest
 from pki2fad import errors
 from pki2fad.errors import Pki2fadError, ProtocolError, Refusal
 
-# Design section 3; clients in other languages rely on just these.
+# Clients in other languages rely on these.
 CODES = {
     "bad_request": "BadRequest",
     "unknown_method": "UnknownMethod",

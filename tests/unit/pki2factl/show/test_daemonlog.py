@@ -66,7 +66,7 @@ def test_whatever_is_in_a_line_it_is_shown_on_one_and_moves_no_cursor(fields: di
         ("stopping", "stopping"),
     ],
 )
-def test_a_decision_is_readable(line: str, shown: str) -> None:
+def test_an_event_is_readable(line: str, shown: str) -> None:
     assert readable(line) == shown
 
 
@@ -80,7 +80,7 @@ def test_a_decision_is_readable(line: str, shown: str) -> None:
         ("ready", set()),
     ],
 )
-def test_what_a_decision_is_about_is_found(line: str, accounts: set[str]) -> None:
+def test_the_accounts_of_an_event_are_found(line: str, accounts: set[str]) -> None:
     found = daemonlog.parse(line)
     assert found is not None
     assert {name for name in ("ann", "ben", "joe", "en", "") if found.is_about(name)} == accounts
@@ -102,7 +102,7 @@ def test_what_a_peer_chose_looks_like_no_other_field() -> None:
         'a b="',
     ],
 )
-def test_other_lines_are_no_decisions(line: str) -> None:
+def test_other_lines_are_no_events(line: str) -> None:
     assert daemonlog.parse(line) is None
 
 

@@ -1,4 +1,4 @@
-"""Credentials as systemd passes them, in a directory, and what `pki2factl credential` prints."""
+"""The key's passphrase as systemd passes it, in a directory, and what `pki2factl credential` prints."""
 
 import json
 import os

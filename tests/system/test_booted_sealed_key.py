@@ -1,4 +1,4 @@
-"""The host's key and its passphrase as credentials, in plain and sealed by systemd-creds."""
+"""The host's key and its passphrase as systemd passes them: in plain, and sealed by systemd-creds."""
 
 import contextlib
 import json
