@@ -11,6 +11,7 @@ import itertools
 import random
 import shutil
 import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from support.daemon import code_of
@@ -18,12 +19,13 @@ from support.stores import keep
 
 from pki2fad.crypto import rsakeys
 from pki2fad.crypto.masterkey import MasterKey
-from pki2fad.crypto.rsakeys import PrivateKey
+from pki2fad.crypto.rsakeys import PrivateKey, PublicKey
 from pki2fad.rules import clock
 from pki2fad.rules.changes import Edit
 from pki2fad.rules.keyring import Keyring
 from pki2fad.rules.otp import Parameters
 from pki2fad.state.store import Store
+from pki2fad.transfer import batch
 
 SEEDS = 1000
 PERIOD = 30  # seconds in a step, unless a state is made with another
@@ -86,9 +88,18 @@ def write_state(directory: Path, key: PrivateKey, count: int, period: int = PERI
             )
             for number in range(count)
         )
-        while batch := list(itertools.islice(edits, _BATCH)):
-            keep(store, batch)
+        while some := list(itertools.islice(edits, _BATCH)):
+            keep(store, some)
         keyring.lock()
+
+
+def batches(key: PublicKey, first: int, count: int) -> Iterator[tuple[Sequence[str], bytes]]:
+    """The names and the bytes of batches for so many accounts."""
+    for begin in range(first, first + count, batch.MOST):
+        numbers = range(begin, min(begin + batch.MOST, first + count))
+        seeds = [(name(number), Parameters(), bytearray(seed(number))) for number in numbers]
+        with MasterKey() as master:
+            yield [name(number) for number in numbers], batch.pack(seeds, master.wrap(key), master)
 
 
 class States:

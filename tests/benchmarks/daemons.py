@@ -4,6 +4,7 @@ import os
 import sys
 from pathlib import Path
 
+from benchmarks import accounts
 from benchmarks.accounts import PERIOD, States
 from benchmarks.generator import Failed, Load, pin
 from benchmarks.peers import SERVERS
@@ -43,6 +44,9 @@ class Pki2fad:
         self.root.mkdir()
         self.daemon.install_key(self._states.pem)
         self.daemon.configure(self._settings)
+        self._bring_state()
+
+    def _bring_state(self) -> None:
         self._states.copy(self.daemon.state_dir, self.count, self._period)
 
     def start(self) -> None:
@@ -85,3 +89,20 @@ class Pki2fad:
             return len(os.listdir(f"/proc/{self.daemon.pid}/fd"))
         except PermissionError:
             return None
+
+
+class Older(Pki2fad):
+    """The version that another interpreter has, with a state that it makes itself: ours may be too new."""
+
+    def __init__(self, root: Path, states: States, count: int, python: str) -> None:
+        super().__init__(root, states, count, command=[python, "-P"])
+        self._key = states.key.public_key()
+
+    def start(self) -> None:
+        super().start()
+        with self.daemon.client() as client:
+            for _, batch in accounts.batches(self._key, 0, self.count):
+                client.load_batch(batch)
+
+    def _bring_state(self) -> None:
+        """It makes a new one."""

@@ -3,7 +3,7 @@
 import os
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from benchmarks import accounts, plans
@@ -16,10 +16,7 @@ from benchmarks.rounds import Say
 from benchmarks.sizes import Size
 
 from pki2fad.crypto import sealing
-from pki2fad.crypto.masterkey import MasterKey
-from pki2fad.crypto.rsakeys import PrivateKey, PublicKey
-from pki2fad.rules.otp import Parameters
-from pki2fad.transfer import batch
+from pki2fad.crypto.rsakeys import PrivateKey
 
 _LOAD = Load(1, 16)
 _OPENS = 100  # of which the median is taken
@@ -31,7 +28,7 @@ def measure(root: Path, programs: Programs, states: States, size: Size, say: Say
     sealed = sealing.seal_seed(public, bytearray(32))
     kinds: dict[str, Callable[[int], Sequence[Exchange]]] = {
         "load": lambda first: plans.load(sealed, first, size.loaded),
-        "load_batch": lambda first: plans.load_batch(_batches(public, first, size.loaded)),
+        "load_batch": lambda first: plans.load_batch(accounts.batches(public, first, size.loaded)),
     }
     columns = ["", "seeds/s", "share of RSA opens", "100 000 would take, s"]
     title = f"seeds in rounds of {size.loaded}, {_LOAD.depth} requests under way on one connection"
@@ -54,16 +51,6 @@ def measure(root: Path, programs: Programs, states: States, size: Size, say: Say
         table.rows.append([name, rate, statistics.median(shares), 100_000 / rate])
         table.data[name] = rates
     return [table]
-
-
-def _batches(key: PublicKey, first: int, count: int) -> Iterator[tuple[Sequence[str], bytes]]:
-    """The names and the bytes of batches for so many accounts."""
-    names = [accounts.name(number) for number in range(first, first + count)]
-    for begin in range(0, count, batch.MOST):
-        some = names[begin : begin + batch.MOST]
-        seeds = [(name, Parameters(), bytearray(32)) for name in some]
-        with MasterKey() as master:
-            yield some, batch.pack(seeds, master.wrap(key), master)
 
 
 def _open_seconds(key: PrivateKey, sealed: bytes, core: int) -> float:
