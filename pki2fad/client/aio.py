@@ -10,6 +10,7 @@ from pki2fad.client import answers, calls, connect
 from pki2fad.client.calls import DEFAULT_TIMEOUT, Methods
 from pki2fad.errors import Busy, ConnectionLost, Pki2fadError, ProtocolError, TimedOut
 from pki2fad.wire import messages
+from pki2fad.wire.decoder import Decoder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Coroutine
@@ -186,7 +187,7 @@ class _Connection(asyncio.Protocol):
         self.arrivals = 0  # how often something came
         self._socket = connection
         self._transport: asyncio.Transport | None = None
-        self._decoder = messages.Decoder(messages.RESPONSE, messages.RESPONSE_LIMIT)
+        self._decoder = Decoder(messages.RESPONSE, messages.RESPONSE_LIMIT)
         self._waiting: dict[int, asyncio.Future[messages.Response]] = {}  # by msgid; also those given up
         self._msgid = 0
         self._callers = 0  # who wait for an answer, or to be sent

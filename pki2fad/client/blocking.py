@@ -9,6 +9,7 @@ from pki2fad.client import answers, calls, connect
 from pki2fad.client.calls import DEFAULT_TIMEOUT, Methods
 from pki2fad.errors import ConnectionLost, ProtocolError, TimedOut
 from pki2fad.wire import messages
+from pki2fad.wire.decoder import Decoder
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ class Client(Methods):
     def _exchange(self, request: "Request", deadline: float) -> messages.Response:
         self._msgid = (self._msgid + 1) % 2**32
         self._send(calls.encode(self._msgid, request), deadline)
-        decoder = messages.Decoder(messages.RESPONSE, messages.RESPONSE_LIMIT)
+        decoder = Decoder(messages.RESPONSE, messages.RESPONSE_LIMIT)
         while True:
             response = decoder.next()
             if isinstance(response, messages.Response):

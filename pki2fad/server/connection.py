@@ -12,6 +12,8 @@ from pki2fad.rules.clock import boot
 from pki2fad.server import passing
 from pki2fad.server.payer import Payer
 from pki2fad.wire import messages
+from pki2fad.wire.build import Message
+from pki2fad.wire.decoder import Decoder
 
 if TYPE_CHECKING:
     from pki2fad.server.server import Server
@@ -29,6 +31,9 @@ _READ_MORE = 64 * 1024
 
 # Bytes of answers that are written at once: what is longer goes when others have had their turn.
 _WRITTEN_AT_ONCE = 1024 * 1024
+
+# Bytes that a request takes that was found and waits for its turn, with what is in it.
+_FOUND_SIZE = 1024
 
 # What is left to be done for a client.
 OPEN = 0  # everything
@@ -56,6 +61,7 @@ class Connection:
         "_stalled_by",
         "_stream",
         "_unsent",
+        "_waiting",
         "access",
         "descriptor",
         "has_long",
@@ -82,7 +88,8 @@ class Connection:
         self._server = server
         self._stream = stream
         self._may_bring = passing.may_bring_some(stream)  # descriptors
-        self._decoder = messages.Decoder(messages.REQUEST, messages.REQUEST_LIMIT)
+        self._decoder = Decoder(messages.REQUEST, messages.REQUEST_LIMIT)
+        self._waiting: list[Message] = []  # what was found and not handled, the last first
         self._more = False  # what was read is not all handled
         self._readable = False  # the kernel has something
         self._hung_up = False  # and the end is among it
@@ -247,10 +254,13 @@ class Connection:
 
     def _handle(self, reading: clock.Reading, end: float) -> None:
         for _ in range(MESSAGES_AT_ONCE):
-            message = self._decoder.next()
-            if message is None:
-                self._more = False
-                return
+            if not self._waiting:
+                self._waiting = self._decoder.some()
+                if not self._waiting:
+                    self._more = False
+                    return
+                self._waiting.reverse()
+            message = self._waiting.pop()
             if isinstance(message, messages.Request):
                 self._server.handle(self, message, reading)
             if self.has_long or self.has_work or boot() > end:
@@ -283,12 +293,12 @@ class Connection:
                 self.close()
                 return False
         partial = self._decoder.partial
-        if self._size or self._unsent or partial:
+        if self._size or self._unsent or partial or self._waiting:
             self._count(partial=partial)
         return not self._unsent and not self._held and (self._more or (self._readable and self.state == OPEN))
 
     def _count(self, *, partial: bool) -> None:
-        size = self._decoder.held
+        size = self._decoder.held + _FOUND_SIZE * len(self._waiting)
         if not self.has_long:
             size += len(self._unsent)
         stalled_by: object = None

@@ -26,7 +26,8 @@ from pki2fad import __version__
 from pki2fad.errors import BadRequest, Forbidden, NoSuchAccount, Refusal, UnknownMethod
 from pki2fad.methods.agent import Agent
 from pki2fad.rules.access import OVERFLOW_ID, Peer, Rule
-from pki2fad.wire.messages import REQUEST, REQUEST_LIMIT, Decoder, Request
+from pki2fad.wire.decoder import Decoder
+from pki2fad.wire.messages import REQUEST, REQUEST_LIMIT, Request
 
 STEP = 50_000_000
 NOW = at_step(STEP)

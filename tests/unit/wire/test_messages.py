@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from pki2fad.errors import ProtocolError
 from pki2fad.wire import messages
-from pki2fad.wire.messages import Decoder
+from pki2fad.wire.build import PASSED
+from pki2fad.wire.decoder import Decoder
 
 GENERATE = b"\x94\x00\x07\xa8generate\x91\x81\xa7account\xa6deploy"
 ANSWER = b"\x94\x01\x07\xc0\x81\xa5valid\xc3"
@@ -70,7 +71,7 @@ def read(pieces: Iterable[bytes], decoder: Decoder) -> Iterator[Any]:
     for piece in pieces:
         decoder.feed(piece)
         while (message := decoder.next()) is not None:
-            if message is not messages.PASSED:
+            if message is not PASSED:
                 yield message
 
 
@@ -166,7 +167,7 @@ def test_a_long_response_in_many_pieces_is_not_read_again_with_each(monkeypatch:
             fed.append(len(data))
             super().feed(data)
 
-    monkeypatch.setattr(messages, "Unpacker", Counting)
+    monkeypatch.setattr("pki2fad.wire.decoder.Unpacker", Counting)
     data = messages.encode_response(1, None, {"backup": bytes(4 * 2**20)})
     decoder = Decoder(messages.RESPONSE, messages.RESPONSE_LIMIT)
     (response,) = read((data[start : start + 65536] for start in range(0, len(data), 65536)), decoder)
