@@ -12,6 +12,18 @@ from support.peers import require_root
 from pki2fad.crypto.rsakeys import PrivateKey
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Make all cases of a test but the first slow: they start daemons and commands to show the same again."""
+    here, shown = Path(__file__).parent, set()
+    for item in items:
+        if here in item.path.parents:
+            test = item.nodeid.partition("[")[0]
+            if test in shown:
+                item.add_marker(pytest.mark.slow)
+            shown.add(test)
+
+
 @pytest.fixture(scope="session")
 def layer(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
     """The installed software, which all hosts have over their files."""

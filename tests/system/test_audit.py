@@ -202,6 +202,7 @@ def test_a_batch_says_which_accounts_changed(running: Daemon, host_key: PrivateK
     assert of(running, lambda client: client.load_batch(data))[2]["audit"] == "unchanged"
 
 
+@pytest.mark.slow
 def test_of_very_many_accounts_a_restore_names_some(
     running: Daemon, seal: Seal, host_key: PrivateKey
 ) -> None:

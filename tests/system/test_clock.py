@@ -102,6 +102,7 @@ def test_a_clock_that_passes_what_it_was_is_good_again_by_itself(running: Daemon
     use(running, clock)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ends", [None, Daemon.stop, Daemon.kill], ids=["running", "stopped", "killed"])
 def test_codes_that_were_used_ahead_are_not_good_again_when_their_time_comes(
     running: Daemon, clock: Clock, ends: Callable[[Daemon], object] | None
@@ -137,6 +138,7 @@ def test_codes_that_were_used_ahead_are_not_good_again_when_their_time_comes(
     use(running, clock)
 
 
+@pytest.mark.slow
 def test_what_stays_spent_is_said_and_status_says_it_when_the_time_has_come(
     running: Daemon, clock: Clock
 ) -> None:
@@ -187,6 +189,7 @@ def timesync(daemon: Daemon) -> Iterator[Mounts]:
     mounts.close()
 
 
+@pytest.mark.slow
 def test_a_clock_that_timesyncd_has_set_is_synchronised(
     daemon: Daemon, clock: Clock, timesync: Mounts, seal: Seal
 ) -> None:

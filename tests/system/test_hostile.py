@@ -204,6 +204,7 @@ class Steady(Slow):
         self.peer.send_bytes(STATUS[:5] if self.steps == 1 else STATUS[5:] + STATUS[:5])
 
 
+@pytest.mark.slow
 def test_who_does_not_finish_a_message_or_never_reads_is_ended_and_nobody_else(bystander: Bystander) -> None:
     memory = bystander.memory()
     ended = bystander.daemon.log().count("connection_ended")

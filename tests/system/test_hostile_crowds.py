@@ -20,6 +20,8 @@ from pki2fad.crypto.rsakeys import PrivateKey
 from pki2fad.errors import Busy
 from pki2fad.server.admission import WITHOUT_ROLE
 
+pytestmark = pytest.mark.slow  # crowds
+
 CAP, CAP_PER_UID, ROOT_RESERVE = 80, 20, 16
 USER = pwd.getpwnam("daemon").pw_uid
 VERIFIERS = (USER, 12345, 12346, 12347)
@@ -117,7 +119,6 @@ def test_when_all_are_taken_root_still_gets_in(capped: Bystander, crowd: context
     capped.check()
 
 
-@pytest.mark.slow
 def test_512_clients_with_the_same_code_and_one_of_them_gets_in(
     bystander: Bystander, crowd: contextlib.ExitStack, host_key: PrivateKey
 ) -> None:
@@ -133,7 +134,6 @@ def test_512_clients_with_the_same_code_and_one_of_them_gets_in(
     assert sorted(result["valid"] for *_, result in answers) == [False] * 511 + [True]
 
 
-@pytest.mark.slow
 def test_a_thousand_connections_that_die_in_the_middle_of_a_message_leave_nothing_behind(
     bystander: Bystander,
 ) -> None:
@@ -150,7 +150,6 @@ def test_a_thousand_connections_that_die_in_the_middle_of_a_message_leave_nothin
     assert memory[-1] - memory[0] < MARGIN / 2
 
 
-@pytest.mark.slow
 def test_a_thousand_connections_that_say_nothing_leave_nothing_behind(
     bystander: Bystander, crowd: contextlib.ExitStack
 ) -> None:

@@ -184,6 +184,7 @@ def test_a_public_key_without_its_private_one_is_kept(config: Path) -> None:
     assert not (config / "host.pem").exists()
 
 
+@pytest.mark.slow
 def test_what_it_names_for_a_lost_key_is_all_that_is_in_the_way(keyed: Path) -> None:
     assert init(keyed).returncode == 0
     (keyed / "host.pem").unlink()

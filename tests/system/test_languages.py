@@ -17,6 +17,8 @@ from support.raw import RESPONSE, Listener, RawPeer, Seed, connect
 from pki2fad.crypto import rsakeys
 from pki2fad.crypto.rsakeys import PrivateKey
 
+pytestmark = pytest.mark.slow  # clients in other languages
+
 LABELS = ("node", "c", "shell")
 VERIFIERS = ("c", "shell")  # the programs that only verify
 REFUSED = {"node": 1, "c": 2, "shell": 2}  # their exit codes

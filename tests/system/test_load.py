@@ -191,6 +191,7 @@ def test_what_is_not_base64_changes_nothing(running: Daemon, spoil: Callable[[st
     assert_only_the_first_seed_is_there(running)
 
 
+@pytest.mark.slow
 def test_what_opens_to_no_seed_changes_nothing_and_gets_one_text(
     running: Daemon, host_key: PrivateKey
 ) -> None:

@@ -132,6 +132,7 @@ def test_who_may_not_administer_neither_locks_nor_unlocks(daemon: Daemon) -> Non
         assert peer.call("status")["locked"] is False
 
 
+@pytest.mark.slow
 def test_nobody_who_asks_anything_locks_the_daemon_after_a_while(
     daemon: Daemon, host_key: PrivateKey
 ) -> None:

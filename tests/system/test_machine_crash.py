@@ -20,6 +20,8 @@ from support.preload import Clock, SyncedCopy, environment
 from pki2fad.client import Client
 from pki2fad.errors import Unavailable
 
+pytestmark = pytest.mark.slow  # series of crashes
+
 HOUR = 3600
 PERIODS = (1, 30, 120)
 ROUNDS = 12
@@ -166,7 +168,6 @@ def test_the_wait_goes_on_after_a_restart(machine: Machine) -> None:
     assert unavailable_until(machine.daemon) == until
 
 
-@pytest.mark.slow
 def test_no_code_is_accepted_twice_over_many_crashes(machine: Machine) -> None:
     randomly = random.Random(20260131)
     for _ in range(ROUNDS):
@@ -189,7 +190,6 @@ def test_no_code_is_accepted_twice_over_many_crashes(machine: Machine) -> None:
     assert len(machine.accepted) > 2 * len(PERIODS) * ROUNDS
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("crash", [False, True], ids=["the process died", "the machine died"])
 def test_a_first_start_that_ended_at_any_sync_is_made_good_by_the_next(
     daemon: Daemon, clock: Clock, synced: SyncedCopy, seal: Seal, crash: bool

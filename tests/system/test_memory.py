@@ -12,6 +12,8 @@ from support.raw import Seed
 
 from pki2fad.crypto.rsakeys import PrivateKey
 
+pytestmark = pytest.mark.slow  # the whole memory of a daemon is searched
+
 ACCOUNTS = 100
 CALLS = 1000
 

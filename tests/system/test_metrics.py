@@ -149,6 +149,7 @@ def test_without_a_daemon_the_file_says_so(running: Daemon) -> None:
     assert running.ctl("metrics").stdout == ""
 
 
+@pytest.mark.slow
 def test_a_daemon_that_does_not_answer_is_not_up(tmp_path: Path, short_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(str(short_path / "socket"))

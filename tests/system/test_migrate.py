@@ -111,6 +111,7 @@ def test_the_minute_log_goes_on_from_the_old_one_with_no_second_line_for_a_minut
     assert timed.log.read_text() == OLD_LINES
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "line",
     [
@@ -180,6 +181,7 @@ def test_the_log_is_continued_once_however_often_it_is_run(timed: OldService, cl
     assert timed.minute_log() == written
 
 
+@pytest.mark.slow
 def test_a_log_is_continued_also_for_an_account_that_has_the_seed_already(
     timed: OldService, clock: Clock
 ) -> None:

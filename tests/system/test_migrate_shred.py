@@ -14,6 +14,8 @@ from support.peers import require_root
 
 from pki2fad.crypto.rsakeys import PrivateKey
 
+pytestmark = pytest.mark.slow  # migrations of the old family
+
 UID = 4711
 
 

@@ -102,6 +102,7 @@ def test_minutes_that_were_missed_are_not_made_up(running: Daemon, clock: Clock)
     assert others(running.codes_log) == []
 
 
+@pytest.mark.slow
 def test_a_restart_in_the_same_minute_writes_no_second_line(running: Daemon, clock: Clock) -> None:
     before = running.codes_log.read_text()
     for end in (running.stop, running.kill):
@@ -114,6 +115,7 @@ def test_a_restart_in_the_same_minute_writes_no_second_line(running: Daemon, clo
     assert list(codes(running.codes_log))[1:] == [BASE + 60]
 
 
+@pytest.mark.slow
 def test_a_restart_before_the_last_code_says_so_once(running: Daemon, clock: Clock) -> None:
     pass_minute(running, clock, 1)
     for _ in range(2):

@@ -106,6 +106,7 @@ def test_a_proof_that_openssl_made_is_verified(
     assert (done.stdout, done.returncode) == (["valid\n", "invalid\n"][status], status)
 
 
+@pytest.mark.slow
 def test_what_is_no_proof_of_this_commit_by_this_host_is_invalid(
     create: Proof, verify: Proof, repo: Path
 ) -> None:

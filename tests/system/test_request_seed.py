@@ -251,6 +251,7 @@ def test_every_other_answer_is_told_apart_and_nothing_is_written(
     assert sorted(tmp_path.iterdir()) == before
 
 
+@pytest.mark.slow
 def test_what_fails_for_now_is_tried_again_and_what_is_refused_is_not(
     request_seed: Request, sealed: str
 ) -> None:

@@ -186,6 +186,7 @@ def test_an_account_with_another_seed_is_replaced_only_when_that_is_said(
         assert code.code == old.code(code.step)
 
 
+@pytest.mark.slow
 def test_what_is_damaged_cut_short_or_no_backup_changes_nothing(
     daemon: Daemon, files: Path, host_key: PrivateKey
 ) -> None:
@@ -217,6 +218,7 @@ def test_what_is_damaged_cut_short_or_no_backup_changes_nothing(
     assert "Traceback" not in daemon.log()
 
 
+@pytest.mark.slow
 def test_a_restore_that_is_killed_is_done_or_not_begun(
     daemon: Daemon, files: Path, host_key: PrivateKey
 ) -> None:

@@ -92,6 +92,7 @@ def test_the_new_key_opens_everything_and_the_old_one_nothing(rotated: Rotated, 
     rotated.check()
 
 
+@pytest.mark.slow
 def test_the_old_master_key_and_the_new_one_are_nowhere_in_memory(
     rotated: Rotated, host_key: PrivateKey
 ) -> None:
@@ -105,6 +106,7 @@ def test_the_old_master_key_and_the_new_one_are_nowhere_in_memory(
     assert found == ({} if secret else {"old": 1, "new": 1})
 
 
+@pytest.mark.slow
 def test_it_can_be_done_again_and_again(rotated: Rotated) -> None:
     for _ in range(3):
         assert rotated.rotate().returncode == 0
@@ -135,6 +137,7 @@ def test_a_short_passphrase_is_refused_before_a_key_is_made(rotated: Rotated) ->
     assert rsakeys.load_private(rotated.private.read_bytes(), "", b"horse").key_size == 3072
 
 
+@pytest.mark.slow
 def test_status_tells_administrators_to_renew_a_key_that_is_cheap_to_guess(rotated: Rotated) -> None:
     before = BestAvailableEncryption(b"correct horse")  # as pki2fad 0.1.0 protected keys
     key = rotated.key()
@@ -155,6 +158,7 @@ def protected(rotated: Rotated) -> Rotated:
     return rotated
 
 
+@pytest.mark.slow
 def test_a_protected_key_is_followed_by_a_protected_one(rotated: Rotated) -> None:
     protected(rotated)
     before = rotated.private.read_bytes()
@@ -166,12 +170,14 @@ def test_a_protected_key_is_followed_by_a_protected_one(rotated: Rotated) -> Non
     assert rsakeys.load_private(rotated.private.read_bytes(), "", b"correct battery").key_size == 3072
 
 
+@pytest.mark.slow
 def test_a_protected_key_is_followed_by_an_unprotected_one_only_by_word(rotated: Rotated) -> None:
     done = protected(rotated).rotate("--no-protect")
     assert done.returncode == 0, done.stderr
     rotated.check()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", ["made", "handed over", "in place", "published"])
 def test_a_protected_key_that_was_interrupted_is_finished_without_a_terminal(
     rotated: Rotated, stage: str
@@ -183,6 +189,7 @@ def test_a_protected_key_that_was_interrupted_is_finished_without_a_terminal(
     assert len(json.loads(rotated.daemon.ctl("recipients", "list", "--json").stdout)) == 1
 
 
+@pytest.mark.slow
 def test_a_daemon_that_went_back_to_the_old_key_is_handed_the_new_one_again(rotated: Rotated) -> None:
     interrupt(rotated, "handed over")
     rotated.daemon.kill()
@@ -213,6 +220,7 @@ def test_the_new_key_belongs_to_the_owner_of_the_old_one(rotated: Rotated) -> No
     assert (rotated.private.stat().st_uid, rotated.private.stat().st_gid) == (0, 4711)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", ["made", "handed over", "in place", "published"])
 @pytest.mark.parametrize("restart", [False, True], ids=["the daemon goes on", "the daemon is killed too"])
 def test_whenever_it_is_interrupted_the_daemon_starts_and_another_run_does_the_rest(
@@ -271,6 +279,7 @@ def test_while_both_keys_open_the_state_seeds_for_both_are_loaded(
             assert code.code == seed.code(code.step)
 
 
+@pytest.mark.slow
 def test_nothing_of_a_replaced_row_stays_in_the_files(daemon: Daemon, host_key: PrivateKey) -> None:
     rotated = Rotated(daemon, host_key)
     names = [f"{'x' * (number % 40)}{number:04}" for number in range(600)]

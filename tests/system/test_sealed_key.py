@@ -39,6 +39,7 @@ def test_a_protected_key_is_unlocked_at_the_start(protected: Daemon, end: bytes)
     assert "locked" not in protected.log()
 
 
+@pytest.mark.slow
 def test_unlock_without_a_passphrase_takes_it_again(protected: Daemon) -> None:
     protected.start(CREDENTIALS_DIRECTORY=passed(protected, PASSPHRASE.encode()))
     assert protected.ctl("lock").returncode == 0

@@ -15,6 +15,8 @@ from support import peers
 from support.daemon import Daemon, ctl, wait_until
 from support.raw import REQUEST, RawPeer, connect
 
+pytestmark = pytest.mark.slow  # crowds
+
 SEED = bytes(range(32))
 
 

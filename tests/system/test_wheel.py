@@ -13,6 +13,8 @@ from support.daemon import PKI2FACTL, PKI2FAD, environment
 
 import pki2fad
 
+pytestmark = pytest.mark.slow  # whole installs
+
 CHECKOUT = Path(__file__).parents[2]
 SOURCES = ("pki2fad", "pki2factl", "pyproject.toml", "README.md", "LICENSE", ".gitignore")
 
