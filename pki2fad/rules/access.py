@@ -12,18 +12,18 @@ from pki2fad.errors import ConfigError
 VERIFY = "verify"
 GENERATE = "generate"
 ADMIN = "admin"
-RELAY = "relay"  # may say for whom it asks: whose failures are whose is then its word
-MONITOR = "monitor"  # may see how much is asked and how it is answered, and nothing else
+RELAY = "relay"  # may name the origin of a request: failures then count for that origin
+MONITOR = "monitor"  # may read the counts of requests and answers, and nothing else
 ENROLL = "enroll"  # may make the account of its own user name, and no other
 ROLES = (VERIFY, GENERATE, ADMIN, RELAY, MONITOR, ENROLL)
 
-# All that a peer has on the socket on which it can only verify.
+# The roles that count on the socket that only verifies.
 _VERIFYING = (VERIFY, RELAY)
 
 # Groups that have a role without any configuration, where they exist.
 DEFAULT_GROUPS = {VERIFY: "pki2fad-verify", GENERATE: "pki2fad-generate", MONITOR: "pki2fad-monitor"}
 
-# What the kernel shows for an id that has no mapping here: it may be anybody.
+# The kernel shows this for every id that has no mapping here: it may be anybody.
 OVERFLOW_ID = 65534
 
 
@@ -33,7 +33,7 @@ class Peer(NamedTuple):
     pid: int
     uid: int
     gids: frozenset[int]  # primary and supplementary; empty for a peer in more than 256 groups
-    verify_only: bool = False  # it came over the socket on which nothing else is answered
+    verify_only: bool = False  # it came over the socket that only verifies
 
 
 class Rule(NamedTuple):
@@ -45,7 +45,7 @@ class Rule(NamedTuple):
 
 
 class Users(Protocol):
-    """The users of this system, by uid. No method blocks but `look_up`."""
+    """The users of this system, by uid. Only `look_up` may block."""
 
     def look_up(self, uid: int) -> str | None:
         """The user's name, None if there is none. May block."""
@@ -66,7 +66,7 @@ class _Grant:
     gids: set[int] = field(default_factory=set)
 
     def add(self, uids: Iterable[int] = (), gids: Iterable[int] = ()) -> None:
-        """Let these have it too."""
+        """Grant it to these too."""
         self.uids.update(uids)
         self.gids.update(gids)
 
@@ -124,7 +124,7 @@ class Access:
         )
 
     def has_some_role(self, peer: Peer) -> bool:
-        """True if there is anything that the peer may do."""
+        """True if the peer has any role that counts on its socket."""
         if peer.uid == OVERFLOW_ID:
             return False
         return (self._some_verifying if peer.verify_only else self._some).covers(peer)
@@ -132,24 +132,24 @@ class Access:
     def payer(self, uid: int) -> int:
         """The uid whose budget pays for this uid's failures and connections.
 
-        Uids that the system has no user for share one: somebody with a user namespace has thousands. So do
-        uids that have not been looked up yet.
+        Uids without a user share one budget, since anyone with a user namespace has thousands of them. So
+        do uids that have not been looked up yet.
         """
         return uid if uid in self._named or self._users.is_user(uid) else OVERFLOW_ID
 
     def is_being_looked_up(self, uid: int) -> bool:
-        """True until it is known whether the uid is one of a user: then it may have another payer."""
+        """True until it is known whether the uid has a user. Its payer may change then."""
         return uid not in self._named and self._users.is_being_looked_up(uid)
 
     def user_name(self, uid: int) -> str | None:
-        """What the system calls the user of this uid, None if it has none.
+        """The name of the user with this uid, None if there is none.
 
         Never blocks: raises `Unavailable` for a uid outside the configuration that is being looked up.
         """
         return self._names[uid] if uid in self._names else self._users.name(uid)
 
     def _union(self, roles: Iterable[str]) -> _Grant:
-        """Everybody who has one of these roles for some account."""
+        """All users and groups that have one of these roles for any account."""
         union = _Grant()
         for grant in (
             *(self._everywhere[role] for role in roles),
@@ -169,7 +169,7 @@ def _may_have(peer: Peer, role: str) -> bool:
 
 
 def _add(grant: _Grant, who: str | int) -> set[int]:
-    """Let these have the role; returns the uids that are named so, as users or as members of a group."""
+    """Grant the role to a user, a uid or a `@group`; returns the uids of the users and members."""
     if isinstance(who, int):
         named = {who}
     elif who.startswith("@"):
@@ -188,7 +188,7 @@ def _add(grant: _Grant, who: str | int) -> set[int]:
 
 
 def key_gid(group: str | int | None) -> int | None:
-    """The gid that the setting `key_group` names. Raises `ConfigError` for a name that nobody knows."""
+    """The gid that the setting `key_group` names. Raises `ConfigError` for an unknown name."""
     gid = group
     if isinstance(group, str):
         found = _group(group)
@@ -199,10 +199,10 @@ def key_gid(group: str | int | None) -> int | None:
 
 
 def _members(group: grp.struct_group) -> set[int]:
-    """The uids that a group lists as its members. Those whose primary group it is are not listed."""
+    """The uids of the members that a group lists: not those that have it as their primary group."""
     uids = set()
     for name in group.gr_mem:
-        with contextlib.suppress(KeyError):  # a name that is left of a user who is gone
+        with contextlib.suppress(KeyError):  # the user was removed, and the name stayed
             uids.add(pwd.getpwnam(name).pw_uid)
     return uids
 

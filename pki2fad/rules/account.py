@@ -1,4 +1,4 @@
-"""One account: how its codes are made, what is spent of them, and the seed that is to come after its own."""
+"""One account: its parameters and sealed seed, how far its codes are spent, and its successor."""
 
 from dataclasses import dataclass
 from types import EllipsisType
@@ -7,14 +7,14 @@ from pki2fad.rules import otp
 from pki2fad.rules.otp import Parameters
 from pki2fad.rules.tally import NO_TALLY, Tally
 
-DRIFTS = 8  # acceptances whose drift is remembered
+DRIFTS = 8  # the drift of this many acceptances is remembered
 
-# A drift of a seed that came back: how far ahead its codes were before is not known.
+# The drift of a seed that came back: how far ahead its codes were before is unknown.
 UNKNOWN = b"\x7f"
 
 
 class Account:
-    """One account, or the seed that is to succeed to it.
+    """One account, or a successor: the seed that is to replace the account's own.
 
     Only its watermark, tally, drift and the codes kept for a step ever change.
     """
@@ -63,7 +63,7 @@ class Account:
         self.codes, self.middle = codes, middle
 
     def forget_codes(self) -> None:
-        """Let go of the codes that are kept."""
+        """Drop the codes that are kept."""
         self.codes, self.middle = (), -1
 
     def spend(self, step: int, drift: bytes) -> None:
@@ -71,7 +71,7 @@ class Account:
         self.last_step, self.drift = step, drift
 
     def take_up(self, last_step: int, drift: bytes, offset: int) -> None:
-        """Go on from what is known of its seed: the account is not in the keyring yet."""
+        """Take over what is known of its seed, before the account is in the keyring."""
         self.last_step, self.drift, self.offset = last_step, drift, offset
 
     def raise_to(self, step: int) -> None:
@@ -97,19 +97,19 @@ class Account:
         return (self,) if self.successor is None else (self, self.successor.account)
 
     def in_force(self, wall: float) -> "tuple[Account, ...]":
-        """The seeds whose codes count at this time; those of the first are generated."""
+        """The seeds whose codes are good at this time; codes are generated from the first."""
         if self.successor is None or not self.successor.is_due(wall):
             return self.seeds
         return self.seeds[1:] if self.successor.cutover else self.seeds[:1]
 
     def settled(self, wall: float) -> "Account":
-        """What its successor's deadline leaves of it: itself, where that has not come."""
+        """The account after its successor's deadline has been applied; itself before the deadline."""
         if self.successor is None or not self.successor.is_due(wall):
             return self
         return self.promoted() if self.successor.cutover else self.with_successor(None)
 
     def promoted(self) -> "Account":
-        """Its successor in its place; who guesses gets no new budget by that."""
+        """The account that its successor becomes. It keeps the tally: a guesser gets no new budget."""
         assert self.successor is not None
         return self.successor.account.copy(tally=self.tally, successor=None)
 
@@ -130,7 +130,7 @@ class Account:
         drift: bytes | None = None,
         successor: "Successor | EllipsisType | None" = ...,
     ) -> "Account":
-        """The same account, without its codes, and with what is given in place of its own."""
+        """A copy without the kept codes, with the given fields replaced."""
         return Account(
             self.name,
             self.parameters,
@@ -150,11 +150,11 @@ class Account:
 
     @property
     def drifts(self) -> list[int]:
-        """By how many steps the prover was ahead at its last acceptances, the latest last."""
+        """How many steps the prover was ahead at its last acceptances, the latest last."""
         return _drifts(self.drift.replace(UNKNOWN, b""))
 
     def drifted(self, steps: int) -> bytes:
-        """The drift with one more acceptance, of a code so many steps ahead."""
+        """The drift with one more acceptance, of a code that is `steps` ahead."""
         return kept(self.drift + _one(steps))
 
     def __repr__(self) -> str:
@@ -163,10 +163,10 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class Successor:
-    """The seed that an account gets when the first code of it is accepted, or at the deadline."""
+    """The seed that replaces an account's own when its first code is accepted, or at the deadline."""
 
     account: Account  # of the same name
-    deadline: int | None  # the Unix time at which it is dropped, or with `cutover` the account's own seed
+    deadline: int | None  # Unix time: then it is dropped, or with `cutover` the account's own seed is
     cutover: bool
 
     def is_due(self, wall: float) -> bool:
@@ -174,15 +174,15 @@ class Successor:
         return self.deadline is not None and wall >= self.deadline
 
     def is_like(self, other: "Successor") -> bool:
-        """True if both have the same seed and parameters, and the same end."""
+        """True if both have the same seed, parameters, deadline and cutover."""
         ends = (self.deadline, self.cutover) == (other.deadline, other.cutover)
         return ends and self.account.is_like(other.account)
 
 
 def kept(drift: bytes) -> bytes:
-    """The drift of the last acceptances, and with them the one that was furthest ahead of all.
+    """The drift to remember: the last acceptances, and the one that was furthest ahead of all.
 
-    However long ago that was: the clock may be set back to just after it.
+    That one counts however old it is: the clock may be set back to just after it.
     """
     last = drift[-DRIFTS:]
     furthest = max(_drifts(drift), default=0)
@@ -190,7 +190,7 @@ def kept(drift: bytes) -> bytes:
 
 
 def reach(offset: int, drift: bytes) -> int:
-    """By how many steps the middle of the window may have been ahead, with another offset too."""
+    """How many steps the middle of the window was ahead at most, also with earlier offsets."""
     if not drift:
         return offset
     if UNKNOWN in drift:
@@ -199,7 +199,7 @@ def reach(offset: int, drift: bytes) -> int:
 
 
 def spent_until(account: Account) -> int:
-    """The Unix time at which a code that is not spent comes, for a prover that is as far ahead as ever."""
+    """The Unix time of the next unspent code, for a prover that is as far ahead as it ever was."""
     reached = account.last_step + 1 - otp.WINDOW - reach(account.offset, account.drift)
     return reached * account.parameters.period
 

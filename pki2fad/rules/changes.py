@@ -1,4 +1,4 @@
-"""Answers, and the changes that have to be kept by the store before an answer may leave."""
+"""Answers, and the changes that the store must keep before an answer may leave."""
 
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,19 +12,19 @@ from pki2fad.rules.pieces import Pieces, in_pieces
 from pki2fad.rules.tally import Tally
 from pki2fad.rules.throttle import Slots
 
-if TYPE_CHECKING:  # what seals and opens is passed in: nothing here depends on cryptography
+if TYPE_CHECKING:  # master keys are passed in: nothing here depends on cryptography
     from pki2fad.crypto.masterkey import MasterKey
 
 T = TypeVar("T")
 
 INVALID: dict[str, Any] = {"valid": False}
 
-# Why a code was not valid; only the log says it.
+# Why a code was not valid. Only the log says it.
 WRONG = "wrong"
 REPLAYED = "replayed"  # it was spent already
 STALE = "stale"  # it is of a step near the window
 
-# What an account came to by its successor; only the log says it too.
+# A success that made the successor the account. Only the log says it too.
 PROMOTED = "promoted"
 
 
@@ -41,19 +41,19 @@ class Spend(NamedTuple):
 
 
 class Failure(NamedTuple):
-    """A failure was counted, in memory already: like a Spend it is kept with others of its turn."""
+    """A failure was counted, in memory already. Like a Spend it is kept with others of its turn."""
 
     account: str
-    tally: Tally | None  # the account's new one; None where there is no such account
+    tally: Tally | None  # the account's new one; None if there is no such account
     slots: Slots
 
 
 class Edit(NamedTuple):
-    """Accounts change, once this is kept: memory has not moved, `Agent.apply` moves it.
+    """An account changes, once this is kept. Memory has not moved: `Agent.apply` moves it.
 
-    `put` replaces or adds an account with its successor, None removes both. `gone` is what was there:
-    the digests and the watermarks of its seeds are remembered. `file_digest` records the file of
-    `seeds.d` that this came from.
+    `put` replaces or adds an account with its successor, None removes both. `gone` is the account before:
+    the digests and watermarks of its seeds are remembered. `file_digest` is that of the file of `seeds.d`
+    which asked for the change.
     """
 
     account: str
@@ -64,9 +64,9 @@ class Edit(NamedTuple):
 
 
 class ClockEdit(NamedTuple):
-    """The wall clock is right as it is: what is spent beyond its window comes down, once this is kept.
+    """The wall clock is accepted as right: watermarks beyond its window come down, once this is kept.
 
-    Codes of the interval `spent` stay so: the clock may have been there.
+    Codes of the interval `spent` stay spent: the clock may have been there.
     """
 
     wall: float
@@ -76,8 +76,8 @@ class ClockEdit(NamedTuple):
 class Edits(NamedTuple):
     """Accounts change, all or none, once this is kept.
 
-    Where they come from a backup, `floors` are Unix times by period: no code that began before them is good,
-    since it may have been used where the backup is from. `spent` is as in `ClockEdit`, of that clock.
+    `floors` come from a backup: Unix times by period. No code that began before them is good, since the
+    host of the backup may have accepted it. `spent` is as in `ClockEdit`, for that host's clock.
     """
 
     edits: list[Edit]
@@ -86,12 +86,12 @@ class Edits(NamedTuple):
 
 
 class Rotation(NamedTuple):
-    """Another master key seals every seed, once this is kept; watermarks stay as they are."""
+    """Another master key seals every seed, once this is kept. Watermarks stay as they are."""
 
     master: "MasterKey"
     slots: Mapping[str, bytes]  # the master key, wrapped for each host key, by the key's fingerprint
-    accounts: Sequence[tuple[Account, bytes]]  # all of them, with the seed as the master key seals it
-    successors: Sequence[tuple[Account, bytes]]  # the same of these
+    accounts: Sequence[tuple[Account, bytes]]  # all of them, each with its seed sealed by the master key
+    successors: Sequence[tuple[Account, bytes]]  # the same for all successors
     digest_key: bytes  # sealed by it too
 
     def __repr__(self) -> str:
@@ -101,46 +101,46 @@ class Rotation(NamedTuple):
 LargeChange = Edits | ClockEdit | Rotation
 Change = Spend | Failure | Edit | LargeChange
 
-# A long request, in pieces that take a few milliseconds each. It yields
-# - None after a piece, and is sent the `Reading` of now;
-# - a callable, which is run in a thread, and is sent what that returns;
-# - a change, and is sent the `Reading` of when the change is kept and memory has moved. Nothing else may have
-#   changed accounts since the work began; what could not be kept is raised there.
+# A long request, in pieces of a few milliseconds. It yields
+# - None after a piece, and gets the `Reading` of now;
+# - a callable, which runs in a thread, and gets its result;
+# - a change, and gets the `Reading` of when the change was kept and memory had moved. Nothing else may have
+#   changed accounts since the work began. If the change could not be kept, the reason is raised there.
 Steps = Generator["Callable[[], Any] | LargeChange | None", Any, T]
 Work = Steps["Answer"]
 
 
 @dataclass(slots=True)
 class Answer:
-    """A result or a refusal, and the change that has to be kept before it may leave."""
+    """A result or a refusal, and the change that must be kept before it may leave."""
 
     result: Any = None
     refusal: Refusal | None = None
     change: Change | None = None
-    reason: str | None = None  # why a code is not valid, or what else it did, for the log
-    quiet: bool = False  # nothing was decided that belongs into the log
-    audit: str | None = None  # what an administrator's method did, in a word, for the log
-    details: dict[str, Any] | None = None  # and more of it, nothing secret
-    work: Work | None = None  # what gives the answer in place of this one, piece by piece
+    reason: str | None = None  # for the log: why a code is not valid, or what else it did
+    quiet: bool = False  # it is not logged
+    audit: str | None = None  # for the log: a word for the change that was made or refused
+    details: dict[str, Any] | None = None  # for the log too, nothing secret
+    work: Work | None = None  # long work that gives the answer in place of this one
 
     def __repr__(self) -> str:
         return f"Answer(refusal={self.refusal!r}, change={self.change!r})"  # results may be codes
 
 
 def listed(names: Sequence[str], limit: int = 8) -> str:
-    """The names, at most so many of them, for one line."""
+    """The names for one line, at most `limit` of them."""
     more = f" and {len(names) - limit} more" if len(names) > limit else ""
     return ", ".join(names[:limit]) + more
 
 
 def in_the_way(names: Sequence[str]) -> AccountExists:
-    """The refusal of all changes, since these accounts have something else."""
+    """The refusal of all changes because these accounts have other seeds."""
     return AccountExists(f"accounts have another seed or other parameters: {listed(names)}")
 
 
 def take_up_watermarks(edits: Sequence[Edit]) -> Pieces[None]:
-    """Let a seed that goes under one name and comes under another in the same edits keep its watermark."""
-    gone: dict[bytes, Account] = {}  # the one that is furthest ahead, where several had the same seed
+    """Keep the watermark of a seed that moves from one name to another within these edits."""
+    gone: dict[bytes, Account] = {}  # if several had the same seed, the one that is furthest ahead
     for some in in_pieces(edits):
         for account in (edit.gone for edit in some if edit.gone is not None):
             known = gone.get(account.digest)

@@ -10,19 +10,19 @@ import time
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-# systemd-timesyncd makes it when it has set the clock after a boot.
+# systemd-timesyncd creates it once it has set the clock after a boot.
 _SYNCHRONISED = "/run/systemd/timesync/synchronized"
 
-# A wall clock that differs by so many seconds from what CLOCK_BOOTTIME says was set; slewing is slower.
+# Seconds between the wall clock and CLOCK_BOOTTIME from which on it was set: slewing is slower.
 _STEP = 2.0
 
-# Two stretches less than _GAP seconds apart are joined; at most _STRETCHES are kept, the closest being joined
+# Two stretches less than _GAP seconds apart are joined. At most _STRETCHES are kept: the closest are joined
 # first.
 _GAP = 60.0
 _STRETCHES = 32
 
-# The state forgets the watermarks of removed seeds so many seconds after their end; some of it is for what
-# the record of the clock may lag behind.
+# Seconds for which the watermark of a removed seed is remembered after its last code. _LAG of them are for
+# the record of the clock, which may lag behind.
 REMEMBERED = 86_400.0
 _LAG = 3_600.0
 
@@ -41,20 +41,20 @@ def read() -> Reading:
     return Reading(wall(), boot())
 
 
-# Each alone, as `Reading` has them: a call of ours would take as long as the look.
+# Each clock alone, as in `Reading`. A function of ours around it would double the time.
 wall: Callable[[], float] = time.time
 boot: Callable[[], float] = functools.partial(time.clock_gettime, time.CLOCK_BOOTTIME)
 
 
 def is_synchronised() -> bool | None:
-    """True if the wall clock was set from a server since the machine started, None if that is unknown."""
+    """True if the wall clock was set from a server since the boot, None if that is unknown."""
     return True if os.path.exists(_SYNCHRONISED) else None
 
 
 def boot_id() -> str | None:
-    """What the kernel calls this boot, or None where it cannot be read.
+    """The kernel's id of this boot, or None if it cannot be read.
 
-    `$PKI2FAD_BOOT_ID` goes before: a test cannot reboot, and a container shares its host's.
+    `$PKI2FAD_BOOT_ID` overrides it: a test cannot reboot, and a container has its host's id.
     """
     given = os.environ.get("PKI2FAD_BOOT_ID")
     if given:
@@ -67,11 +67,11 @@ def boot_id() -> str | None:
 
 
 class Watch:
-    """What is known of the wall clock: the highest time that is believed, and where it has been.
+    """Keeps what is known of the wall clock: the highest time that is believed, and where it has been.
 
-    `mark` only rises: to the wall clock where that is synchronised, else no faster than CLOCK_BOOTTIME
-    goes. A clock that shows less was set back, or was ahead before. `spent` are the intervals in which
-    codes may have been used while the clock was ahead: none is good there.
+    `mark` only rises: to the wall clock if that is synchronised, otherwise no faster than CLOCK_BOOTTIME.
+    A clock that shows less was set back, or was ahead before. `spent` are intervals in which codes may have
+    been used while the clock was ahead: no code is good there.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class Watch:
         self.spent = list(spent)
         self.synchronised: bool | None = None
         self.accepted = 0  # how often, since the start
-        self._seen = 0.0  # by how much it was set since the last look, as acceptances saw
+        self._seen = 0.0  # seconds by which acceptances saw it set since the last look
         self.last = reading  # the last look
         self._stretches = list(stretches)
         self._current = (reading.wall, reading.wall)
@@ -89,16 +89,16 @@ class Watch:
 
     @property
     def stretches(self) -> list[Interval]:
-        """The intervals of the wall clock in which the daemon ran and nobody set it; the last goes on."""
+        """The intervals in which the daemon ran and nobody set the clock; the last one goes on."""
         return [*self._stretches, self._current]
 
     def look(self, reading: Reading, synchronised: bool | None) -> float:
-        """Look at the clock again; returns by how much it was set (seconds), 0.0 if it was not."""
+        """Look at the clock again; returns the seconds by which it was set, 0.0 if it was not."""
         step, self._seen = self._seen + self._go_to(reading, synchronised), 0.0
         return step
 
     def saw(self, reading: Reading) -> None:
-        """A code is accepted at this reading: note where the clock is, which may be gone at the next look."""
+        """Note the time of an accepted code: the clock may be set again before the next look."""
         passed = max(0.0, reading.boot - self.last.boot)
         if abs(reading.wall - self.last.wall - passed) >= _STEP:
             self._seen += self._go_to(reading, self.synchronised)
@@ -120,30 +120,30 @@ class Watch:
         return step
 
     def believed(self, wall: float) -> float:
-        """The wall clock, but no later than is believed."""
+        """The wall clock, but not beyond the mark."""
         return min(wall, self.mark)
 
     def behind(self, wall: float) -> float:
-        """Seconds by which the clock is behind what it was known to be; 0.0 if it is not."""
+        """Seconds by which the clock is behind the mark; 0.0 if it is not."""
         return max(0.0, self.mark - wall)
 
     def spent_until(self, wall: float, margin: float) -> float | None:
-        """When it is `margin` seconds since the end of a spent interval, from `margin` before it on."""
+        """The Unix time until which a spent interval lasts, with `margin` seconds around it; None outside."""
         ends = [until + margin for since, until in self.spent if since - margin < wall < until + margin]
         return max(ends) if ends else None
 
     @property
     def forgotten(self) -> float:
-        """Codes of removed seeds that were spent before this time may not be on record any more."""
+        """The Unix time before which spent codes of removed seeds may not be on record any more."""
         return max(end for _, end in self.stretches) - REMEMBERED + _LAG
 
     def first_ahead(self, wall: float) -> float | None:
-        """The first time after `wall` that the clock has shown already; None if it never did."""
+        """The first time after `wall` that the clock has shown before; None if there is none."""
         starts = [start for start, end in self.stretches if end > wall]
         return max(wall, min(starts)) if starts else None
 
     def accept(self, wall: float, spent: Interval | None) -> None:
-        """Believe this time from now on; codes of the interval stay spent."""
+        """Believe this time from now on. Codes of the interval stay spent."""
         self.accepted += 1
         self.mark = wall
         if spent is not None:
@@ -152,7 +152,7 @@ class Watch:
         self._begin(wall)
 
     def _begin(self, wall: float) -> None:
-        """A new stretch, or one that an earlier one touches goes on."""
+        """Begin a new stretch, or go on with an earlier one that touches this time."""
         past = _joined(sorted(self._stretches), _GAP)
         while len(past) >= _STRETCHES:
             past = _joined(past, min(later[0] - earlier[1] for earlier, later in itertools.pairwise(past)))
@@ -162,7 +162,7 @@ class Watch:
 
 
 def _joined(intervals: list[Interval], gap: float) -> list[Interval]:
-    """Sorted intervals, with those that are no further apart than `gap` made one."""
+    """Sorted intervals; those no further apart than `gap` become one."""
     joined: list[Interval] = []
     for start, end in intervals:
         if joined and start <= joined[-1][1] + gap:

@@ -1,4 +1,4 @@
-"""The codes of the current steps: made once, kept for their step, and made ahead where they are asked for."""
+"""The codes of the current steps: made once, kept for their step, and made ahead for accounts in use."""
 
 import contextlib
 from collections import deque

@@ -54,7 +54,7 @@ class Gone(dict[bytes, Watermark]):
             self._forget_above = 2 * len(self) + _AT_LEAST
 
     def lower(self, wall: float) -> Pieces[None]:
-        """Let every watermark come down to the end of the widest window around this time."""
+        """Lower every watermark to the end of the widest window around this time."""
         for some in in_pieces(list(self.items())):
             for digest, (step, period) in some:
                 end = otp.step_at(wall, period) + otp.WINDOW + otp.MAX_OFFSET
@@ -63,8 +63,8 @@ class Gone(dict[bytes, Watermark]):
 
 
 def first_remembered(period: int, wall: float) -> int:
-    """The least watermark of a seed that is gone that must still be known at this time.
+    """The lowest watermark of a removed seed that must still be known at this time.
 
-    The last code of a lower one was accepted more than a day ago: the clock is not set back that far.
+    A lower one is more than a day old: only a clock that is set back further could accept its codes.
     """
     return math.ceil((wall - REMEMBERED) / period) - 1 - otp.WINDOW

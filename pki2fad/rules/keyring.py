@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def check(accounts: Iterable[Account], master: "MasterKey") -> None:
-    """Raise `BadSeal`, with the name of the account, unless all their seeds open under this master key."""
+    """Raise `BadSeal`, which names the account, unless all seeds open under this master key."""
     with master.checking() as opens:
         for account in accounts:
             try:
@@ -41,7 +41,7 @@ class Keyring:
         self.accounts: dict[str, Account] = {}
         self.gone = Gone()
         self.floors: dict[int, int] = {}
-        # Not accounts yet, by name: each with the CLOCK_BOOTTIME until which it waits for its first code.
+        # Accounts that wait for their first code, by name: each with the CLOCK_BOOTTIME at which it expires.
         self.enrolments: dict[str, tuple[Account, float]] = {}
         self.codes = Codes(self.accounts, lambda: self.master)
         self.version = 0  # rises whenever an account or the master key changes or goes
@@ -49,7 +49,7 @@ class Keyring:
         self._kinds: Counter[tuple[int, int]] = Counter()
         self._with_successor: dict[str, None] = {}
         self._latest = 0
-        self._latest_left = False  # the account that was so far ahead is there no more
+        self._latest_left = False  # the account that was furthest ahead is gone
 
     @property
     def locked(self) -> bool:
@@ -62,10 +62,7 @@ class Keyring:
         self._unlocked = master
 
     def checked(self, master: "MasterKey") -> Pieces[None]:
-        """See whether a master key opens all seeds.
-
-        Raises `BadSeal`, with the name of the account whose seed does not open.
-        """
+        """Check that a master key opens all seeds. Raises `BadSeal`, which names the account at fault."""
         for some in in_pieces(list(self.seeds())):
             check(some, master)
             yield
@@ -81,9 +78,9 @@ class Keyring:
         return resealed
 
     def rotate(self, master: "MasterKey", resealed: Iterable[tuple[Account, bytes]]) -> None:
-        """Use this master key from now on, with what `all_resealed` gave for it.
+        """Use this master key from now on, with the seeds from `all_resealed`.
 
-        Where the keys were locked meanwhile they stay so.
+        If the keys were locked meanwhile, they stay locked.
         """
         for account, sealed in resealed:
             account.reseal(sealed)
@@ -96,7 +93,7 @@ class Keyring:
         self._forget_what_is_not_kept()
 
     def lock(self) -> None:
-        """Wipe the master key, and let go of all codes."""
+        """Wipe the master key, and drop all codes."""
         if self._unlocked is not None:
             self._unlocked.close()
             self._unlocked = None
@@ -107,7 +104,7 @@ class Keyring:
 
     @contextlib.contextmanager
     def held(self, names: Container[str]) -> Iterator[None]:
-        """Let nothing be verified of these accounts in the block: their watermarks stay as they are."""
+        """Verify nothing for these accounts in the block: their watermarks stay as they are."""
         self._held = names
         try:
             yield
@@ -115,7 +112,7 @@ class Keyring:
             self._held = ()
 
     def require_not_held(self, name: str) -> None:
-        """Raise `Unavailable` where an account is about to change."""
+        """Raise `Unavailable` if the account is about to change."""
         if name in self._held:
             raise Unavailable("the account is being changed; try again", 1)
 
@@ -138,14 +135,14 @@ class Keyring:
         return account
 
     def seal(self, name: str, seed: bytearray, parameters: Parameters) -> Account:
-        """An account for this seed, not yet in the keyring, that takes up the seed's watermark."""
+        """Make an account for this seed, with the seed's watermark. It is not in the keyring yet."""
         sealed = self.master.seal(seed, associated(name, parameters))
         account = Account(name, parameters, sealed, self._digest(seed, parameters), -1)
         self.take_up(account)
         return account
 
     def take_up(self, account: Account) -> None:
-        """Give an account that is not yet in the keyring what is known of its seed by now."""
+        """Give an account that is not in the keyring yet the watermark, drift and offset of its seed."""
         digest, current = account.digest, self.accounts.get(account.name)
         known = () if current is None else current.seeds
         live = next((one for one in known if one.digest == digest), None)
@@ -164,7 +161,7 @@ class Keyring:
     def sealed_elsewhere(
         self, name: str, sealed: bytes, parameters: Parameters, master: "MasterKey"
     ) -> Account:
-        """What `seal` makes of a seed that is sealed under another master key. Raises `BadSeal`."""
+        """Do what `seal` does, for a seed that is sealed under another master key. Raises `BadSeal`."""
         try:
             opened = master.opened(sealed, associated(name, parameters))
         except BadSeal:
@@ -173,9 +170,9 @@ class Keyring:
             return self.seal(name, seed, parameters)
 
     def leaving(self, account: Account) -> Account:
-        """An account as it is remembered: with all that is spent, also where a floor alone says so.
+        """A copy whose watermark includes the floor, for remembering a removed seed.
 
-        Whoever comes back with the same seed may have another offset, and the floor reaches less far.
+        The seed may come back with another offset, and the floor would not reach as far then.
         """
         return account.copy(last_step=self.watermark(account))
 
@@ -205,7 +202,7 @@ class Keyring:
         self.version += 1
 
     def drop(self, name: str) -> None:
-        """Take an account away."""
+        """Remove an account."""
         account = self.accounts.pop(name)
         self._with_successor.pop(name, None)
         for seed in account.seeds:
@@ -218,18 +215,18 @@ class Keyring:
         self.version += 1
 
     def with_successor(self) -> list[Account]:
-        """The accounts that have one."""
+        """The accounts that have a successor."""
         return [self.accounts[name] for name in self._with_successor]
 
     def spend(self, account: Account, step: int, drift: bytes) -> None:
-        """Let no code up to this step be good any more; `drift` is the account's new one."""
+        """Spend all codes up to this step. `drift` is the account's new one."""
         account.spend(step, drift)
         self._latest = max(self._latest, spent_until(account))
 
     def latest(self, beyond: float) -> int:
-        """The Unix time until which codes are spent, of the account that is furthest ahead.
+        """The Unix time until which codes are spent, for the account that is furthest ahead.
 
-        0 if that is not beyond a time, as nearly always: then nobody has to look at all accounts.
+        0 if that is not beyond the given time, as nearly always: then there is no need to look at all.
         """
         if self._latest > beyond and self._latest_left:
             self._latest = max(map(spent_until, self.seeds()), default=0)
@@ -237,16 +234,16 @@ class Keyring:
         return self._latest if self._latest > beyond else 0
 
     def kinds(self) -> Collection[tuple[int, int]]:
-        """The periods of all seeds, each with the offsets there are, whichever way."""
+        """The pairs of period and offset (without its sign) of all seeds."""
         return self._kinds.keys()
 
     def raise_floors(self, floors: Mapping[int, int]) -> None:
-        """Let no code be good that began before these Unix times, by period."""
+        """Refuse codes that began before these Unix times, by period."""
         for period, floor in floors.items():
             self.floors[period] = max(self.floors.get(period, 0), floor)
 
     def lower(self, wall: float) -> Pieces[None]:
-        """Let every watermark and floor come down to the end of the window around this time."""
+        """Lower every watermark and floor to the end of the window around this time."""
         latest = 0
         for some in in_pieces(list(self.seeds())):
             for account in some:
@@ -263,16 +260,16 @@ class Keyring:
         self.version += 1
 
     def seeds(self) -> Iterator[Account]:
-        """Those of all accounts and their successors."""
+        """All accounts and their successors."""
         for account in self.accounts.values():
             yield account
             if account.successor is not None:
                 yield account.successor.account
 
     def _digest(self, seed: bytearray, parameters: Parameters) -> bytes:
-        """What the seed's steps are known by.
+        """The digest of a seed, by which its watermark is found.
 
-        Codes of other digits are made by the same HMACs, and HMAC itself fills a seed up with zeros.
+        It leaves the digits out, which use the same HMACs, and zeros at the end, which HMAC adds itself.
         """
         significant = seed.rstrip(b"\0")
         try:

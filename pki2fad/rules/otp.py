@@ -1,7 +1,6 @@
 """Steps, codes, windows and otpauth URIs: RFC 4226 and RFC 6238. The only module that uses pyotp.
 
-Codes are made here, and pyotp makes the URIs: it would keep a seed as base32 text, which cannot be wiped, and
-takes twice as long for a code.
+pyotp makes only the URIs. For codes it takes twice as long, and keeps seeds as text, which cannot be wiped.
 """
 
 import base64
@@ -15,7 +14,7 @@ from typing import Any
 from pki2fad.wire.forms import CODE_DIGITS
 
 WINDOW = 1  # steps accepted on each side of the current one: RFC 6238 section 5.2 advises at most one
-WINDOW_STEPS = 2 * WINDOW + 1  # that a code is compared with
+WINDOW_STEPS = 2 * WINDOW + 1  # the steps that a code is compared with
 LONGEST_PERIOD = 120  # seconds; pyotp takes no more
 MAX_OFFSET = 10  # steps by which a prover may be off after `resync`: five minutes by the usual period
 
@@ -28,7 +27,7 @@ _HASHES: dict[str, Callable[..., Any]] = {
 
 @dataclass(frozen=True, slots=True)
 class Parameters:
-    """How codes are made from a seed. Raises `ValueError` with a text that says what is allowed."""
+    """How codes are made from a seed. Raises `ValueError`, which says what is allowed."""
 
     algorithm: str = "SHA1"
     digits: int = 6
@@ -44,7 +43,7 @@ class Parameters:
 
     @property
     def fields(self) -> dict[str, Any]:
-        """By their names, as they are sent and written."""
+        """All three by name, as messages and files have them."""
         return {"algorithm": self.algorithm, "digits": self.digits, "period": self.period}
 
 
@@ -59,7 +58,7 @@ def window_end(wall: float, period: int) -> int:
 
 
 def valid_for(wall: float, period: int) -> int:
-    """The whole seconds, 1 to `period`, for which the current step still is the current one."""
+    """The whole seconds, 1 to `period`, until the next step begins."""
     return period - int(wall % period)
 
 
@@ -73,12 +72,12 @@ def make_code(seed: bytearray, parameters: Parameters, step: int) -> str:
     return str(number % 10**parameters.digits).zfill(parameters.digits)  # half the time of a format
 
 
-# Compares two codes in constant time, as far as their lengths are equal.
+# Compares two codes, in constant time if their lengths are equal.
 equal: Callable[[str, str], bool] = hmac.compare_digest
 
 
 def otpauth_uri(seed: bytearray, parameters: Parameters, account: str) -> str:
-    """The URI that authenticator applications read, with the seed in it."""
+    """The URI for authenticator applications. It has the seed in it."""
     import pyotp  # only here: the daemon starts sooner
 
     totp = pyotp.TOTP(
@@ -91,5 +90,5 @@ def otpauth_uri(seed: bytearray, parameters: Parameters, account: str) -> str:
 
 
 def seconds_until(wall: float, moment: float) -> int:
-    """Whole seconds, at least one, after which `moment` has come."""
+    """The whole seconds until `moment` has come, at least one."""
     return max(1, math.ceil(moment - wall))

@@ -1,4 +1,4 @@
-"""Long work in pieces, between which others have their turn."""
+"""Long work in pieces. Other requests have their turn between them."""
 
 from collections.abc import Generator, Iterable, Iterator
 from heapq import merge
@@ -7,18 +7,18 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
-# What takes long, a piece after each `yield`; it is sent what comes between (see `changes.Work`).
+# Long work, with a `yield` after each piece. What a `yield` gives back, `changes.Work` says.
 Pieces = Generator[None, Any, T]
 
 # Names that are sorted in one go.
 _SORTED = 2048
 
-# Accounts of which something is sealed, opened or looked up in one piece: a millisecond or two.
+# Accounts to seal, open or look up in one piece: a millisecond or two.
 PIECE = 128
 
 
 def in_pieces(items: Iterable[T], size: int = PIECE) -> Iterator[list[T]]:
-    """The items, some at a time."""
+    """The items in lists of at most `size`."""
     iterator = iter(items)
     while some := list(islice(iterator, size)):
         yield some
@@ -34,14 +34,14 @@ def sorted_names(names: Iterable[str]) -> Pieces[Iterator[str]]:
 
 
 def let_go(items: list[Any]) -> Pieces[None]:
-    """Empty a long list: what is in it is given back piece by piece, and not at the end of a work."""
+    """Empty a long list piece by piece: its memory is not freed all at once at the end."""
     while items:
         del items[-PIECE:]
         yield
 
 
 def finish(pieces: Pieces[T]) -> T:
-    """Do all of it at once, where nobody waits. Returns what it comes to."""
+    """Do all of it at once, where nobody waits. Returns its result."""
     while True:
         try:
             next(pieces)

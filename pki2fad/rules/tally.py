@@ -1,6 +1,6 @@
-"""What is remembered of the failures for one account, and of the callers that know its codes.
+"""Counts the failures of one account, and remembers the callers that know its codes.
 
-Times are in seconds as `Throttle` counts them. A mark is kept packed: a million accounts have one each.
+Times are in seconds as `Throttle` counts them. A mark is kept packed, since a million accounts may have one.
 """
 
 import struct
@@ -10,17 +10,17 @@ from typing import NamedTuple
 
 DAY = 86_400.0
 
-KNOWN_FOR = 30 * DAY  # a mark lasts so long after the last success
-MARKS = 16  # keys with a mark for one account; the one that succeeded least recently makes room
+KNOWN_FOR = 30 * DAY  # how long a mark lasts after the last success
+MARKS = 16  # keys with a mark for one account; the one with the oldest success makes room
 
-# Resets within a time that an administrator may ask for without `force`: SECURITY.md says what each gives
-# to an attacker.
+# How many resets an administrator may make within a time without `force`. SECURITY.md says what each reset
+# gives to an attacker.
 RESETS = 3
 RESETS_WITHIN = 30 * DAY
 
 DIGEST_BYTES = 16  # of a key
 _MARK = struct.Struct(f"<{DIGEST_BYTES}sddd")  # digest, time of the last success, level
-_NO_MARK = struct.pack("<ddd", float("-inf"), 0.0, 0.0)  # behind the digest of a key that has none
+_NO_MARK = struct.pack("<ddd", float("-inf"), 0.0, 0.0)  # behind the digest of a key without a mark
 _TIME = struct.Struct("<d")
 
 
@@ -42,16 +42,16 @@ class Mark(NamedTuple):
     level: Level
 
     def is_known(self, now: float) -> bool:
-        """True while the key is not refused for what others did."""
+        """True while failures of other keys do not count against this one."""
         return now - self.succeeded <= KNOWN_FOR
 
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """The bucket of one account, its marks, and how often what was counted was reset.
+    """The bucket of one account, its marks, and its resets.
 
-    `reset_at` are the last times at which an administrator asked for that, `RESETS` at most. Raises
-    `ValueError` for marks and times that cannot be.
+    `reset_at` are the times of an administrator's last resets, at most `RESETS`. Raises `ValueError` if
+    `marks` or `reset_at` has a wrong length.
     """
 
     level: Level = EMPTY
@@ -66,44 +66,44 @@ class Tally:
             raise ValueError(f"{len(self.reset_at)} bytes are no whole times")
 
     def all_marks(self) -> list[Mark]:
-        """Those that have expired too."""
+        """All marks, also expired ones."""
         return [
             Mark(digest, succeeded, Level(units, at))
             for digest, succeeded, units, at in _MARK.iter_unpack(self.marks)
         ]
 
     def mark(self, digest: bytes) -> Mark:
-        """The mark of a key, or one that has expired. However many marks there are, it is as much work."""
+        """The mark of a key, or an expired one. It takes the same time with any number of marks."""
         marks = self.marks.ljust(MARKS * _MARK.size, b"\0") + digest + _NO_MARK
         _, succeeded, units, at = _MARK.unpack_from(marks, marks.index(digest))
         return Mark(digest, succeeded, Level(units, at))
 
     def with_level(self, level: Level) -> "Tally":
-        """The same with another level of the account's bucket."""
+        """A copy with another level of the account's bucket."""
         return Tally(level, self.marks, self.resets, self.reset_at)
 
     def with_mark(self, mark: Mark) -> "Tally":
-        """The same with this mark, in the place of the key's own or of the oldest."""
+        """A copy with this mark; it replaces the key's own mark, or the oldest."""
         others = [other for other in self.all_marks() if other.digest != mark.digest]
         if len(others) >= MARKS:
             others.remove(min(others, key=lambda other: other.succeeded))
         return Tally(self.level, _packed([*others, mark]), self.resets, self.reset_at)
 
     def reset(self, at: float | None = None) -> "Tally":
-        """The same without what was counted; keys with a mark keep it.
+        """A copy without the failures. Keys with a mark keep it.
 
-        `at` is when an administrator asked for it, where that is to be remembered.
+        `at` is the time of an administrator's reset, which is remembered.
         """
         marks = _packed(mark._replace(level=EMPTY) for mark in self.all_marks())
         times = self.reset_at if at is None else (self.reset_at + _TIME.pack(at))[-RESETS * _TIME.size :]
         return Tally(EMPTY, marks, self.resets + 1, times)
 
     def recent_resets(self, now: float) -> int:
-        """How many an administrator asked for within `RESETS_WITHIN`; `RESETS` at most."""
+        """How many resets an administrator made within `RESETS_WITHIN`; at most `RESETS`."""
         return sum(now - at <= RESETS_WITHIN for (at,) in _TIME.iter_unpack(self.reset_at))
 
     def not_after(self, now: float) -> "Tally":
-        """The same, itself mostly, with nothing that is of later than now."""
+        """A copy in which no time is later than now; the tally itself if there is none."""
         marks, reset_at = self.all_marks(), [at for (at,) in _TIME.iter_unpack(self.reset_at)]
         times = [self.level.at, *reset_at]
         for mark in marks:

@@ -1,18 +1,18 @@
 """How often a peer may fail: RFC 4226 section 7.3.
 
-A failure costs as many units as the candidate steps that a code was compared with: each is one chance
-to guess right. Two buckets take the units: that of the key, which is uid, origin and account together,
-and that of the account. Both drain slowly, and what does not fit is refused before any code is made.
-SECURITY.md has the arithmetic, and a test the simulation.
+A failure costs one unit for each step that the code was compared with: each is one chance to guess right.
+Two buckets take the units: one of the key (uid, origin and account together) and one of the account. Both
+drain slowly. What does not fit is refused before any code is made. SECURITY.md has the arithmetic, and a test
+the simulation.
 
-A key that gave a right code in the last 30 days has a mark in its account's row. Its failures count in
-the account's bucket, but are not refused for it: who guesses cannot lock out who knows. All other keys
-share a table of fixed size by a keyed hash; names that are no account share another, for the bucket that
-an account has. What is in a table decays and is never evicted, so that nobody makes room by inventing
-origins, names or uids; those who share a slot are throttled together.
+A key that gave a right code in the last 30 days has a mark in its account's row. Its failures count in the
+account's bucket, but it is not refused for that bucket: a guesser cannot lock out the owner. All other keys
+share a table of fixed size, by a keyed hash. Names without an account share a second one, in place of the
+account's bucket. What is in a table decays and is never evicted, so nobody makes room by inventing origins,
+names or uids. Keys that share a slot are throttled together.
 
-An administrator can end it for one account. The number of its resets is a part of the hash that picks a slot:
-its callers get others, and nothing that is shared is cleared.
+An administrator can reset one account. The number of its resets is part of the hash that picks a slot: its
+callers get other slots, and nothing that is shared is cleared.
 """
 
 import hashlib
@@ -39,34 +39,34 @@ class Limit:
         return max(0.0, (self._units(level, now) + cost - self.capacity) * DAY / self.drain)
 
     def add(self, level: Level, cost: int, now: float) -> Level:
-        """The level with one more failure; never above the capacity."""
+        """The level after one more failure; never above the capacity."""
         return Level(min(self._units(level, now) + cost, self.capacity), now)
 
     def _units(self, level: Level, now: float) -> float:
         return max(0.0, level.units - max(0.0, now - level.at) * self.drain / DAY)
 
 
-# With one comparison in a million right, a year of 162 + 365 * 27 units finds a code with a probability
-# of .997 percent, however many keys share them; eight keys alone have 8 * (18 + 365 * 3): .89 percent.
+# One comparison in a million is right. A year of 162 + 365 * 27 units finds a code with a probability of
+# .997 percent, however many keys share them. Eight keys alone have 8 * (18 + 365 * 3) units: .89 percent.
 KEY = Limit(capacity=18, drain=3)
 ACCOUNT = Limit(capacity=162, drain=27)
 
-FREE_FAILURES = 3  # that wait nothing: people mistype
-FIRST_WAIT = 60.0  # seconds after the fourth; doubled for each that follows, until the bucket is full
+FREE_FAILURES = 3  # without a wait: people mistype
+FIRST_WAIT = 60.0  # seconds after the fourth; doubled for each further one, until the bucket is full
 
-# About 10 MiB of memory at the most. A slot is shared by every key, or by every name, whose hash it is; never
-# by both: a name's bucket holds and drains more than a key's.
+# About 10 MiB of memory at most. Keys share slots with keys, and names with names: a name's bucket holds and
+# drains more.
 KEY_SLOTS = 49_152
 NAME_SLOTS = 16_384
 
-_RENEW_AFTER = 3_600.0  # a mark younger than this need not be written again
+_RENEW_AFTER = 3_600.0  # seconds: a younger mark need not be written again
 
 _SALT_BYTES = hashlib.blake2b.SALT_SIZE
-_RESYNC = b"resync"  # what the hash of a key is for, where it is not for `verify`
+_RESYNC = b"resync"  # the purpose of a key's hash, if it is not `verify`
 
 
 class Key(NamedTuple):
-    """Who tries what: a digest for its mark, and its slot in the table. Nobody else can aim at them."""
+    """A caller and an account: a digest for the mark, and a slot in the table. Nobody can aim at either."""
 
     digest: bytes
     slot: int
@@ -80,11 +80,11 @@ class Known(NamedTuple):
 
     digest: bytes
     succeeded: float  # the last time, as `Throttle` counts seconds
-    wait: float  # seconds until a failure may be risked
+    wait: float  # seconds until its next try
 
 
 def cost_of_failure(seeds: Sized) -> int:
-    """The units of a code that is none of these seeds'."""
+    """The units that a wrong code costs, when these seeds' codes are compared with it."""
     return otp.WINDOW_STEPS * len(seeds)
 
 
@@ -92,8 +92,8 @@ class Throttle:
     """The policy, and the table of the keys that have no mark.
 
     `secret` keys the hashes. Time is counted from `started` on by the clock that nobody sets; its `wall` is
-    the time that the state has come to (`Store.begin_boot`). What a failure or a success changes is
-    returned, for the caller to keep. Unless it is `enabled`, no failure is counted: that is for benchmarks.
+    the time that the state has reached (`Store.begin_boot`). Changes by a failure or a success are returned,
+    for the caller to keep. Unless it is `enabled`, no failure is counted: that is for benchmarks.
     """
 
     def __init__(
@@ -102,7 +102,7 @@ class Throttle:
         self.enabled = enabled
         self._secret = secret
         self._started = started
-        self._name, self._name_slot = "", -1  # the name that was asked for last, and its slot
+        self._name, self._name_slot = "", -1  # the last name, and its slot
         now = self.now(started)
         self._slots = {slot: Level(level.units, min(level.at, now)) for slot, level in slots}
 
@@ -111,37 +111,34 @@ class Throttle:
         self.enabled = enabled
 
     def now(self, reading: Reading) -> float:
-        """The time of a reading in seconds, which a step of the wall clock does not move."""
+        """The time of a reading in seconds. Setting the wall clock does not change it."""
         return self._started.wall + reading.boot - self._started.boot
 
     def as_loaded(self, tally: Tally) -> Tally:
-        """A tally of an earlier run: what is of the future, by a clock that was ahead, is of now."""
+        """A tally of an earlier run. Times in the future, by a clock that was ahead, become now."""
         if tally is NO_TALLY:  # as nearly all are in a large state
             return tally
         return tally.not_after(self.now(self._started))
 
     def key(self, uid: int, origin: str, account: str, resets: int = 0) -> Key:
-        """The key of a peer, where it relays for others of the origin that it names.
-
-        `resets` are those of the account's tally.
-        """
+        """The key of a peer, or of an origin that it relays for. `resets` are those of the account."""
         # No name has a NUL; an origin, which may, comes last.
         caller = f"{uid}\0{account}\0{origin}".encode("utf-8", "surrogateescape")
         return Key(self._digest(caller), _place(self._digest(caller, resets)) % KEY_SLOTS)
 
     def key_to_resync(self, uid: int, account: str, resets: int) -> Key:
-        """The key of a peer that resynchronises an account: another than that by which it verifies."""
+        """The key of a peer that resynchronises an account. It is not the one for `verify`."""
         digest = self._digest(f"{uid}\0{account}".encode(), resets, _RESYNC)
         return Key(digest, _place(digest) % KEY_SLOTS)
 
     def tally_of_unknown(self, name: str) -> Tally:
-        """The tally of a name that is no account: it has to look like one."""
+        """The tally of a name without an account: it must look like an account's."""
         return Tally(self._slots.get(self._slot_of_name(name), EMPTY))
 
     def wait(self, key: Key, tally: Tally, cost: int, now: float) -> float:
-        """Seconds until a failure of this cost may be risked; 0.0 if it may be now.
+        """Seconds until the key may try again, if a failure has this cost; 0.0 if it may now.
 
-        It is as much work with marks as without: how long a refusal takes tells nothing of an account.
+        It takes the same time with marks as without, so that the time of a refusal tells nothing.
         """
         level, mark, of_account = self._level(key), tally.mark(key.digest), self.wait_of_all(tally, cost, now)
         if mark.is_known(now):
@@ -149,15 +146,15 @@ class Throttle:
         return max(self._wait(level, cost, now), of_account)
 
     def wait_of_all(self, tally: Tally, cost: int, now: float) -> float:
-        """The same for every key without a mark, whatever else it did."""
+        """The seconds that every key without a mark waits at least."""
         return ACCOUNT.wait(tally.level, cost, now) if self.enabled else 0.0
 
     def may_refuse(self, tally: Tally, cost: int, now: float) -> bool:
-        """False where the last failure is too long ago to hold up all keys, or one that has a mark."""
+        """False if the last failure is too old to make any key wait."""
         return now - tally.level.at < cost * DAY / KEY.drain
 
     def known(self, tally: Tally, cost: int, now: float) -> list[Known]:
-        """The keys that have a mark, the one that succeeded last first."""
+        """The keys with a mark, the latest success first."""
         marks = sorted(tally.all_marks(), key=lambda mark: mark.succeeded, reverse=True)
         return [
             Known(mark.digest, mark.succeeded, self._wait(mark.level, cost, now))
@@ -166,7 +163,7 @@ class Throttle:
         ]
 
     def fail(self, key: Key, tally: Tally, cost: int, now: float) -> tuple[Tally, Slots]:
-        """Count a failure: the account's new tally, and slots of the table."""
+        """Count a failure; returns the account's new tally, and changed slots of the table."""
         counted = tally.with_level(ACCOUNT.add(tally.level, cost, now))
         mark = tally.mark(key.digest)
         if mark.is_known(now):
@@ -174,12 +171,12 @@ class Throttle:
         return counted, self._put(key.slot, KEY.add(self._level(key), cost, now))
 
     def fail_unknown(self, key: Key, name: str, cost: int, now: float) -> Slots:
-        """Count a failure for a name that is no account."""
+        """Count a failure for a name without an account."""
         tally, slots = self.fail(key, self.tally_of_unknown(name), cost, now)
         return slots | self._put(self._slot_of_name(name), tally.level)
 
     def succeed(self, key: Key, tally: Tally, now: float) -> Tally:
-        """Clear the key's own bucket, and mark it; the same tally if there is nothing to change."""
+        """Clear the key's own bucket and mark the key; returns the same tally if nothing changes."""
         if not self.enabled:
             return tally
         mark = tally.mark(key.digest)
@@ -188,7 +185,7 @@ class Throttle:
         return tally.with_mark(Mark(key.digest, now, EMPTY))
 
     def _digest(self, data: bytes, resets: int = 0, purpose: bytes = b"") -> bytes:
-        """The keyed hash; 0 resets and no purpose leave it as it is without them."""
+        """The keyed hash, with the resets and the purpose in it."""
         salt = resets.to_bytes(_SALT_BYTES)
         return hashlib.blake2b(
             data, digest_size=DIGEST_BYTES, key=self._secret, salt=salt, person=purpose
@@ -203,7 +200,7 @@ class Throttle:
         return self._slots.get(key.slot, EMPTY)
 
     def _wait(self, level: Level, cost: int, now: float) -> float:
-        """Seconds until a key whose bucket has this level may risk a failure, for what it did itself."""
+        """Seconds that a key waits for its own failures, if its bucket has this level."""
         if not self.enabled:
             return 0.0
         return max(level.at + _pause(level.units / cost) - now, KEY.wait(level, cost, now))
@@ -218,5 +215,5 @@ def _place(digest: bytes) -> int:
 
 
 def _pause(failures: float) -> float:
-    """Seconds to wait after so many failures, beyond what the bucket asks for."""
+    """Seconds to wait after this many failures, beyond the wait for the bucket."""
     return 0.0 if failures <= FREE_FAILURES else FIRST_WAIT * 2 ** (failures - FREE_FAILURES - 1)

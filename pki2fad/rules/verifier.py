@@ -1,4 +1,4 @@
-"""Is a code good? RFC 6238 section 5.2, and what RFC 4226 section 7 asks of who answers that."""
+"""Is a code good? As RFC 6238 section 5.2 and RFC 4226 section 7 want it answered."""
 
 import math
 from dataclasses import replace
@@ -15,17 +15,17 @@ from pki2fad.rules.tally import NO_TALLY, Tally
 from pki2fad.rules.throttle import NOBODY, Key, Throttle, cost_of_failure
 from pki2fad.times import moment
 
-# Codes of so many steps outside the window are told from wrong ones in the log.
+# The log tells codes of this many steps outside the window from wrong ones.
 _NEAR_STEPS = 10
 _NEAR = [sign * (otp.WINDOW + steps) for steps in range(1, _NEAR_STEPS + 1) for sign in (-1, 1)]
 
-# What `explain` says about a code that is not valid.
+# The reason that `explain` gives for a code that is not valid.
 _EXPLAINED = {REPLAYED: "used", WRONG: "old"}
 
-# Stands for an account that does not exist, where a peer must not notice the difference.
+# Stands for a missing account, if the peer must not notice that it is missing.
 _NO_ACCOUNT = Account("", Parameters(), b"", b"", -1)
 
-# Seconds for which codes may be spent ahead of the clock before `status` says so: some are in every window.
+# Seconds by which codes may be spent ahead of the clock before `status` says so: every window has some.
 _STATUS_SLACK = 2 * (otp.WINDOW + 1) * otp.LONGEST_PERIOD
 
 _SET_BACK = "codes were used while the clock was ahead; if it is right now: pki2factl clock accept"
@@ -46,12 +46,12 @@ class Verifier:
     ) -> Answer:
         """Answer whether a code is good. `payer` is the uid whose budget pays for a failure.
 
-        With `veiled` the peer may not know whether there is such an account: a name that is none is answered,
-        and costs, as one is. Raises `NoSuchAccount` without it, `Throttled` and `Unavailable`.
+        With `veiled` the peer may not know whether the account exists: a name without one gets the same
+        answers at the same cost. Otherwise raises `NoSuchAccount`. Raises `Throttled` and `Unavailable`.
         """
         self._keyring.require_not_held(name)
         account = self._keyring.accounts.get(name) if veiled else self._keyring.account(name)
-        # Up to a refusal a name that is no account is as much work as one: a peer must not notice it.
+        # Up to a refusal a missing account is as much work as one that exists: a peer must not notice it.
         standing = _NO_ACCOUNT if account is None else account
         seeds, tally = standing.in_force(reading.wall), standing.tally
         cost = cost_of_failure(seeds)
@@ -81,10 +81,10 @@ class Verifier:
         return self._spend(account, steps[account], new, reading)
 
     def confirm(self, new: Account, code: str, payer: int, reading: Reading) -> Answer:
-        """Answer whether a code is that of an account to be: a right one is spent, and makes it.
+        """Answer whether a code is that of an enrolment. A right one is spent, and makes the account.
 
-        A wrong one counts like one for a name that is no account. Whoever asks was shown the seed: they are
-        not refused for what others did to the budget of the name. Raises `Throttled` and `Unavailable`.
+        A wrong one counts like one for a name without an account. The caller was shown the seed, and is not
+        refused for what others did to the budget of the name. Raises `Throttled` and `Unavailable`.
         """
         key, now = self._throttle.key(payer, "", new.name), self._throttle.now(reading)
         attempt = Attempt("enroll_confirm", payer, "", new.name)
@@ -103,7 +103,7 @@ class Verifier:
         return Answer({"valid": True}, change=edit, audit="added")
 
     def explained(self, answer: Answer, name: str, code: str, reading: Reading) -> Answer:
-        """The answer to this code with why it is not valid; nothing of codes whose step is still to come."""
+        """The answer with the reason why this code is not valid, unless its step is still to come."""
         if answer.reason not in _EXPLAINED:
             return answer
         for seed in self._keyring.account(name).in_force(reading.wall):
@@ -116,8 +116,8 @@ class Verifier:
     def resync(self, name: str, first: str, second: str, payer: int, reading: Reading) -> Answer:
         """Follow a prover that showed these two codes, the second just now (RFC 6238 section 6).
 
-        Who can show them has nothing to guess: what was counted for the account goes. Others are counted for
-        what they try here, and for that alone. Raises `NoSuchAccount`, `Throttled` and `Unavailable`.
+        Right codes clear the account's failures: a caller that has them guesses nothing. Wrong ones have a
+        budget of their own here. Raises `NoSuchAccount`, `Throttled` and `Unavailable`.
         """
         current = self._keyring.account(name)
         account = current.settled(reading.wall)
@@ -128,8 +128,8 @@ class Verifier:
         found = self._offset(account, first, second, reading)
         if found is None:
             refusal = BadRequest(
-                "these are not two codes that follow each other, within"
-                f" {otp.MAX_OFFSET} steps of now and neither used before"
+                "the two codes must follow each other, be within"
+                f" {otp.MAX_OFFSET} steps of now, and be unused"
             )
             change = None
             if self._throttle.enabled:
@@ -144,9 +144,9 @@ class Verifier:
         return Answer({"account": name, **details}, change=edit, audit="resynchronised", details=details)
 
     def _offset(self, account: Account, first: str, second: str, reading: Reading) -> tuple[int, int] | None:
-        """The offset of a prover that shows these codes, and the last of their steps.
+        """The offset of a prover that shows these codes, and the step of the second.
 
-        None unless they are of two steps that follow each other, both not spent, and the second at most
+        None unless the two steps follow each other, both are unspent, and the second is at most
         `otp.MAX_OFFSET` steps away.
         """
         current = otp.step_at(reading.wall, account.parameters.period)
@@ -172,7 +172,7 @@ class Verifier:
         return math.ceil(max(waits)[0]) if waits else None
 
     def _require_budget(self, key: Key, tally: Tally, cost: int, reading: Reading, attempt: Attempt) -> None:
-        """Raise `Throttled` where a failure of this cost may not be risked."""
+        """Raise `Throttled` if a failure of this cost does not fit into the budget."""
         wait = self._throttle.wait(key, tally, cost, self._throttle.now(reading))
         if wait > 0:
             until = math.ceil(reading.wall + wait)
@@ -180,7 +180,7 @@ class Verifier:
             raise Throttled(f"there were too many wrong codes; try again at {moment(until)}", math.ceil(wait))
 
     def _require_clock(self, account: Account, reading: Reading) -> None:
-        """Raise `Unavailable` where codes may have been accepted of which nothing is known."""
+        """Raise `Unavailable` if codes may have been accepted that are not on record."""
         wall, period = reading.wall, account.parameters.period
         watch, floors = self._watch, self._keyring.floors
         if wall >= watch.mark and not watch.spent and (not floors or wall >= floors.get(period, 0)):
@@ -191,7 +191,7 @@ class Verifier:
             raise Unavailable(why, otp.seconds_until(reading.wall, until))
 
     def _require_past(self, account: Account, middle: int, reading: Reading) -> None:
-        """Raise `Unavailable` where every code of the window is spent, since the clock was set back."""
+        """Raise `Unavailable` if every code of the window is spent, because the clock was set back."""
         if account.last_step <= middle + 2 * otp.WINDOW:
             return  # the prover may have been further ahead before, and never less
         last = otp.step_at(reading.wall, account.parameters.period) + reach(account.offset, account.drift)
@@ -200,7 +200,7 @@ class Verifier:
             raise Unavailable(_SET_BACK, otp.seconds_until(reading.wall, until))
 
     def _waits(self, period: int, offset: int, wall: float) -> list[tuple[float, str]]:
-        """Until when codes of a period and an offset, either way, cannot be verified, and why."""
+        """Until when codes of this period and offset cannot be verified (Unix times), and why."""
         waits: list[tuple[float, str]] = []
         behind = self._watch.behind(wall)
         if behind > otp.WINDOW * period:
@@ -208,22 +208,22 @@ class Verifier:
             waits.append((self._watch.mark, why))
         floor = self._keyring.floors.get(period, 0)
         if wall < floor:
-            waits.append((floor, "codes may have been used before that are not on record"))
+            waits.append((floor, "codes may have been used that are not on record"))
         spent_until = self._watch.spent_until(wall, (otp.WINDOW + 1 + offset) * period)
         if spent_until is not None:
             waits.append((spent_until, "codes of this time may have been used, while the clock was ahead"))
         return waits
 
     def steps_off(self, name: str, code: str, reading: Reading) -> int | None:
-        """By how many steps a code is ahead of now, if it is of one near the window, on either side.
+        """How many steps a code is ahead of now, if its step is near the window, on either side.
 
-        For a name that is no account it is as much work. While the keys are locked nothing is looked up.
+        A missing account is as much work. While the keys are locked nothing is looked up.
         """
         if self._keyring.locked:
             return None
         account = self._keyring.accounts.get(name)
         seeds = (account or self._codes.veiled(name, None)).in_force(reading.wall)
-        near = [  # all of them, whichever matches: whoever asked may measure what comes after the answer
+        near = [  # all of them, whichever matches: the caller may measure what comes after the answer
             (
                 otp.equal(code, self._codes.of_step(seed, _middle(seed, reading) + steps)),
                 seed.offset + steps,
@@ -247,7 +247,7 @@ class Verifier:
     def _promote(self, account: Account, steps: dict[Account, int], tally: Tally, reading: Reading) -> Answer:
         """The answer to a code of the successor, which is the account from now on.
 
-        Where the code is one of the old seed too, it is spent for both.
+        If the code is also one of the old seed, it is spent for both.
         """
         self._watch.saw(reading)
         ((successor, step),) = ((seed, step) for seed, step in steps.items() if seed is not account)
@@ -269,10 +269,10 @@ class Verifier:
         return Answer(INVALID, change=Failure(name, tally, slots), reason=WRONG)
 
     def _match(self, account: Account, kept: Account, code: str, middle: int) -> int | None:
-        """The last of the steps that this code stands for, or None; codes are kept with `kept`.
+        """The last of the steps that have this code, or None. The window's codes are kept with `kept`.
 
-        Every step of the window is compared, in constant time. Adjacent steps can share a code: all of
-        them are spent with it, also one that the window reaches only later.
+        Every step of the window is compared, in constant time. Adjacent steps can share a code: it spends
+        all of them, also one that the window reaches only later.
         """
         matched = None
         for step, candidate in enumerate(self._codes.around(kept, middle), middle - otp.WINDOW):
@@ -285,7 +285,7 @@ class Verifier:
 
 
 def _drift(account: Account, step: int, reading: Reading) -> bytes:
-    """The account's drift once the code of this step is accepted."""
+    """The account's drift after the code of this step is accepted."""
     return account.drifted(step - otp.step_at(reading.wall, account.parameters.period))
 
 
