@@ -1,7 +1,7 @@
-"""What administrators do: load and remove accounts, change keys.
+"""The methods for administrators: load and remove accounts, lock, unlock and rotate keys.
 
-Each method is one of the protocol. It changes no account itself: the `Edit` of its answer does, once it
-is kept and applied. What opens and locks is done by `Keys`. `Bulk` does what is about all accounts.
+A method changes no account itself: the `Edit` of its answer does, once it is kept and applied. `Keys` opens
+and locks. `Bulk` has the methods that are about all accounts.
 """
 
 from collections.abc import Iterator
@@ -25,14 +25,14 @@ if TYPE_CHECKING:
 
 Arguments = dict[str, Any]
 
-# Arguments that a batch of one account has itself; other sealed seeds need them.
+# Arguments that a batch of one account contains itself.
 _SAID = ("account", "algorithm", "digits", "period")
 
-_LAST_DEADLINE = 253_402_300_799  # the last second of the year 9999: what comes after has no date
+_LAST_DEADLINE = 253_402_300_799  # the last second of the year 9999: later times have no date
 
 
 class Keys(Protocol):
-    """What opens and locks; the service has the real ones."""
+    """The host's keys. The service has the real ones."""
 
     def open_sealed(self, sealed: bytes) -> bytearray:
         """The seed in a sealed seed. Raises `BadSeal`."""
@@ -41,25 +41,25 @@ class Keys(Protocol):
         """A random seed."""
 
     def unlock(self, passphrase: str | None) -> Steps[None]:
-        """Take the keys into memory. Raises a `Refusal`."""
+        """Load the keys into memory. Raises a `Refusal`."""
 
     def close(self) -> None:
-        """Let no key stay in memory."""
+        """Wipe the keys in memory."""
 
     def is_cheap(self) -> bool:
-        """True if the host's key has a passphrase of which a guess costs little."""
+        """True if the host's key has a passphrase that is cheap to guess at."""
 
     def rotate(self, pem: bytes) -> Steps[str]:
-        """Take up another host key; returns its fingerprint."""
+        """Add another host key; returns its fingerprint."""
 
     def finish_rotation(self, fingerprint: str) -> Steps[list[str]]:
-        """Let this host key, which is in use, alone open the state; returns the fingerprints of the others.
+        """Let only this host key, which is in use, open the state; returns the fingerprints dropped.
 
-        Raises `BadRequest` if another one is in use.
+        Raises `BadRequest` if another key is in use.
         """
 
     def recipients(self) -> list[str]:
-        """The fingerprints of the host keys that open the state, that in use first."""
+        """The fingerprints of the host keys that open the state; the one in use comes first."""
 
     def master_for(self, recipients: bytes) -> "Pieces[tuple[MasterKey, dict[str, bytes]]]":
         """A new master key for a backup, and its slots for the public keys in a PEM text."""
@@ -72,7 +72,7 @@ class Keys(Protocol):
 
 
 class Admin:
-    """The administrator's methods."""
+    """The methods for one account, and for keys."""
 
     def __init__(
         self,
@@ -86,18 +86,18 @@ class Admin:
         self.upload = Upload()
 
     def load(self, args: Arguments, _peer: Peer, reading: Reading) -> Answer:
-        """An account for a sealed seed."""
+        """Load a sealed seed into an account."""
         deadline, cutover = args.get("deadline"), args.get("cutover", False)
         if args.get("successor", False):
             if cutover and deadline is None:
                 raise BadRequest("a cutover needs a deadline")
             if deadline is not None and not reading.wall < deadline <= _LAST_DEADLINE:
-                raise BadRequest("the deadline has to be a Unix time after now and before the year 10000")
+                raise BadRequest("the deadline must be a Unix time after now and before the year 10000")
         elif cutover or deadline is not None:
-            raise BadRequest("a deadline and a cutover are for a successor alone")
+            raise BadRequest("only a successor has a deadline or a cutover")
         account = self._sealed_account(args["sealed"], {key: args[key] for key in _SAID if key in args})
         if args.get("successor", False):
-            # A successor has no offset; the seed may be one that is going, and have one still.
+            # A successor has no offset, but its seed may have left one behind.
             last_step = self._keyring.watermark(account)
             drift = UNKNOWN if last_step >= 0 else b""
             account = account.copy(last_step=last_step, drift=drift, offset=0)
@@ -107,7 +107,7 @@ class Admin:
         return Answer({"account": account.name, "changed": edit is not None}, change=edit, audit=done)
 
     def edit_to_load(self, account: Account, replace: bool, reading: Reading) -> tuple[Edit | None, str]:
-        """The edit that gives an account this seed, None if it has it already, and a word for what is done.
+        """The edit that gives an account this seed, None if it has it already, and a word for the audit.
 
         Raises `AccountExists`.
         """
@@ -122,7 +122,7 @@ class Admin:
         return self._put(account, reading), "added" if current is None else "replaced"
 
     def _load_successor(self, successor: Successor, replace: bool, reading: Reading) -> Answer:
-        """A seed that the account gets later."""
+        """Load a seed that the account gets later."""
         current = self._keyring.account(successor.account.name)
         settled = current.settled(reading.wall)
         if settled.digest == successor.account.digest:
@@ -140,9 +140,9 @@ class Admin:
         return Answer(result, change=edit, audit="successor", details=details)
 
     def due(self, reading: Reading) -> Iterator[Edit]:
-        """The edits that make permanent what deadlines did; each is made as it is asked for.
+        """The edits for successors whose deadline has passed. Each is made when it is asked for.
 
-        Only once the time is believed: what was the wrong time takes no seed away for good.
+        The time must be believed: no seed is lost for good because the clock was wrong.
         """
         wall = self._watch.believed(reading.wall)
         for account in self._keyring.with_successor():
@@ -151,11 +151,11 @@ class Admin:
                 yield self._edit(account.name, put, account, reading)
 
     def provision(self, name: str, sealed: bytes, file_digest: bytes, reading: Reading) -> Edit:
-        """The edit that a file of `seeds.d` asks for. Raises `BadSeal`, and `BadRequest` for another's."""
+        """The edit for a file of `seeds.d`. Raises `BadSeal`, or `BadRequest` if it names another account."""
         return self._put(self._sealed_account(sealed, {"account": name}), reading, file_digest)
 
     def remove(self, args: Arguments, _peer: Peer, reading: Reading) -> Answer:
-        """Take an account away, or one that waits for its first code; its codes stay spent."""
+        """Remove an account, or an enrolment. Its codes stay spent."""
         if self._keyring.enrolments.pop(args["account"], None) is not None:
             return Answer({"account": args["account"]}, audit="removed")
         account = self._keyring.account(args["account"])
@@ -163,18 +163,18 @@ class Admin:
         return Answer({"account": account.name}, change=edit, audit="removed")
 
     def close(self) -> None:
-        """Let no key and no code stay in memory."""
+        """Wipe the keys and codes in memory."""
         self.upload.drop()
         self._keys.close()
 
     def lock(self, _args: Arguments, _peer: Peer, _reading: Reading) -> Answer:
-        """Let no key and no code stay in memory."""
+        """Wipe the keys and codes in memory."""
         done = "unchanged" if self._keyring.locked else "locked"
         self.close()
         return Answer({"locked": True}, audit=done)
 
     def unlock(self, args: Arguments, _peer: Peer, _reading: Reading) -> Answer:
-        """Take the keys into memory again."""
+        """Load the keys into memory again."""
 
         def work() -> Work:
             if not self._keyring.locked:
@@ -185,7 +185,7 @@ class Admin:
         return Answer(work=work())
 
     def rotate(self, args: Arguments, _peer: Peer, _reading: Reading) -> Answer:
-        """Take up another host key beside the one in use, with a new master key."""
+        """Add another host key to the one in use, with a new master key."""
 
         def work() -> Work:
             result = {"fingerprint": (yield from self._keys.rotate(args["private"]))}
@@ -194,7 +194,7 @@ class Admin:
         return Answer(work=work())
 
     def rotate_finish(self, args: Arguments, _peer: Peer, _reading: Reading) -> Answer:
-        """Let the host key that is in use alone open the state."""
+        """Let only the host key in use open the state."""
 
         def work() -> Work:
             dropped = yield from self._keys.finish_rotation(args["fingerprint"])
@@ -204,7 +204,7 @@ class Admin:
         return Answer(work=work())
 
     def recipients(self, _args: Arguments, _peer: Peer, _reading: Reading) -> Answer:
-        """The keys that open the state; asked when nothing is being kept."""
+        """The keys that open the state. It is work, since the state is read when no change is being kept."""
 
         def work() -> Work:
             first, *others = self._keys.recipients()
@@ -215,10 +215,10 @@ class Admin:
         return Answer(work=work())
 
     def _sealed_account(self, sealed: bytes, given: Arguments) -> Account:
-        """The account of a sealed seed, of which these of `_SAID` were given.
+        """The account of a sealed seed. `given` are those arguments of `_SAID` that the request has.
 
-        A batch of one account says all of them itself. Raises `BadSeal`, and `BadRequest` for what is given
-        and is wrong or contradicts the batch.
+        A batch of one account contains all of them. Raises `BadSeal`, and `BadRequest` if an argument is
+        wrong or contradicts the batch.
         """
         if batch.is_batch(sealed):
             return self._account_of_batch(sealed, given)
@@ -244,7 +244,7 @@ class Admin:
             for key, said in {"account": entry.name, **entry.parameters.fields}.items():
                 if given.get(key, said) != said:
                     raise BadRequest(
-                        f"the sealed seed is of {key} {said}, and {given[key]} was given;"
+                        f"the sealed seed is for {key} {said}, not {given[key]};"
                         f" seal it again with --{key} {given[key]}"
                     )
             return self._keyring.sealed_elsewhere(entry.name, entry.sealed, entry.parameters, master)
@@ -253,9 +253,9 @@ class Admin:
         current = self._keyring.accounts.get(account.name)
         settled = current and current.settled(reading.wall)
         if settled is not None and settled.is_like(account):
-            account = settled  # the same seed: the live account stays, and nothing is taken away
+            account = settled  # the same seed: the live account stays
         elif current is not None:
-            account.count(current.tally)  # another seed gives who guesses no new budget
+            account.count(current.tally)  # another seed gives a guesser no new budget
         gone = None if account is current else current
         return self._edit(account.name, account, gone, reading, file_digest)
 

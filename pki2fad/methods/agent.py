@@ -1,7 +1,7 @@
-"""What the daemon does: a request of a peer at a reading of the clocks, to an answer and a change.
+"""Handles requests: a peer's request and a reading of the clocks become an answer and a change.
 
-No input or output happens here, but for what opens and locks (`admin.Keys`). A change that `Agent.handle`
-returns has to be kept by the store before its answer may leave (see `Spend` and `Edit`).
+Nothing here reads or writes files, except through `admin.Keys`. The store must keep the change that
+`Agent.handle` returns before the answer may leave (see `Spend` and `Edit`).
 """
 
 import os
@@ -32,7 +32,7 @@ from pki2fad.wire.messages import Request
 
 
 class Agent:
-    """The accounts and the rules, and what a request does with them."""
+    """Authorises requests and carries them out. No other place decides about a request."""
 
     def __init__(
         self,
@@ -47,7 +47,7 @@ class Agent:
         file_digests: dict[str, bytes] | None = None,
     ) -> None:
         self.access = rules
-        # Of the file of seeds.d that was applied last, by account.
+        # The digest of the file of seeds.d that was applied last, by account.
         self.file_digests = {} if file_digests is None else file_digests
         self._keyring = keyring
         self._throttle = throttle
@@ -94,7 +94,7 @@ class Agent:
         }
 
     def use(self, rules: Access) -> None:
-        """Go by these rules from now on."""
+        """Use these roles from now on."""
         self.access = rules
 
     @property
@@ -130,19 +130,19 @@ class Agent:
         return self._admin.provision(name, sealed, file_digest, reading)
 
     def due(self, reading: Reading) -> Iterator[Edit]:
-        """The edits that make permanent what the deadlines of successors did, each as it is asked for."""
+        """The edits for successors whose deadline has passed. Each is made when it is asked for."""
         return self._admin.due(reading)
 
     def steps_off(self, name: str, code: str, reading: Reading) -> int | None:
-        """By how many steps a code that was wrong is ahead, if it is of one near the window: for the log."""
+        """For the log: how many steps a wrong code is ahead, if its step is near the window."""
         return self._verifier.steps_off(name, code, reading)
 
     def look_ahead(self, count: int) -> bool:
-        """Make codes of the next step, for at most so many accounts in use; True if more wait."""
+        """Make codes of the next step, for at most `count` accounts in use; True if more wait."""
         return self._keyring.codes.look_ahead(count)
 
     def lock(self) -> None:
-        """Let no key and no code stay in memory."""
+        """Wipe the keys and codes in memory."""
         self._admin.close()
 
     def apply(self, edit: Edit) -> None:
@@ -179,11 +179,11 @@ class Agent:
 
     @property
     def locked(self) -> bool:
-        """True while nothing can be asked that needs the keys."""
+        """True while requests that need the keys are refused."""
         return self._keyring.locked
 
     def code(self, name: str, reading: Reading) -> dict[str, Any]:
-        """What `generate` answers for an account. Raises a `Refusal`."""
+        """The result of `generate` for an account. Raises a `Refusal`."""
         self._keyring.require_unlocked()
         account = self._keyring.account(name).in_force(reading.wall)[0]
         period = account.parameters.period
@@ -202,7 +202,7 @@ class Agent:
 
     def _authorise(self, peer: Peer, method: Method, args: Arguments) -> None:
         if peer.verify_only and method.role != access.VERIFY:
-            raise Forbidden("on this socket nothing is answered but verify")
+            raise Forbidden("this socket answers only verify")
         if method.role is None:
             return
         if method.everywhere:
@@ -216,7 +216,7 @@ class Agent:
             raise Forbidden(f"this needs the role {method.role!r}{where}, which uid {peer.uid} does not have")
 
     def _unless_locked(self, work: Work) -> Work:
-        """The work, unless the daemon was locked while it waited."""
+        """Do the work, unless the daemon was locked while it waited."""
         self._keyring.require_unlocked()
         return (yield from work)
 
@@ -228,13 +228,14 @@ class Agent:
         if not forms.is_code(code):
             raise BadRequest(forms.CODE_RULE)
         if len(origin) > forms.ORIGIN_LIMIT:
-            raise BadRequest(f"an origin is at most {forms.ORIGIN_LIMIT} characters long")
+            raise BadRequest(f"an origin has at most {forms.ORIGIN_LIMIT} characters")
         if "origin" in args and not self.access.allows(peer, access.RELAY, name):
             raise Forbidden(f"an origin needs the role {access.RELAY!r}, which uid {peer.uid} does not have")
         explain = args.get("explain", False)
         if explain and not self.access.allows_everywhere(peer, access.ADMIN):
             raise Forbidden(
-                f"'explain' needs the role {access.ADMIN!r} for all accounts, which uid {peer.uid} lacks"
+                f"'explain' needs the role {access.ADMIN!r} for all accounts,"
+                f" which uid {peer.uid} does not have"
             )
         veiled = not any(self.access.allows(peer, role, name) for role in (access.GENERATE, access.ADMIN))
         answer = self._verifier.verify(name, code, self._payer(peer.uid), origin, reading, veiled=veiled)
@@ -247,7 +248,7 @@ class Agent:
         return self._verifier.resync(args["account"], first, second, self._payer(peer.uid), reading)
 
     def _payer(self, uid: int) -> int:
-        return self.access.payer(uid)  # by the rules of now: a reload brings others
+        return self.access.payer(uid)  # a reload may have replaced `access`
 
     def _accounts(self, _args: Arguments, peer: Peer, reading: Reading) -> Answer:
         def is_shown(name: str) -> bool:
@@ -269,7 +270,7 @@ class Agent:
 
 
 def _checked(method: Method, request: Request) -> Arguments:
-    """The arguments, with the default account unless what is sealed may name one. Raises `BadRequest`."""
+    """The arguments, with the default account unless a batch names one. Raises `BadRequest`."""
     if request.args is None:
         raise BadRequest(request.fault)
     args = arguments.typed(request.args, method.arguments, method.required)

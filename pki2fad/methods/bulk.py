@@ -1,8 +1,8 @@
-"""What administrators do with many accounts, or all: batches, backups, restores, and the clock's time.
+"""The methods for administrators that are about many accounts: batches, backups, restores, and the clock.
 
-Each method is one of the protocol, and gives a `Work`: nobody else waits for all of it. Seeds are opened
-and sealed first, which takes longest. Then the accounts are held, so that what is known of them does not
-move, and what changes is looked up, kept and applied.
+Each method gives a `Work`, so that other requests have their turn between its pieces. Seeds are opened and
+sealed first, which takes longest. Then the accounts are held: their watermarks do not move while the change
+is planned, kept and applied.
 """
 
 from collections.abc import Iterable
@@ -36,22 +36,22 @@ from pki2fad.wire.messages import Encoded
 if TYPE_CHECKING:
     from pki2fad.crypto.masterkey import MasterKey
 
-# Steps by which an accepted code may be before the one that the clock shows: the window, a step before it
-# with the same code, and a prover that is behind.
+# How many steps an accepted code may be behind the clock: the window, a step before it with the same code,
+# and a prover that is behind.
 _STEPS_BEFORE = otp.WINDOW + 1 + otp.MAX_OFFSET
 
 _NAMES_LOGGED = 200  # in one line: the journal cuts lines at 48 KiB
 
 
 class _Everything:
-    """Has every name in it."""
+    """A container of every name."""
 
     def __contains__(self, _name: object) -> bool:
         return True
 
 
 class Bulk:
-    """The administrator's methods for many accounts."""
+    """The methods for many accounts."""
 
     def __init__(self, keyring: Keyring, watch: Watch, keys: Keys, admin: Admin) -> None:
         self._keyring = keyring
@@ -60,7 +60,7 @@ class Bulk:
         self._admin = admin
 
     def load_batch(self, args: Arguments, _peer: Peer, _reading: Reading) -> Answer:
-        """Accounts for all seeds of a batch, or none."""
+        """Load all seeds of a batch, or none."""
         return Answer(work=self._load_batch(args["batch"], replace=args.get("replace", False)))
 
     def _load_batch(self, data: bytes, *, replace: bool) -> Work:
@@ -96,7 +96,7 @@ class Bulk:
         )
 
     def backup(self, args: Arguments, _peer: Peer, reading: Reading) -> Answer:
-        """All accounts as they are now, for the owners of these keys."""
+        """Back up all accounts as they are now, for the owners of these keys."""
         return Answer(work=self._backup(args["to"], reading))
 
     def _backup(self, to: bytes, reading: Reading) -> Work:
@@ -113,7 +113,7 @@ class Bulk:
         return Answer(Encoded([start, *parts, end]), audit="copied", details=details)
 
     def restore(self, args: Arguments, _peer: Peer, reading: Reading) -> Answer:
-        """Take a part of a backup; with the last one, take its accounts."""
+        """Take a part of a backup; with the last part, restore its accounts."""
         received = self._admin.upload.add(args["upload"], args["offset"], args["part"], reading)
         if not args.get("last", False):
             return Answer({"received": received}, quiet=True)
@@ -145,7 +145,7 @@ class Bulk:
         return Answer(result, audit="restored", details=details)
 
     def clock_accept(self, _args: Arguments, _peer: Peer, _reading: Reading) -> Answer:
-        """The wall clock is right now: what was spent while it was ahead comes down to its window."""
+        """Accept the wall clock as right: watermarks beyond its window come down to it."""
         return Answer(work=self._clock_accept())
 
     def _clock_accept(self) -> Work:
@@ -157,7 +157,7 @@ class Bulk:
             if until > wall:
                 slack, ahead = _STEPS_BEFORE * longest, self._watch.first_ahead(wall)
                 since = wall - slack if ahead is None else ahead - slack
-                # Without a record of when the clock was there, it may have been at any time.
+                # Without a record of the clock, it may have been there at any time.
                 spent = (since if since < until else wall - slack, float(until))
             yield ClockEdit(wall, spent)
         data = {
@@ -170,7 +170,7 @@ class Bulk:
         return Answer(data, audit="accepted", details=details)
 
     def _beyond(self, wall: float) -> Pieces[tuple[float, int]]:
-        """Until when codes are spent beyond this time's window, and the longest period there is (seconds)."""
+        """The Unix time until which codes beyond the window are spent, and the longest period (seconds)."""
         keyring = self._keyring
         until, longest = self._watch.forgotten, max(keyring.floors, default=0)
         for period, floor in keyring.floors.items():
@@ -181,7 +181,7 @@ class Bulk:
                 step, period = keyring.watermark(seed), seed.parameters.period
                 longest = max(longest, period)
                 if step > otp.step_at(wall, period) + otp.WINDOW + seed.offset:
-                    # The code of one behind comes late.
+                    # The codes of a prover that is behind come late.
                     until = max(until, (step + 1 - min(seed.offset, 0)) * period)
             yield None
         for gone in in_pieces(list(keyring.gone.values())):
@@ -193,7 +193,7 @@ class Bulk:
         return until, longest or otp.LONGEST_PERIOD
 
     def _sealed_here(self, entries: Iterable[Entry], master: "MasterKey") -> Pieces[list[Account]]:
-        """Accounts with these seeds, which another master key seals. Raises `BadSeal`."""
+        """Accounts with these seeds, which are sealed under another master key. Raises `BadSeal`."""
         accounts: list[Account] = []
         for some in in_pieces(entries):
             accounts += [

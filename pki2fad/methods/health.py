@@ -1,4 +1,4 @@
-"""What is wrong with the daemon, since when and why, and where it logs: for `status`."""
+"""The daemon's troubles, for `status`: what is wrong, since when, and why."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -19,7 +19,7 @@ class _Trouble(NamedTuple):
 
 
 class Health:
-    """The daemon's troubles. A reason may hold paths and settings: it is not for everybody.
+    """Keeps the troubles. A reason may name paths and settings: not every caller may see it.
 
     `lines_dropped` counts the lines that the log has lost, and `log` says where it is (see PROTOCOL.md).
     """
@@ -36,16 +36,16 @@ class Health:
         self._troubles: dict[str, _Trouble] = {}
 
     def failed(self, what: str, reason: object) -> None:
-        """Note a trouble; one that is known keeps its beginning."""
+        """Note a trouble. A known one keeps the time of its beginning."""
         known = self._troubles.get(what)
         self._troubles[what] = _Trouble(known.since if known else self._now(), str(reason))
 
     def mended(self, what: str) -> None:
-        """It is right again."""
+        """Note the end of a trouble."""
         self._troubles.pop(what, None)
 
     def stored(self, failure: UnusableState | None) -> None:
-        """A change was stored, or could not be. The thread for large changes calls this too."""
+        """Note whether a change could be stored. The thread for large changes calls this too."""
         if failure is not None:
             self.failed(STATE, failure)
         elif self._troubles:
@@ -56,7 +56,7 @@ class Health:
         return what in self._troubles
 
     def troubles(self, *, reasons: bool) -> list[dict[str, Any]]:
-        """What is wrong now; `reasons` for those who may know them."""
+        """What is wrong now, with `reasons` for callers that may see them."""
         return [
             {"what": what, "since": int(trouble.since), "reason": trouble.reason if reasons else None}
             for what, trouble in list(self._troubles.items())

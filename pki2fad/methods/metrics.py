@@ -1,29 +1,29 @@
-"""Counts what was asked, how it was answered and how long that took: plain numbers, and no names."""
+"""Counts requests, their outcomes and their time: numbers, and no names of accounts or callers."""
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterable
 from typing import Any
 
-# What a request that was carried out ended with; others end with the code of their refusal.
+# The outcomes of requests that were carried out. Others have the code of their refusal.
 OK = "ok"
 INVALID = "invalid"  # a code that was not good
 
-# Numbers that others know; each name is the one on the wire.
+# Numbers that other parts of the daemon have, by their names on the wire.
 CONNECTIONS = "connections"
 LAST_CODE = "last_code"
 
-# Upper bounds of the classes of latency, microseconds: the daemon takes 2 to 15 for most answers, a
-# durable watermark is some hundred, RSA some thousand, and a large backup seconds.
+# Upper bounds of the classes of latency, in microseconds. Most answers take 2 to 15, a durable watermark some
+# hundred, RSA some thousand, and a large backup seconds.
 BOUNDS = (25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 100_000, 1_000_000)
 
 _UNKNOWN = "unknown"  # counts for all methods that do not exist
 
-# What is there before it happens, so that a monitor sees the first one as a rise.
+# Counts that begin with 0, so that a monitor sees the first one as a rise.
 _ALWAYS = {"verify": (OK, INVALID, "throttled")}
 
 
 class Metrics:
-    """The counts since the start; `methods` are all that there are, so that nobody can add to them."""
+    """The counts since the start, for each of `methods`. Clients cannot add names to them."""
 
     def __init__(self, methods: Iterable[str]) -> None:
         self._gauges: dict[str, Callable[[], int | None]] = {
@@ -33,15 +33,15 @@ class Metrics:
         self._counts = {name: _Counts(_ALWAYS.get(name, ())) for name in (*methods, _UNKNOWN)}
 
     def use_gauge(self, name: str, read: Callable[[], int | None]) -> None:
-        """Read one of the numbers that others know from there."""
+        """Call this to read one of the numbers of other parts."""
         self._gauges[name] = read
 
     def add(self, method: str, outcome: str, seconds: float) -> None:
-        """Count a request; `seconds` are from when it was taken up to when its answer was ready."""
+        """Count a request. `seconds` is the time until its answer was ready."""
         (self._counts.get(method) or self._counts[_UNKNOWN]).add(outcome, seconds)
 
     def read(self) -> dict[str, Any]:
-        """All of it, as PROTOCOL.md says; of what was never asked, nothing."""
+        """All counts, as PROTOCOL.md says; methods that were never called are left out."""
         counted = {name: counts for name, counts in self._counts.items() if counts.outcomes}
         return {
             **{name: read() for name, read in self._gauges.items()},
@@ -53,7 +53,7 @@ class Metrics:
 
 
 class _Counts:
-    """Of one method."""
+    """The counts of one method."""
 
     __slots__ = ("latencies", "outcomes", "seconds")
 

@@ -19,7 +19,7 @@ from pki2fad.wire.messages import Encoded
 
 
 class Reports:
-    """Describes a daemon that runs since `started`; how much of it a caller may know, the agent decides."""
+    """Describes the daemon, which runs since `started`. The agent decides how much a caller may see."""
 
     def __init__(
         self,

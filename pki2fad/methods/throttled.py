@@ -1,4 +1,4 @@
-"""The methods `throttled` and `unthrottle`: administrators see which callers wait, and end it."""
+"""The methods `throttled` and `unthrottle`: administrators see which callers wait, and let them try again."""
 
 import math
 from collections.abc import Callable
@@ -18,7 +18,7 @@ from pki2fad.rules.throttle import ACCOUNT, Throttle, cost_of_failure
 from pki2fad.wire import messages
 from pki2fad.wire.messages import Encoded
 
-LISTED = 1024  # throttled accounts in one answer: 64 KiB, and a MiB where all callers that they know are too
+LISTED = 1024  # throttled accounts in one answer: 64 KiB, or a MiB if all their known callers wait too
 
 _LAST_UID = 2**32 - 1
 
@@ -41,12 +41,12 @@ class ThrottleAdmin:
         self._payer = payer
 
     def throttled(self, args: Arguments, _peer: Peer, reading: Reading) -> Answer:
-        """Accounts for which callers are refused now, and the last refusals; a named account in any case."""
+        """List the accounts for which callers wait now, or one account, and the last refusals."""
         name, uid, origin = args.get("account"), args.get("uid"), args.get("origin")
         if uid is None and origin is not None:
-            raise BadRequest("an origin is asked about together with a uid")
+            raise BadRequest("with an origin a uid is needed too")
         if uid is not None and name is None:
-            raise BadRequest("a caller is asked about together with an account")
+            raise BadRequest("with a uid an account is needed too")
         if uid is not None and not 0 <= uid <= _LAST_UID:
             raise BadRequest(f"a uid is 0 to {_LAST_UID}")
         account = None if name is None else self._keyring.account(name)
@@ -56,7 +56,7 @@ class ThrottleAdmin:
         return Answer(work=self._listed(account, caller, reading))
 
     def unthrottle(self, args: Arguments, _peer: Peer, reading: Reading) -> Answer:
-        """Let nothing that was counted for an account hold anybody up any more."""
+        """Forget an account's failures: all its callers may try again at once."""
         current = self._keyring.account(args["account"])
         account = current.settled(reading.wall)
         now = self._throttle.now(reading)
@@ -64,8 +64,7 @@ class ThrottleAdmin:
         if forced and not args.get("force", False):
             raise BadRequest(
                 f"account {account.name!r} was unthrottled {RESETS} times in {RESETS_WITHIN / DAY:.0f} days,"
-                f" and each time lets strangers try {ACCOUNT.capacity} more candidates;"
-                " --force does it all the same"
+                f" and each time gives strangers {ACCOUNT.capacity} more chances; --force does it anyway"
             )
         put = account.copy(tally=account.tally.reset(now))
         gone = None if account is current else self._keyring.leaving(current)
@@ -94,7 +93,7 @@ class ThrottleAdmin:
         return Answer(Encoded([*parts, messages.encode("caller"), messages.encode(caller)]))
 
     def _throttled(self, refused: dict[bytes, Attempt], reading: Reading) -> Pieces[list[dict[str, Any]]]:
-        """The first of those accounts by name."""
+        """The first accounts, by name, for which callers wait."""
         now = self._throttle.now(reading)
         failing: dict[str, Account] = {}
         for some in in_pieces([*self._keyring.accounts.values()]):
@@ -175,12 +174,12 @@ class ThrottleAdmin:
         else:
             key = throttle.key(attempt.uid, attempt.origin, attempt.account, tally.resets)
         if attempt.method != "verify":
-            tally = NO_TALLY  # others are refused for what they did themselves alone
+            tally = NO_TALLY  # other methods refuse callers for their own failures alone
         return _until(throttle.wait(key, tally, cost, throttle.now(reading)), reading)
 
 
 def _cost(account: Account, reading: Reading) -> int:
-    """What a wrong code for it costs."""
+    """The cost of a wrong code for the account."""
     return cost_of_failure(account.in_force(reading.wall))
 
 

@@ -95,7 +95,7 @@ def test_on_its_socket_members_of_the_group_and_root_verify_and_no_more(asked: I
     assert as_user("member", *verify, code) == (1, "invalid")
     refused = asked.run("pki2factl", "--socket", "/run/pki2fad/verify.sock", "generate", check=False)
     assert refused.returncode == 4
-    assert "nothing is answered but verify" in refused.stderr
+    assert "this socket answers only verify" in refused.stderr
 
 
 def test_the_start_asks_for_more_time_while_it_opens_the_state(asked: Installed) -> None:

@@ -103,14 +103,14 @@ def test_the_same_file_again_changes_nothing_and_options_that_agree_are_fine(run
 @pytest.mark.parametrize(
     ("option", "said"),
     [
-        ("--account=ben", "of account ann, and ben was given; seal it again with --account ben"),
+        ("--account=ben", "for account ann, not ben; seal it again with --account ben"),
         (
             "--account=default",
-            "of account ann, and default was given; seal it again with --account default",
+            "for account ann, not default; seal it again with --account default",
         ),
-        ("--algorithm=SHA1", "of algorithm SHA256, and SHA1 was given; seal it again with --algorithm SHA1"),
-        ("--digits=6", "of digits 8, and 6 was given; seal it again with --digits 6"),
-        ("--period=30", "of period 60, and 30 was given; seal it again with --period 30"),
+        ("--algorithm=SHA1", "for algorithm SHA256, not SHA1; seal it again with --algorithm SHA1"),
+        ("--digits=6", "for digits 8, not 6; seal it again with --digits 6"),
+        ("--period=30", "for period 60, not 30; seal it again with --period 30"),
     ],
 )
 def test_an_option_that_contradicts_the_file_is_refused(running: Daemon, option: str, said: str) -> None:
@@ -175,7 +175,7 @@ def test_a_client_that_names_what_the_seed_is_not_is_refused_on_the_wire(running
     sealed = base64.b64decode(seal(running.root, *TOLD).read_bytes())
     with connect(running.socket) as peer:
         code, message = peer.refusal("load", sealed=sealed, account="default")
-        assert (code, "of account ann" in message) == ("bad_request", True)
+        assert (code, "for account ann" in message) == ("bad_request", True)
         assert peer.call("load", sealed=sealed) == {"account": "ann", "changed": True}
 
 

@@ -61,7 +61,7 @@ def test_codes_are_verified_there_and_spent_for_both(served: Daemon, peer: RawPe
 @pytest.mark.parametrize("method", METHODS)
 def test_nothing_else_is_answered_whoever_asks(peer: RawPeer, method: str) -> None:
     code, text = peer.refusal(method, **METHODS[method])
-    assert (code, text) == ("forbidden", "forbidden: on this socket nothing is answered but verify")
+    assert (code, text) == ("forbidden", "forbidden: this socket answers only verify")
 
 
 def test_it_does_not_say_whether_there_is_an_account(peer: RawPeer) -> None:
