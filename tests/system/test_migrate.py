@@ -134,6 +134,7 @@ def test_the_lines_of_other_services_of_the_family_are_continued_in_the_minute_l
         assert timed.minute_log() == "2024-01-31 12:30:01 - 2FA Code: 000003\n" + said
 
 
+@pytest.mark.slow
 def test_a_log_of_codes_alone_is_continued(timed: OldService) -> None:
     timed.log.write_text("000001\n000002\n")
     timed.migrated()
@@ -149,12 +150,14 @@ def test_a_line_that_cannot_be_read_is_shown_and_kept(running: OldService) -> No
     assert running.minute_log().startswith(OLD_LINES + strange)
 
 
+@pytest.mark.slow
 def test_a_minute_that_the_old_log_lacks_gets_its_line_at_once(timed: OldService) -> None:
     timed.log.write_text(OLD_LINES.replace("12:30:01", "12:29:31"))
     timed.migrate()
     wait_until(lambda: timed.minute_log().count("12:30:") == 2, "there is no line for this minute")
 
 
+@pytest.mark.slow
 def test_where_there_is_no_minute_log_it_begins_with_the_old_lines(timed: OldService, clock: Clock) -> None:
     timed.daemon.codes_log.unlink()
     timed.log.write_text(OLD_LINES.removesuffix("\n"))
@@ -165,6 +168,7 @@ def test_where_there_is_no_minute_log_it_begins_with_the_old_lines(timed: OldSer
     assert os.listdir(timed.daemon.log_dir) == ["codes.log"]
 
 
+@pytest.mark.slow
 def test_the_log_is_continued_once_however_often_it_is_run(timed: OldService, clock: Clock) -> None:
     said = timed.minute_log()
     timed.migrated()
@@ -193,6 +197,7 @@ def test_a_log_is_continued_also_for_an_account_that_has_the_seed_already(
     assert timed.minute_log() == OLD_LINES + written
 
 
+@pytest.mark.slow
 def test_whatever_else_is_in_the_old_log_is_kept_to_the_byte(running: OldService) -> None:
     odd = b"\xff\0\r\n\n" + OLD_LINES.encode() + b"Traceback (most recent call last):\n"
     running.log.write_bytes(odd)
@@ -223,6 +228,7 @@ def test_a_line_that_is_being_written_while_the_log_is_put_in_place_is_not_lost(
     assert timed.minute_log() == OLD_LINES + said + late
 
 
+@pytest.mark.slow
 def test_a_log_of_another_system_ends_its_lines_otherwise_and_counts_too(
     timed: OldService, clock: Clock
 ) -> None:
@@ -233,6 +239,7 @@ def test_a_log_of_another_system_ends_its_lines_otherwise_and_counts_too(
     assert timed.daemon.codes_log.read_bytes() == (OLD_LINES.replace("\n", "\r\n") + said).encode()
 
 
+@pytest.mark.slow
 def test_of_the_file_that_was_exchanged_no_more_is_read_than_a_daemon_can_have_written(
     timed: OldService,
 ) -> None:
