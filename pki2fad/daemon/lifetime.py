@@ -81,7 +81,7 @@ async def _serve(
             resources.callback(loop.remove_signal_handler, number)
         with notifier.starting(), memory.uncollected():
             service = Service(config, reload_config, notifier, resources)
-            service.open()
+            await service.open()
         await service.start(sockets)
         started(sockets.main[0].getsockname())
         await stopped.wait()

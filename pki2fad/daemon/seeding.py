@@ -1,5 +1,6 @@
 """Applies the files of `seeds.d` to the accounts: those that are new or have changed."""
 
+import asyncio
 from collections.abc import Iterable
 
 from pki2fad.errors import BadRequest, BadSeal, UnusableState
@@ -7,9 +8,8 @@ from pki2fad.host import log
 from pki2fad.methods.agent import Agent
 from pki2fad.methods.health import SEEDS
 from pki2fad.rules import clock
-from pki2fad.rules.changes import Answer, Work
+from pki2fad.rules.changes import Answer, Steps, Work
 from pki2fad.rules.keyring import Keyring
-from pki2fad.rules.pieces import Pieces
 from pki2fad.server.longwork import Done
 from pki2fad.server.server import Server
 from pki2fad.state import seedfiles
@@ -33,16 +33,19 @@ class Seeding:
 
     def begin(self, done: Done) -> None:
         """Apply the files, piece by piece; `done` gets the outcome."""
+        ignored: list[str] = []
+        self._server.long_work.begin(self._work(seedfiles.read_all(self._directory, ignored), ignored), done)
 
-        def work() -> Work:
-            ignored: list[str] = []
-            yield from self.apply(seedfiles.read_all(self._directory, ignored), ignored)
-            return Answer(quiet=True)
+    async def apply(self, seed_files: Iterable[SeedFile], ignored: list[str]) -> None:
+        """Apply these files, as `begin` does those of the directory."""
+        done: asyncio.Future[Answer | Exception] = asyncio.get_running_loop().create_future()
+        self._server.long_work.begin(self._work(seed_files, ignored), done.set_result)
+        outcome = await done
+        if isinstance(outcome, Exception):
+            raise outcome
 
-        self._server.long_work.begin(work(), done)
-
-    def apply(self, seed_files: Iterable[SeedFile], ignored: list[str]) -> Pieces[None]:
-        """Apply these files; while the keys are locked, none.
+    def _work(self, seed_files: Iterable[SeedFile], ignored: list[str]) -> Work:
+        """Apply files; while the keys are locked, none.
 
         `status` shows a trouble as long as something is `ignored`.
         """
@@ -51,10 +54,11 @@ class Seeding:
             self._agent.health.failed(SEEDS, ignored[0])
         elif not self._keyring.locked:
             self._agent.health.mended(SEEDS)
+        return Answer(quiet=True)
 
-    def _load(self, seed_files: Iterable[SeedFile], ignored: list[str]) -> Pieces[None]:
+    def _load(self, seed_files: Iterable[SeedFile], ignored: list[str]) -> Steps[None]:
         for file in seed_files:
-            yield
+            yield None
             if self._keyring.locked:
                 return
             reading = clock.read()
@@ -68,7 +72,7 @@ class Seeding:
                     self._agent.file_digests[file.account] = file.digest
                     continue
                 edit = self._agent.provision(file.account, file.sealed, file.digest, reading)
-                self._server.edit(edit)
+                yield edit
             except (BadSeal, BadRequest, UnusableState) as error:
                 seedfiles.ignore(file.path, file.account, error, ignored)
             else:

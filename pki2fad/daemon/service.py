@@ -29,12 +29,12 @@ from pki2fad.rules.changes import Answer
 from pki2fad.rules.clock import Reading
 from pki2fad.rules.keyring import Keyring
 from pki2fad.rules.otp import Parameters
-from pki2fad.rules.pieces import finish
 from pki2fad.rules.throttle import Throttle
 from pki2fad.server.credentials import CredentialServer
 from pki2fad.server.listener import Sockets
 from pki2fad.server.server import Server
 from pki2fad.state import hostkey, seedfiles
+from pki2fad.state.keeping import Keeping
 from pki2fad.state.store import Store
 from pki2fad.state.vault import Vault
 from pki2fad.times import moment
@@ -96,7 +96,9 @@ class Service:
             health=health,
             file_digests=store.file_digests(),
         )
-        self._server = Server(self._agent, store.keep, *limits.connections(config.server), store.give_up)
+        keeping = Keeping(store)
+        resources.callback(keeping.close)
+        self._server = Server(self._agent, keeping.keep, *limits.connections(config.server), store.give_up)
         self._timekeeper = Timekeeper(
             watch,
             store.keep_watch,
@@ -111,12 +113,12 @@ class Service:
         self._reloading = Reloading(config, self._load, self._swap, self._after_reload, health)
         _warn_unless_throttled(config)
 
-    def open(self) -> None:
+    async def open(self) -> None:
         """Open the state with the host's key, and apply the seed files. Raises `UnusableState`."""
         if self._private is not None:
             self._vault.open(self._private)
         limits.check_memory(self._agent.account_count)
-        finish(self._seeding.apply(self._first_seed_files, self._ignored))
+        await self._seeding.apply(self._first_seed_files, self._ignored)
         until = self._agent.unavailable_until(clock.read())
         if until is not None:
             reason = "codes may have been used that are not on record"

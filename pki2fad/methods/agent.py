@@ -145,6 +145,14 @@ class Agent:
         """Wipe the keys and codes in memory."""
         self._admin.close()
 
+    def hold(self, edit: Edit) -> None:
+        """Let nothing else change its account until an edit is over. Raises `Unavailable` if it is held."""
+        self._keyring.hold(edit.account)
+
+    def let_go(self, edit: Edit) -> None:
+        """The edit is over: it is about to be applied, or is not kept."""
+        self._keyring.let_go(edit.account)
+
     def apply(self, edit: Edit) -> None:
         """Move memory, now that the edit is kept."""
         self._keyring.enrolments.pop(edit.account, None)

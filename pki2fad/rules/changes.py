@@ -98,15 +98,20 @@ class Rotation(NamedTuple):
         return f"Rotation(slots={[*self.slots]})"
 
 
+class Shred(NamedTuple):
+    """What was replaced leaves the files of the state, once this is kept."""
+
+
 LargeChange = Edits | ClockEdit | Rotation
-Change = Spend | Failure | Edit | LargeChange
+Change = Spend | Failure | Edit | LargeChange | Shred
 
 # A long request, in pieces of a few milliseconds. It yields
 # - None after a piece, and gets the `Reading` of now;
 # - a callable, which runs in a thread, and gets its result;
-# - a change, and gets the `Reading` of when the change was kept and memory had moved. Nothing else may have
-#   changed accounts since the work began. If the change could not be kept, the reason is raised there.
-Steps = Generator["Callable[[], Any] | LargeChange | None", Any, T]
+# - a change, and gets the `Reading` of when the change was kept and memory had moved. If the change could not
+#   be kept, the reason is raised there. For a `LargeChange` nothing else may have changed accounts since the
+#   work began.
+Steps = Generator["Callable[[], Any] | Change | None", Any, T]
 Work = Steps["Answer"]
 
 

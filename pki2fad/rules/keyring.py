@@ -46,6 +46,7 @@ class Keyring:
         self.codes = Codes(self.accounts, lambda: self.master)
         self.version = 0  # rises whenever an account or the master key changes or goes
         self._held: Container[str] = ()
+        self._edited: set[str] = set()  # whose edit is on its way to the store
         self._kinds: Counter[tuple[int, int]] = Counter()
         self._with_successor: dict[str, None] = {}
         self._latest = 0
@@ -113,8 +114,17 @@ class Keyring:
 
     def require_not_held(self, name: str) -> None:
         """Raise `Unavailable` if the account is about to change."""
-        if name in self._held:
+        if name in self._held or name in self._edited:
             raise Unavailable("the account is being changed; try again", 1)
+
+    def hold(self, name: str) -> None:
+        """Let nothing else change an account until `let_go`. Raises `Unavailable` if something does."""
+        self.require_not_held(name)
+        self._edited.add(name)
+
+    def let_go(self, name: str) -> None:
+        """Its edit is over."""
+        self._edited.discard(name)
 
     @property
     def master(self) -> "MasterKey":

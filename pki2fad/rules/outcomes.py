@@ -34,7 +34,7 @@ Outcome = Told | NotKept | Unknown
 # call of `Keep` returns or later; each index comes exactly once, in any order.
 Settle = Callable[[Sequence[tuple[int, Outcome]]], None]
 
-# Has the store keep changes. Those of one account take effect in the order in which they are given.
+# Has the store keep changes, one at least. Those of one account take effect in the order of the calls.
 Keep = Callable[[Sequence[Change], Settle], None]
 
 

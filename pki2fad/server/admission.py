@@ -75,7 +75,7 @@ class Admission:
 
     def _add(self, payer: Payer, uid: int, count: int) -> None:
         self.count += count
-        payer.connections += count
+        payer.join(count)
         if payer.key == STRANGERS:
             self._by_stranger[uid] += count
             if not self._by_stranger[uid]:

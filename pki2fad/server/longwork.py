@@ -1,7 +1,7 @@
 """Carries out long requests: one at a time, in pieces, between which others have their turn.
 
-What changes many accounts is kept by the store in a thread, and then taken into memory in pieces too. Until
-that is done nothing else changes accounts, and while the store is in use nothing else is kept.
+Memory follows what changes many accounts in pieces too, once it is kept. Until that is done nothing else
+changes accounts.
 """
 
 import asyncio
@@ -10,50 +10,54 @@ from collections import deque
 from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pki2fad.crypto.memory import uncollected
 from pki2fad.errors import Unavailable
 from pki2fad.host import log
 from pki2fad.rules import clock
-from pki2fad.rules.changes import Answer, LargeChange, Work
+from pki2fad.rules.changes import Answer, Change, Edit, LargeChange, Work
 from pki2fad.rules.clock import Reading, boot
+from pki2fad.rules.outcomes import Outcome
 from pki2fad.rules.pieces import Pieces
-from pki2fad.server.payer import ROOT, PayerKey
+from pki2fad.server.commit import Commit, another_change, require_kept
+from pki2fad.server.payer import ROOT, Client, PayerKey
 
-if TYPE_CHECKING:
-    from pki2fad.server.connection import Connection
+# Seconds that a stop leaves to the store to answer once it was told to give up.
+_STOP = 0.6
 
 # Seconds after which a piece ends that goes on: as many as a turn of all others takes.
 _AT_ONCE = 0.002
 
 Done = Callable[[Answer | Exception], object]
 
-# A work whose changes are carried out: None between two pieces, or what the thread is to do.
-_Steps = Generator[Callable[[], Any] | None, Any, Answer]
+# A work whose large changes are carried out: None between two pieces, what the thread is to do, or a change
+# that is to be kept.
+_Steps = Generator[Callable[[], Any] | Change | None, Any, Answer]
 
 
 class Changing:
-    """Carries out the changes of a work: `keep` keeps one, in the thread, and `applied` moves memory.
+    """Carries out the large changes of a work: has them kept while no others come, and has memory follow.
 
-    `version` is another one whenever an account was changed; `read` reads the clocks.
+    `alone` lets no edit come in its block; `applied` moves memory; `version` is another one whenever an
+    account was changed; `read` reads the clocks.
     """
 
     def __init__(
         self,
-        keep: Callable[[LargeChange], object],
+        alone: Callable[[], contextlib.AbstractContextManager[None]],
         applied: Callable[[LargeChange], Pieces[None]],
         version: Callable[[], int],
         read: Callable[[], Reading] = clock.read,
     ) -> None:
         self.applying = False  # True while memory follows a change that is kept
-        self._keep = keep
+        self._alone = alone
         self._applied = applied
         self._version = version
         self._read = read
 
     def steps(self, work: Work) -> _Steps:
-        """The work, with its changes carried out."""
+        """The work, with its large changes carried out."""
         version = self._version()
         given: Any = None
         failure: Exception | None = None
@@ -67,7 +71,7 @@ class Changing:
                 try:
                     if isinstance(wanted, LargeChange):
                         if self._version() != version:
-                            raise Unavailable("another change came between; try again", 1)
+                            raise another_change()
                         yield from self._change(wanted)
                     else:
                         given = yield wanted
@@ -78,13 +82,14 @@ class Changing:
         finally:
             work.close()
 
-    def _change(self, change: LargeChange) -> Generator[Callable[[], Any] | None, Any, None]:
-        yield partial(self._keep, change)
-        self.applying = True
-        try:
-            yield from self._applied(change)
-        finally:
-            self.applying = False
+    def _change(self, change: LargeChange) -> Generator[Change | None, Any, None]:
+        with self._alone():
+            yield change
+            self.applying = True
+            try:
+                yield from self._applied(change)
+            finally:
+                self.applying = False
 
 
 class _Job:
@@ -92,7 +97,7 @@ class _Job:
 
     __slots__ = ("client", "done", "goes_on", "steps")
 
-    def __init__(self, steps: _Steps, done: Done, client: "Connection | None") -> None:
+    def __init__(self, steps: _Steps, done: Done, client: Client | None) -> None:
         self.steps = steps
         self.done = done
         self.client = client  # None: the daemon asks for it
@@ -128,38 +133,26 @@ class _Waiting:
 class LongWork:
     """The long requests: the one that is carried out, and those that wait for it.
 
-    `commit` has the store keep what waits for it; `give_up` makes what the thread does fail soon.
+    `give_up` makes what the store does for one fail soon.
     """
 
-    def __init__(
-        self, changing: Changing, commit: Callable[[], object], give_up: Callable[[], object]
-    ) -> None:
+    def __init__(self, changing: Changing, commit: Commit, give_up: Callable[[], object]) -> None:
         self._changing = changing
         self._commit = commit
         self._give_up = give_up
         self._waiting = _Waiting()
         self._job: _Job | None = None  # that is carried out
         self._thread = ThreadPoolExecutor(1, "long-work")
-        self._in_thread: asyncio.Future[Any] | None = None
+        self._elsewhere: asyncio.Future[Any] | None = None  # what the job waits for: the thread or the store
         self._stopping = False
         self._uncollected = contextlib.ExitStack()
 
     @property
-    def uses_store(self) -> bool:
-        """True while the thread may use the store: nobody else may then."""
-        return self._in_thread is not None
-
-    @property
     def is_changing(self) -> bool:
         """True while the store or memory is being changed."""
-        return self.uses_store or self._changing.applying
+        return self._elsewhere is not None or self._changing.applying
 
-    def require_no_change(self) -> None:
-        """Raise `Unavailable` while the store or memory is being changed."""
-        if self.is_changing:
-            raise Unavailable("many accounts are being changed; try again", 1)
-
-    def begin(self, work: Work, done: Done, client: "Connection | None" = None) -> None:
+    def begin(self, work: Work, done: Done, client: Client | None = None) -> None:
         """Carry out a work: its first pieces at once, if there is no other.
 
         `done` gets its answer, or what it raised. `client` is who waits for it and pays; None is the daemon.
@@ -171,10 +164,10 @@ class LongWork:
     async def stop(self) -> None:
         """Give up what has changed nothing yet, and finish what is kept already."""
         self._stopping = True
-        if self._in_thread is not None:
+        if self._elsewhere is not None:
             self._give_up()
-            await asyncio.wait([self._in_thread])
-        elif self._job is not None and self._changing.applying:
+            await asyncio.wait([self._elsewhere], timeout=_STOP)
+        if self._job is not None and self._changing.applying:
             self._go_on(self._job)
         elif self._job is not None:
             self._end(self._job, _stopped())
@@ -220,15 +213,38 @@ class LongWork:
             else:
                 self._hand_over(job, wanted)
 
-    def _hand_over(self, job: _Job, wanted: Callable[[], Any]) -> None:
-        """Have the thread do something, when all is kept that waits for the store."""
-        self._commit()
-        self._in_thread = asyncio.get_running_loop().run_in_executor(self._thread, wanted)
-        self._in_thread.add_done_callback(partial(self._come_back, job))
+    def _hand_over(self, job: _Job, wanted: Callable[[], Any] | Change) -> None:
+        """Have the thread do something, or the store keep a change."""
+        if callable(wanted):
+            self._elsewhere = asyncio.get_running_loop().run_in_executor(self._thread, wanted)
+        else:
+            self._elsewhere = self._kept(wanted)
+        self._elsewhere.add_done_callback(partial(self._come_back, job))
+
+    def _kept(self, change: Change) -> asyncio.Future[None]:
+        """Is done when the change is kept, and fails with why it is not."""
+        kept: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def settled(outcome: Outcome) -> None:
+            try:
+                require_kept(outcome)
+            except Exception as error:
+                kept.set_exception(error)
+            else:
+                kept.set_result(None)
+
+        try:
+            if isinstance(change, Edit):
+                self._commit.edit(change, settled)
+            else:
+                self._commit.keep(change, settled)
+        except Unavailable as refusal:
+            kept.set_exception(refusal)
+        return kept
 
     def _come_back(self, job: _Job, finished: asyncio.Future[Any]) -> None:
-        self._in_thread = None
-        self._commit()
+        if job is self._job:
+            self._elsewhere = None
         error = finished.exception()
         if isinstance(error, Exception):
             self._go_on(job, failure=error)

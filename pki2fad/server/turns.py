@@ -16,11 +16,7 @@ from pki2fad.rules import clock
 from pki2fad.rules.clock import boot
 from pki2fad.server import passing
 from pki2fad.server.acceptor import ACCEPT_PAUSE, Acceptor
-from pki2fad.server.connection import Connection
-from pki2fad.server.payer import ROOT, STRANGERS, Payer
-
-# Seconds that a payer has at a time: somebody who logs in waits for so much of each payer that is busy.
-QUANTUM = 0.0005
+from pki2fad.server.payer import ROOT, STRANGERS, Client, Payer
 
 # Seconds after which the loop does its other work: timers, signals, the minute log. What was changed is kept
 # at the end of a turn, and the answers leave; both happen earlier for callers beside busy ones.
@@ -52,7 +48,8 @@ class Turns:
         self._poll = select.epoll()
         self._acceptors: list[Acceptor] = []  # in the order in which they are served
         self._for_all: set[Acceptor] = set()
-        self._connections: dict[int, Connection] = {}  # by descriptor
+        self._connections: dict[int, Client] = {}  # by descriptor
+        self._queued: set[Client] = set()  # that are to be served
         self._root: Payer | None = None  # if it has something to be done
         self._ready: deque[Payer] = deque()  # all others that have
         self._running = self._scheduled = False
@@ -90,25 +87,23 @@ class Turns:
         self._loop.remove_reader(self._poll.fileno())
         self._poll.close()
 
-    def add(self, connection: Connection) -> None:
+    def add(self, connection: Client) -> None:
         """Serve a connection from now on, until it is removed."""
         self._connections[connection.descriptor] = connection
         self._poll.register(connection.descriptor, _CONNECTION_EVENTS)
 
-    def remove(self, connection: Connection) -> None:
+    def remove(self, connection: Client) -> None:
         """Serve it no more. Its descriptor is still open."""
         del self._connections[connection.descriptor]
         self._poll.unregister(connection.descriptor)
 
-    def queue(self, connection: Connection) -> None:
+    def queue(self, connection: Client) -> None:
         """Serve a connection when its payer's turn comes: there is something to be done."""
-        if connection.queued:
+        if connection in self._queued:
             return
-        connection.queued = True
+        self._queued.add(connection)
         payer = connection.payer
-        payer.waiting.append(connection)
-        if not payer.ready:
-            payer.ready = True
+        if payer.queue(connection):
             if payer.key == ROOT:
                 self._root = payer
             else:
@@ -187,25 +182,23 @@ class Turns:
     def _serve(self, payer: Payer) -> None:
         """Serve its connections until its time is over."""
         begun = now = self._now()
-        payer.credit = min(payer.credit + QUANTUM, QUANTUM)
+        credit = payer.begin_turn()
         try:
-            if payer.credit > 0:
-                reading, end = clock.read(), begun + payer.credit
+            if credit > 0:
+                reading, end = clock.read(), begun + credit
                 while payer.waiting and now < end:
                     connection = payer.waiting.popleft()
-                    connection.queued = False
+                    self._queued.discard(connection)
                     if connection.serve(reading, end):
                         self.queue(connection)
                     now = self._now()
-                payer.credit -= now - begun
+                payer.pay(now - begun)
         finally:  # a mistake of ours must not cost it its turns
             self._put_back(payer)
 
     def _put_back(self, payer: Payer) -> None:
         """Let its turn come again if there is more to do for it."""
-        payer.ready = payer.is_busy = bool(payer.waiting)
-        if not payer.ready:
-            payer.credit = min(payer.credit, 0.0)  # time that was not needed is not saved
+        payer.end_turn()
         if payer.key == ROOT:
             self._root = payer if payer.ready else None
         elif payer.ready:

@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from pki2fad.errors import UnusableState
 from pki2fad.rules.account import Account
-from pki2fad.rules.changes import Change, Edit, Edits, LargeChange, Rotation, Spend
+from pki2fad.rules.changes import Change, Edit, Edits, LargeChange, Rotation, Shred, Spend
 from pki2fad.rules.clock import Reading, Watch
 from pki2fad.rules.gone import Watermark
-from pki2fad.rules.outcomes import NotKept, Outcome, Settle
+from pki2fad.rules.outcomes import KEPT, NotKept, Outcome, Settle
 from pki2fad.rules.tally import Level
 from pki2fad.state import rows
 from pki2fad.state.database import StateFile
@@ -144,6 +144,9 @@ class Store:
         settle(list(enumerate(outcomes)))
 
     def _kept(self, changes: Sequence[Change]) -> list[Outcome]:
+        if isinstance(changes[0], Shred):  # it comes alone, and is no transaction
+            self._file.empty_log()
+            return [KEPT]
         spends = [change for change in changes if isinstance(change, Spend)]
         raised = self._leases.raised(spends)
         durable = bool(raised) or any(isinstance(change, Edit | LargeChange) for change in changes)
@@ -162,10 +165,6 @@ class Store:
         """Have what another thread keeps fail soon, unless it is kept already: the daemon stops."""
         self._writer.give_up()
         self._file.interrupt()
-
-    def empty_log(self) -> None:
-        """Let what was replaced leave the files."""
-        self._file.empty_log()
 
     def close(self) -> None:
         """Close the file."""

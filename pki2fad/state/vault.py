@@ -21,7 +21,7 @@ from pki2fad.errors import (
     WrongPassphrase,
 )
 from pki2fad.host import files, log
-from pki2fad.rules.changes import Rotation, Steps
+from pki2fad.rules.changes import Rotation, Shred, Steps
 from pki2fad.rules.keyring import Keyring
 from pki2fad.rules.pieces import Pieces, finish
 from pki2fad.state import hostkey
@@ -175,7 +175,7 @@ class Vault:
         dropped = [slot for slot in self._store.keyslots() if slot != fingerprint]
         self._store.drop_keyslots(fingerprint)
         self._privates = [private]  # also if what follows fails
-        yield self._store.empty_log
+        yield Shred()
         return dropped
 
     def recipients(self) -> list[str]:

@@ -43,7 +43,7 @@ class Writer:
             self._accept_clock(change)
         elif isinstance(change, Edits):
             self._edit_all(change)
-        else:
+        elif isinstance(change, Rotation):
             self._rotate(change)
         return KEPT
 

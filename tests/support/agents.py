@@ -20,7 +20,7 @@ from pki2fad.host import log
 from pki2fad.host.users import Users
 from pki2fad.methods.agent import Agent
 from pki2fad.rules.access import Access, Peer, Rule
-from pki2fad.rules.changes import INVALID, Answer, Change, Edit, LargeChange, Steps, Work
+from pki2fad.rules.changes import INVALID, Answer, Change, Edit, Steps, Work
 from pki2fad.rules.clock import Reading, Watch
 from pki2fad.rules.keyring import Keyring
 from pki2fad.rules.otp import Parameters
@@ -196,7 +196,7 @@ def call(
 
 
 def answer_to(
-    agent: Agent, request: Request, peer: Peer, reading: Reading, keep: Callable[[LargeChange], object]
+    agent: Agent, request: Request, peer: Peer, reading: Reading, keep: Callable[[Change], object]
 ) -> Answer:
     """The agent's answer; long work is done at once, with what it changes, and its result is decoded."""
     answer = agent.handle(request, peer, reading)
@@ -207,9 +207,10 @@ def answer_to(
     return answer
 
 
-def carried_out(agent: Agent, work: Work, reading: Reading, keep: Callable[[LargeChange], object]) -> Answer:
+def carried_out(agent: Agent, work: Work, reading: Reading, keep: Callable[[Change], object]) -> Answer:
     """The answer of a long work, where nobody waits and time stands still. Raises what it raises."""
-    steps = Changing(keep, agent.applied, lambda: agent.version, lambda: reading).steps(work)
+    changing = Changing(contextlib.nullcontext, agent.applied, lambda: agent.version, lambda: reading)
+    steps = changing.steps(work)
     result: Any = None
     failure: Exception | None = None
     while True:
@@ -220,7 +221,10 @@ def carried_out(agent: Agent, work: Work, reading: Reading, keep: Callable[[Larg
         result = failure = None
         if wanted is not None:
             try:
-                result = wanted()
+                if callable(wanted):
+                    result = wanted()
+                else:
+                    keep(wanted)
             except Exception as error:  # as in the thread: the work gets it
                 failure = error
 

@@ -19,6 +19,7 @@ from pki2fad.server.connection import Connection
 from pki2fad.server.server import Server
 from support import agents
 from support.raw import REQUEST, RawPeer, Seed
+from support.stores import Keeping
 
 TIMEOUT = 10.0  # seconds until a test fails whose answer does not come
 
@@ -51,7 +52,7 @@ class Keeper:
 class Bench:
     """A server and its clients."""
 
-    def __init__(self, agent: Agent, keeper: Keeper) -> None:
+    def __init__(self, agent: Agent, keeper: Keeping) -> None:
         self.server = Server(agent, keeper.keep, 100, 100)
         self._open = contextlib.ExitStack()
 
@@ -93,7 +94,7 @@ def agent(kind: type[Agent] = Agent, **seeds: Seed) -> Agent:
 
 
 @contextlib.asynccontextmanager
-async def bench(agent: Agent, keeper: Keeper) -> AsyncIterator[Bench]:
+async def bench(agent: Agent, keeper: Keeping) -> AsyncIterator[Bench]:
     """A server, until the end of the block."""
     bench = Bench(agent, keeper)
     try:

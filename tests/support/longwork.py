@@ -13,6 +13,7 @@ from pki2fad.crypto.rsakeys import PrivateKey
 from pki2fad.rules.changes import Change, LargeChange
 from pki2fad.rules.otp import Parameters
 from pki2fad.rules.outcomes import Settle
+from pki2fad.state.keeping import Keeping
 from pki2fad.wire import messages
 from support.agents import OTHER_SEED, SEED, make_keyring
 from support.bench import TIMEOUT, Bench, bench, receive
@@ -57,9 +58,11 @@ def slow_site(directory: Path, host_key: PrivateKey) -> Iterator[Slow]:
 
 @asynccontextmanager
 async def served(slow: Slow) -> AsyncIterator[Bench]:
-    async with bench(slow.site.agent, slow) as at:
+    keeping = Keeping(slow)
+    async with bench(slow.site.agent, keeping) as at:
         at.server.long_work._give_up = slow.give_up
         yield at
+    keeping.close()
 
 
 def other_seeds(slow: Slow, directory: Path, host_key: PrivateKey, other_key: PrivateKey) -> bytes:

@@ -163,8 +163,8 @@ async def test_only_so_many_requests_are_answered_at_once(account: str) -> None:
         sender.has_happened(select.EPOLLIN)
         for count, more in ((MESSAGES_AT_ONCE, True), (21 - MESSAGES_AT_ONCE, False)):
             assert sender.serve(clock.read(), end=FOREVER) == more
-            assert len(sender._out) == count
-            sender._out.clear()
+            assert len(sender._answers) == count
+            sender._answers.take(1 << 20)
 
 
 @in_loop
@@ -194,10 +194,10 @@ async def test_nothing_more_is_read_from_a_client_that_takes_no_answers() -> Non
         wrong = encoded(1, ("verify", {"account": "deploy", "code": "00000000"}), shortest=True)
         with contextlib.suppress(BlockingIOError):  # what the kernel takes is full
             while True:
-                sender._stream.send(bytes(65536))
+                sender.stream._socket.send(bytes(65536))
         with contextlib.suppress(BlockingIOError):
             while True:
-                sender._stream.send(b"\0")
+                sender.stream._socket.send(b"\0")
         client.send_bytes(wrong + encoded(2, ("remove", {"account": "deploy"}), shortest=True))
         await asyncio.to_thread(lambda: None)
         await asyncio.sleep(0)

@@ -3,7 +3,7 @@
 import asyncio
 import socket
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import pytest
@@ -15,9 +15,11 @@ from pki2fad.errors import Unavailable
 from pki2fad.host.users import Users
 from pki2fad.methods.agent import Agent
 from pki2fad.rules.access import Access, Peer, Rule
-from pki2fad.rules.changes import Answer, Edits, LargeChange, Work
+from pki2fad.rules.changes import Answer, Change, Edits, LargeChange, Work
+from pki2fad.rules.outcomes import KEPT, Settle
 from pki2fad.rules.pieces import Pieces
-from pki2fad.server.connection import CLOSED, Connection
+from pki2fad.server.commit import Commit
+from pki2fad.server.connection import Connection, Stage
 from pki2fad.server.longwork import Changing, LongWork
 
 ONE, OTHER = 4711, 4712  # uids of administrators
@@ -29,7 +31,8 @@ class Works:
     def __init__(self) -> None:
         self.outcomes: dict[str, Any] = {}
         self.events: list[str] = []
-        self.long_work = LongWork(Changing(self._keep, self._applied, lambda: 0), lambda: None, lambda: None)
+        commit = Commit(self._keep, agent())
+        self.long_work = LongWork(Changing(commit.alone, self._applied, lambda: 0), commit, lambda: None)
 
     def begin(
         self,
@@ -64,8 +67,9 @@ class Works:
             while self.outcomes.keys() != {*names}:  # noqa: ASYNC110 - it tells nobody
                 await asyncio.sleep(0.001)
 
-    def _keep(self, _change: LargeChange) -> None:
+    def _keep(self, _changes: Sequence[Change], settle: Settle) -> None:
         self.events.append("kept")
+        settle([(0, KEPT)])
 
     def _applied(self, _change: LargeChange) -> Pieces[None]:
         self.events.append("applied")
@@ -174,6 +178,6 @@ async def test_a_work_whose_client_is_gone_before_it_began_is_not_begun(shared: 
         silent.stream.shutdown(socket.SHUT_WR)  # it sends no more, and waits for its answers
         await works.all_are_done("AC")
         assert "B asks" not in works.events
-        assert its.state == CLOSED
-        assert waits.state != CLOSED
+        assert its.stage is Stage.CLOSED
+        assert waits.stage is not Stage.CLOSED
     await works.long_work.stop()

@@ -80,7 +80,7 @@ async def test_one_that_was_not_read_holds_nobody_up_either_and_its_connection_c
     async with bench(agent(), Keeper()) as at:
         other, peer = await at.connect(), await at.connect()
         send_with(peer, b"\x94", slow)
-        (connection,) = (one for one in at.server._connections if passing.has_unread(one._stream))
+        (connection,) = (one for one in at.server._connections if passing.has_unread(one.stream._socket))
         connection.close()
         error, _ = await call(other, "status")
         assert error is None

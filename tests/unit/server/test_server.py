@@ -18,6 +18,7 @@ from pki2fad.rules import clock
 from pki2fad.rules.access import Peer
 from pki2fad.rules.changes import Answer, Edit, Spend
 from pki2fad.rules.clock import Reading
+from pki2fad.rules.outcomes import KEPT, Outcome
 from pki2fad.server import passing
 from pki2fad.server.server import Server
 from pki2fad.wire.messages import Request
@@ -154,7 +155,10 @@ async def test_an_edit_of_the_daemons_own_comes_behind_the_spends_before_it(
         spend = Request(1, "verify", {"code": seed.code()})
         connection = next(iter(at.server._connections))
         at.server.handle(connection, spend, clock.read())
-        at.server.edit(at_work.provision("default", Seed().hex.encode(), b"digest", clock.read()))
+        edit = at_work.provision("default", Seed().hex.encode(), b"digest", clock.read())
+        outcomes: list[Outcome] = []
+        at.server.commit.edit(edit, outcomes.append)
+        assert outcomes == [KEPT]
         assert keeper.kinds == [[Spend], [Edit]]
         assert [(msgid, result) for _, msgid, _, result in await receive(peer, 1)] == [(1, {"valid": True})]
 
@@ -224,7 +228,7 @@ async def test_a_stop_answers_what_was_read_whatever_the_other_clients_do(keeper
         verify = [REQUEST, 0, "verify", [{"code": seed.code()}]]
         reading.send(verify, *([REQUEST, msgid, "status", []] for msgid in range(1, 1000)))
         for _ in range(1000):  # turns of the loop, in which all of it is read
-            if not passing.has_unread(connection._stream):
+            if not passing.has_unread(connection.stream._socket):
                 break
             await asyncio.sleep(0)
         reader = asyncio.create_task(asyncio.to_thread(lambda: list(reading.messages())))

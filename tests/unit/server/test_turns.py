@@ -8,8 +8,8 @@ from contextlib import ExitStack, asynccontextmanager
 from support.bench import in_loop
 
 from pki2fad.rules.clock import Reading
-from pki2fad.server.payer import ROOT, STRANGERS, Payer, PayerKey
-from pki2fad.server.turns import QUANTUM, TURN, Turns
+from pki2fad.server.payer import QUANTUM, ROOT, STRANGERS, Payer, PayerKey
+from pki2fad.server.turns import TURN, Turns
 
 ONE, OTHER = PayerKey(4001, verify_only=False), PayerKey(4002, verify_only=False)
 
@@ -19,7 +19,6 @@ class Busy:
 
     def __init__(self, at: "Table", payer: Payer, seconds: float, most: int = 1_000_000) -> None:
         self.payer = payer
-        self.queued = False
         self.left = most
         self._at = at
         self._seconds = seconds

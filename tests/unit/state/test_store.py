@@ -193,7 +193,6 @@ def test_what_another_host_spent_first_is_invalid(path: Path, master: MasterKey)
 def test_one_verdict_comes_for_each_change_in_order(store: Store) -> None:
     changes = [put(account_of()), spend(STEP), spend(STEP), put(account_of(name="b")), spend(3, "b")]
     assert keep(store, changes) == [True, True, False, True, True]
-    assert keep(store, []) == []
 
 
 # Seeds that are gone

@@ -13,7 +13,7 @@ from support.stores import keep
 
 from pki2fad.errors import UnusableState
 from pki2fad.host import locks
-from pki2fad.rules.changes import Edit
+from pki2fad.rules.changes import Edit, Shred
 from pki2fad.rules.otp import Parameters
 from pki2fad.state.store import Store
 
@@ -91,9 +91,9 @@ def test_who_reads_is_named_where_the_log_is_to_be_emptied(path: Path, hold: Hol
         reader = hold(*READS)
         keep(store, [EDIT])
         with pytest.raises(UnusableState, match=f"{named(reader)} reads it"):
-            store.empty_log()
+            keep(store, [Shred()])
         reader.communicate()
-        store.empty_log()
+        keep(store, [Shred()])
 
 
 def test_a_reader_is_not_named_for_a_writer(path: Path, hold: Hold) -> None:
