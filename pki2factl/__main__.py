@@ -20,9 +20,8 @@ def main() -> int:
         from pki2fad.host import streams
 
         streams.prepare()
-        options = pam.quick_options(rest[1:])
+        options = pam.quick_options(rest[1:], path)
         if options is not None:
-            options.socket = path
             return pam.run(options)
     from pki2factl import cli
 

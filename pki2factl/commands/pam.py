@@ -36,13 +36,13 @@ _INPUT_LIMIT = 4096  # bytes; pam_exec gives at most 512 (PAM_MAX_RESP_SIZE)
 class Options:
     """What the line of the PAM stack says; the values here are the defaults."""
 
-    def __init__(self) -> None:
-        self.socket: str | None = None
-        self.account: str | None = None
-        self.map: str | None = None
-        self.suffix = 0
-        self.timeout = _TIMEOUT
-        self.fail_open = False
+    def __init__(self, given: "dict[str, Any]") -> None:
+        self.socket: str | None = given.get("socket")
+        self.account: str | None = given.get("account")
+        self.map: str | None = given.get("map")
+        self.suffix: int = given.get("suffix", 0)
+        self.timeout: float = given.get("timeout", _TIMEOUT)
+        self.fail_open: bool = given.get("fail_open", False)
 
 
 def digits(text: str) -> int:
@@ -89,17 +89,17 @@ def add_arguments(parser: "ArgumentParser") -> None:
     )
 
 
-def quick_options(arguments: "list[str]") -> Options | None:
+def quick_options(arguments: "list[str]", socket: "str | None" = None) -> Options | None:
     """What argparse would make of what comes behind `pam`, without it.
 
     None if it would have something to say: help, or what is wrong.
     """
-    options = Options()
+    given: dict[str, Any] = {"socket": socket}
     rest = iter(arguments)
     for argument in rest:
         name, equals, value = argument.partition("=")
         if argument == "--fail-open":
-            options.fail_open = True
+            given["fail_open"] = True
             continue
         if name not in _VALUES:
             return None
@@ -107,10 +107,10 @@ def quick_options(arguments: "list[str]") -> Options | None:
         if value.startswith("-"):
             return None
         try:
-            setattr(options, name[2:], _VALUES[name](value))
+            given[name[2:]] = _VALUES[name](value)
         except ValueError:
             return None
-    return None if options.account is not None and options.map is not None else options
+    return None if "account" in given and "map" in given else Options(given)
 
 
 def run(options: "Any") -> int:

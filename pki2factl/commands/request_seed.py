@@ -15,6 +15,7 @@ _ANSWERED = ("status", "encrypted_seed")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Whom, for whom, and what becomes of the answer."""
+    parser.set_defaults(kept={})  # what is printed with a failure
     parser.add_argument("--url", required=True, metavar="URL", help="the issuer's")
     parser.add_argument("--student-id", required=True, metavar="ID", help="who asks")
     parser.add_argument("--repo-url", required=True, metavar="URL", help="for which repository")
@@ -138,7 +139,7 @@ def _load(options: argparse.Namespace, text: bytes, account: str) -> bool:
             return client.load(sealing.sealed_from_text(text), account)
     except Pki2fadError:  # an issuer may give one seed, once
         if options.json:
-            options.kept = {"sealed": text.decode().strip()}  # printed with the failure
+            options.kept["sealed"] = text.decode().strip()
         elif not options.out:
             ui.result(text.decode().strip(), None, as_json=False)
         ui.hint(f"the sealed seed is {f'in {options.out}' if options.out else 'printed'}, for pki2factl load")

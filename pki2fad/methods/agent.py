@@ -6,6 +6,7 @@ Nothing here reads or writes files, except through `admin.Keys`. The store must 
 
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 from pki2fad.errors import BadRequest, Forbidden, Refusal, UnknownMethod
@@ -108,18 +109,18 @@ class Agent:
             method = METHODS.get(request.method)
             if method is None:
                 raise UnknownMethod(f"there is no method {request.method[:64]!a}")
-            args = request.args = _checked(method, request)
+            args = _checked(method, request)
             if method.own and self.access.has_role(peer, access.ENROLL):
                 args = {**args, "account": enrolment.own_name(peer, self.access.user_name(peer.uid))}
-            request.account = args.get("account")
+            request.understand(args)
             self._authorise(peer, method, args)
             if not method.locked_too:
                 self._keyring.require_unlocked()
             answer = self._run[method.name](args, peer, reading)
             if answer.work is not None and not method.locked_too:
-                answer.work = self._unless_locked(answer.work)
+                answer = replace(answer, work=self._unless_locked(answer.work))
             if "sealed" in args:  # which may have named the account
-                request.account = answer.result["account"]
+                request.concern(answer.result["account"])
             return answer
         except Refusal as refusal:
             audit = "refused" if is_administrative(request.method) else None

@@ -95,13 +95,18 @@ class Changing:
 class _Job:
     """A work, from when it is asked for until it has ended. Only what has the job drives its steps."""
 
-    __slots__ = ("client", "done", "goes_on", "steps")
+    __slots__ = ("_has_paused", "client", "done", "steps")
 
     def __init__(self, steps: _Steps, done: Done, client: Client | None) -> None:
         self.steps = steps
         self.done = done
         self.client = client  # None: the daemon asks for it
-        self.goes_on = False  # it was not done in one go
+        self._has_paused = False
+
+    def pauses_first(self) -> bool:
+        """True once: it is not done in one go."""
+        is_first, self._has_paused = not self._has_paused, True
+        return is_first
 
     def charge(self, seconds: float) -> None:
         if self.client is not None:
@@ -203,8 +208,7 @@ class LongWork:
             self._end(job, _stopped() if self._stopping else error)
         else:
             job.charge(boot() - begun)
-            if not job.goes_on:  # the collector would hold everybody up: it looks through all that is made
-                job.goes_on = True
+            if job.pauses_first():  # the collector would hold everybody up: it looks through all that is made
                 self._uncollected.enter_context(uncollected())
             if wanted is None:
                 asyncio.get_running_loop().call_soon(self._go_on, job)

@@ -43,6 +43,14 @@ class Request:
         self.fault = fault
         self.account: str | None = None
 
+    def understand(self, args: "dict[str, Any]") -> None:
+        """Hold the arguments as they were checked."""
+        self.args, self.account = args, args.get("account")
+
+    def concern(self, account: str) -> None:
+        """Note the account, where the arguments did not name it."""
+        self.account = account
+
     def __repr__(self) -> str:
         return f"Request(msgid={self.msgid}, method={self.method!a})"  # arguments may be codes
 
