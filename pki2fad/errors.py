@@ -1,18 +1,18 @@
 """Every exception of pki2fad, one tree; each class says when it is raised.
 
-Two families meet here. A `Refusal` is an answer of the daemon, one class for each code of the wire
-(PROTOCOL.md), raised again on the client's side. All others say that there was no answer, or that a
-command or the daemon cannot do its work with what it was given.
+There are two families. A `Refusal` is an answer of the daemon: one class for each code of the wire
+(PROTOCOL.md), which the client raises again. All others say that there was no answer, or that a command or
+the daemon cannot work with its files, keys or settings.
 
 This module is on the client's path: it imports nothing.
 """
 
 
 class Pki2fadError(Exception):
-    """The root of the tree. Its text is fit to be shown to a user.
+    """The root of the tree. Its text may be shown to users.
 
-    `code` names it to programs. `retry_after`, where it is known, is the number of seconds after which
-    the same may succeed.
+    `code` is for programs. `retry_after` is the number of seconds after which the same request may succeed,
+    if that is known.
     """
 
     code = "failed"
@@ -20,7 +20,7 @@ class Pki2fadError(Exception):
 
 
 class Refusal(Pki2fadError):
-    """The daemon answered, and said no. `code` is one of the closed set of the wire."""
+    """The daemon refused the request. `code` is one of the closed set of the wire."""
 
     code = "internal"
 
@@ -55,37 +55,37 @@ class NoSuchAccount(Refusal):
 
 
 class AccountExists(Refusal):
-    """A load found another seed, or other parameters, under that name, and `replace` was not given."""
+    """A load found another seed or other parameters under that name, and had no `replace`."""
 
     code = "account_exists"
 
 
 class BadSeal(Refusal):
-    """A sealed seed did not open to a seed; the text is one for all reasons of cryptography."""
+    """A sealed seed did not open to a seed. The text is the same for all cryptographic reasons."""
 
     code = "bad_seal"
 
 
 class Throttled(Refusal):
-    """There were too many failures; `retry_after` says when to try again."""
+    """There were too many wrong codes. `retry_after` says when to try again."""
 
     code = "throttled"
 
 
 class Locked(Refusal):
-    """The daemon's key is locked, so that no seed can be opened."""
+    """The daemon's key is locked: no seed can be opened."""
 
     code = "locked"
 
 
 class Unavailable(Refusal):
-    """The daemon cannot answer safely now: its state cannot be written, or the clock is behind it."""
+    """The daemon cannot answer safely now: its state cannot be written, or its clock is behind."""
 
     code = "unavailable"
 
 
 class Internal(Refusal):
-    """The daemon failed; its log says how."""
+    """The daemon failed. Its log says why."""
 
     code = "internal"
 
@@ -108,35 +108,35 @@ REFUSALS: dict[str, type[Refusal]] = {
 
 
 class NotReachable(Pki2fadError):
-    """No daemon answers on the socket; nothing was sent."""
+    """No daemon answers on the socket. Nothing was sent."""
 
     code = "not_reachable"
 
 
 class NobodyListens(NotReachable):
-    """There is no socket, or nobody listens on it: no daemon runs, where another one may be busy."""
+    """There is no socket, or nobody listens on it: no daemon runs."""
 
 
 class Busy(NotReachable):
-    """Somebody listens, and others wait to be accepted in such numbers that there was no room in time."""
+    """A daemon listens, but too many other connections wait to be accepted."""
 
 
 class ConnectionLost(Pki2fadError):
-    """The connection ended after a request may have left: whether it was carried out is unknown."""
+    """The connection ended after a request may have left: nobody knows whether it was carried out."""
 
     code = "connection_lost"
 
 
 class TimedOut(ConnectionLost):
-    """No answer came in time; the request may still be carried out."""
+    """No answer came in time. The request may still be carried out."""
 
     code = "timed_out"
 
 
 class ProtocolError(Pki2fadError):
-    """The other side sent something that is not MessagePack-RPC; the connection has to be closed.
+    """The other side sent something that is not MessagePack-RPC. The connection must be closed.
 
-    `msgid` is that of the request at fault, or None where none could be read.
+    `msgid` is that of the request at fault, None if none could be read.
     """
 
     code = "protocol_error"
@@ -177,19 +177,19 @@ class UnusableState(Pki2fadError):
 
 
 class ConfigError(Pki2fadError):
-    """A setting is unknown, of the wrong type or out of range; the text names file and key."""
+    """A setting is unknown, of the wrong type or out of range. The text names file and key."""
 
     code = "config_error"
 
 
 class UnusableCommit(Pki2fadError):
-    """There is no such commit, or a proof cannot be made of it."""
+    """There is no such commit, or it cannot be proved."""
 
     code = "unusable_commit"
 
 
 class IssuerUnavailable(Pki2fadError):
-    """An issuer cannot be reached, takes too long or fails: later the same request may succeed."""
+    """An issuer cannot be reached, takes too long or fails. The same request may succeed later."""
 
     code = "issuer_unavailable"
 
@@ -199,7 +199,7 @@ class IssuerUnavailable(Pki2fadError):
 
 
 class IssuerRefused(Pki2fadError):
-    """An issuer answered, but not with a sealed seed for this key, or cannot be trusted (TLS)."""
+    """An issuer answered without a sealed seed for this key, or cannot be trusted (TLS)."""
 
     code = "issuer_refused"
 
@@ -211,7 +211,7 @@ class AlreadyRunning(Pki2fadError):
 
 
 def said(error: Exception) -> str:
-    """What an error says to people; an error of the system says where, and leaves its number out."""
+    """The text of an error for people. An error of the system gets its file, and loses its number."""
     if not isinstance(error, OSError) or error.strerror is None:
         return str(error)
     return f"{error.filename}: {error.strerror}" if error.filename else error.strerror

@@ -1,4 +1,4 @@
-"""DER (X.690): as much of it as key files need."""
+"""DER (X.690), as far as key files need it."""
 
 INTEGER = 0x02
 BIT_STRING = 0x03
@@ -6,9 +6,9 @@ OCTET_STRING = 0x04
 OBJECT_IDENTIFIER = 0x06
 SEQUENCE = 0x30
 
-_MOST = 16  # elements side by side: no key has more than ten, and what does is not taken apart
+_MOST = 16  # elements side by side: no key has more than ten
 
-_LONG = 0x80  # of a length's first byte: the others are the length
+_LONG = 0x80  # a bit of a length's first byte: the other bits count the bytes of the length
 
 
 def element(tag: int, *contents: bytes) -> bytes:
@@ -27,7 +27,7 @@ def integer(value: int) -> bytes:
 
 
 def elements(data: bytes) -> list[tuple[int, bytes]]:
-    """The tag and the content of each element of `data`. Raises `ValueError`: one cut off, too many."""
+    """The tag and the content of each element. Raises `ValueError` if one is cut off, or too many follow."""
     found: list[tuple[int, bytes]] = []
     while data:
         if len(found) == _MOST:
@@ -44,5 +44,5 @@ def elements(data: bytes) -> list[tuple[int, bytes]]:
 
 
 def contents(data: bytes) -> list[bytes]:
-    """The contents alone. Raises `ValueError`."""
+    """The contents of the elements, without the tags. Raises `ValueError`."""
     return [content for _, content in elements(data)]

@@ -1,4 +1,4 @@
-"""Key files by their form: finds the keys that are used here, and tells how to convert all others."""
+"""The forms of key files: finds the keys that can be used, and says how to convert the others."""
 
 import base64
 import re
@@ -17,11 +17,11 @@ _LINE = 64  # characters of base64, as RFC 7468 wants them
 _OPENSSH_MAGIC = b"openssh-key-v1\0"
 _NUMBER_BYTES = 4
 _SSH_RSA = b"ssh-rsa"
-_PROTECTED_LINE = b"Proc-Type: 4,ENCRYPTED"  # in a block of what OpenSSL wrote before PKCS#8
+_PROTECTED_LINE = b"Proc-Type: 4,ENCRYPTED"  # in keys that OpenSSL wrote before PKCS#8
 
 
 class Form(NamedTuple):
-    """A form of key. The command converts it from the file `{0}`, and into `{1}`."""
+    """A form of key. The command converts the file `{0}`, in place or into the file `{1}`."""
 
     what: str
     private: bool
@@ -42,7 +42,7 @@ _OF_LABEL = {
     b"CERTIFICATE REQUEST": Form("a certificate request", False, "openssl req -in {0} -noout -pubkey > {1}"),
 }
 
-# DER is one SEQUENCE; the tags of its elements tell what it is.
+# Keys in DER are one SEQUENCE. The tags of its elements tell the kind of key.
 _OF_TAGS: dict[tuple[int, ...] | None, Form] = {
     (der.INTEGER, der.SEQUENCE, der.OCTET_STRING): Form(
         "a private key in DER", True, "openssl pkey -inform DER -in {0} -out {1}"
@@ -95,7 +95,7 @@ def protected_pem(data: bytes) -> bytes:
 
 
 def private_key(data: bytes, path: str) -> Block:
-    """The private key in a file, which may have certificates too. Raises `UnusableKey`."""
+    """The private key in a file, which may also have certificates. Raises `UnusableKey`."""
     blocks, _ = _blocks(data, path, private=True)
     keys = [block for block in blocks if block.label.endswith(b"PRIVATE KEY")]
     if len(keys) > 1:
@@ -115,18 +115,18 @@ def public_keys(data: bytes, path: str) -> list[Block]:
     keys = [block for block in blocks if _OF_LABEL.get(block.label) is _PUBLIC_KEY]
     if not keys:
         _refuse(_form_of_block(blocks[0], path), path, private=False)
-    if beside:  # it may be a key that lost its first line, and would be left out
-        raise UnusableKey(f"{path} has something beside its keys; leave only the keys in it")
+    if beside:  # it may be a key that lost its first line, and would be missed
+        raise UnusableKey(f"{path} has other text beside its keys; leave only the keys in it")
     return keys
 
 
 def damaged(path: str) -> UnusableKey:
-    """The refusal of a file that has no key, though it looks like one's."""
+    """The refusal of a file that looks like a key's and has none."""
     return UnusableKey(f"{path} is damaged: no key can be read from it")
 
 
 def _blocks(data: bytes, path: str, *, private: bool) -> tuple[list[Block], bool]:
-    """All blocks of a PEM file, at least one, and whether more than text before them stands beside them."""
+    """All blocks of a PEM file, at least one, and whether there is text between or after them."""
     if _BEGIN not in data:
         form = _form_of_ssh_line(data, path) or _OF_TAGS.get(_tags(data))
         if form is None:
@@ -134,13 +134,13 @@ def _blocks(data: bytes, path: str, *, private: bool) -> tuple[list[Block], bool
         _refuse(form, path, private=private)
     if b"\\n" in data:
         raise UnusableKey(
-            f"{path} has the two characters \\n where line ends belong; mend it with:"
+            f"{path} has the two characters \\n in place of line ends; repair it with:"
             f" sed -i 's/\\\\n/\\n/g' {shlex.quote(path)}"
         )
     before, *parts = data.split(_BEGIN)
     is_text = _END not in before and before.endswith((b"\n", b"\r"))
     blocks, beside = [], [] if is_text else [before]
-    for part in parts:  # each byte is in one, so that this takes no longer than the file is
+    for part in parts:  # each byte is in one part, so the time grows with the file alone
         label, dashes, rest = part.partition(_DASHES)
         end = b"-----END %b-----" % label
         body, found, after = rest.partition(end)
@@ -152,7 +152,7 @@ def _blocks(data: bytes, path: str, *, private: bool) -> tuple[list[Block], bool
 
 
 def _form_of_block(block: Block, path: str) -> Form:
-    """What a block is that has no key, or none of the kind that is needed."""
+    """The form of a block that has no key, or a key of the wrong kind."""
     form = _OF_LABEL.get(block.label)
     if form is None:
         raise UnusableKey(f"{path} is a PEM file with {block.label.decode()}, and no key")
@@ -193,7 +193,7 @@ def _form_of_ssh_line(data: bytes, path: str) -> Form | None:
 
 
 def _strings(data: bytes, count: int) -> list[bytes]:
-    """Strings as SSH has them (RFC 4251 section 5), and what is behind them. Raises `ValueError`."""
+    """SSH's strings (RFC 4251 section 5), and the bytes after them. Raises `ValueError`."""
     found = []
     for _ in range(count):
         end = _NUMBER_BYTES + int.from_bytes(data[:_NUMBER_BYTES], "big")
@@ -205,7 +205,7 @@ def _strings(data: bytes, count: int) -> list[bytes]:
 
 
 def _tags(data: bytes) -> tuple[int, ...] | None:
-    """The tags in the one SEQUENCE that DER is, None if it is none or cut off."""
+    """The tags in a SEQUENCE in DER; None if it is something else or cut off."""
     try:
         ((tag, content),) = der.elements(data)
         return tuple(tag for tag, _ in der.elements(content)) if tag == der.SEQUENCE else None
@@ -214,7 +214,7 @@ def _tags(data: bytes) -> tuple[int, ...] | None:
 
 
 def _refuse(form: Form, path: str, *, private: bool) -> NoReturn:
-    """Name what is there, and the command that converts it if it is of the kind that is needed."""
+    """Raise `UnusableKey`, which names the form and the command that converts it."""
     if form.private is not private:
         raise UnusableKey(
             f"{path} is {form.what}; the {'private' if private else 'public'} key is needed here"
@@ -224,7 +224,7 @@ def _refuse(form: Form, path: str, *, private: bool) -> NoReturn:
 
 
 def _from_base64(text: bytes) -> bytes:
-    """The bytes; none if it is not base64, which is damage like any other."""
+    """The bytes; none if it is not base64, which is damage like any other here."""
     try:
         return base64.b64decode(b"".join(text.split()), validate=True)
     except ValueError:

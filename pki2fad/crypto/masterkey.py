@@ -1,7 +1,6 @@
-"""The master key, under which everything of the state is sealed: AES-256-GCM.
+"""The master key, which seals everything in the state: AES-256-GCM.
 
-It is wrapped for a host's key by RSA-OAEP, as a seed is sealed, but with a label of its own, so that
-neither can pass for the other.
+RSA-OAEP wraps it for a host's key, as it seals a seed, but with a label: neither can pass for the other.
 """
 
 import contextlib
@@ -28,16 +27,16 @@ _TAG_BYTES = 16
 
 
 class MasterKey:
-    """The key that seals every seed of the state: AES-256-GCM, in a locked page until `close`.
+    """The key that seals every seed of the state, in a locked page until `close`.
 
-    With `with` it is closed at the end.
+    It is a context manager, which closes it.
     """
 
     def __init__(self, key: bytes | None = None) -> None:
         self._page = LockedPage()
         self._key = self._page.buffer[:_MASTER_BYTES]
         self._key[:] = os.urandom(_MASTER_BYTES) if key is None else key
-        # Digests outlive the master key: what they were keyed with first goes on to the next one.
+        # Digests outlive the master key: their key stays when the master key is replaced.
         self._digest_key = self._page.buffer[_MASTER_BYTES : 2 * _MASTER_BYTES]
         self._digest_key[:] = self._key
 
@@ -49,7 +48,7 @@ class MasterKey:
 
     @classmethod
     def unwrap(cls, private: PrivateKey, wrapped: bytes) -> "MasterKey":
-        """Open a wrapped master key. Raises `UnusableKey` when it is not for this key."""
+        """Open a wrapped master key. Raises `UnusableKey` if it was wrapped for another key."""
         try:
             return cls(private.decrypt(wrapped, oaep(_MASTER_LABEL)))
         except ValueError:
@@ -64,21 +63,21 @@ class MasterKey:
         return hmac.compare_digest(self._key, other._key)  # noqa: SLF001 - of this class
 
     def adopt_digests(self, earlier: "MasterKey") -> None:
-        """Make the digests that an earlier master key made."""
+        """Make the same digests as an earlier master key."""
         self._digest_key[:] = earlier._digest_key  # noqa: SLF001 - of this class
 
     def sealed_digest_key(self) -> bytes:
-        """What the digests are keyed with, sealed under the master key."""
+        """The key of the digests, sealed under the master key."""
         return self._seal(self._digest_key, _DIGEST_KEY)
 
     def open_digest_key(self, sealed: bytes) -> None:
-        """Take up what `sealed_digest_key` gave. Raises `BadSeal`."""
+        """Use the key of the digests from `sealed_digest_key`. Raises `BadSeal`."""
         with self.opened(sealed, _DIGEST_KEY) as key:
             self._digest_key[:] = key
 
     @property
     def locked(self) -> bool:
-        """False where the system granted no memory that cannot be swapped."""
+        """False if the system granted no memory that is never swapped."""
         return self._page.locked
 
     def seal(self, seed: bytearray, associated: bytes) -> bytes:
@@ -92,8 +91,8 @@ class MasterKey:
     def opened(self, sealed: bytes, associated: bytes) -> Wiping:
         """The seed, in a buffer that is wiped at the end.
 
-        Raises `BadSeal` if a byte of either was changed. The cipher is made anew each time (1 us), so
-        that its key schedule is in ordinary memory no longer than the seed.
+        Raises `BadSeal` if a byte of either argument was changed. The cipher is made anew each time (1 us),
+        so that its key schedule is in ordinary memory no longer than the seed.
         """
         seed = _buffer_for(sealed)
         try:
@@ -104,19 +103,19 @@ class MasterKey:
         return Wiping(seed)
 
     def sealer(self, associated: bytes) -> "Sealer":
-        """What makes the bytes of `seal` from a text that comes in parts."""
+        """Do what `seal` does, for a text that comes in parts."""
         return Sealer(self._key, associated)
 
     def opener(self, sealed: bytes | memoryview, associated: bytes) -> "Opener":
-        """What opens such bytes in parts, so that nobody waits for all of them. Raises `BadSeal`."""
+        """Open sealed bytes in parts, so that others have their turn. Raises `BadSeal`."""
         return Opener(self._key, sealed, associated)
 
     @contextlib.contextmanager
     def checking(self) -> Iterator[Callable[[bytes, bytes], None]]:
-        """What raises `BadSeal` where `opened` would, in half the time: for all seeds of a state.
+        """A function that raises `BadSeal` if `opened` would, in half the time: for all seeds of a state.
 
-        They have one cipher and, by their length, one buffer in common, in which the next seed overwrites
-        the last. Both are wiped at the end, the cipher by OpenSSL.
+        All seeds share one cipher. Seeds of one length share a buffer, in which each overwrites the one
+        before. Both are wiped at the end, the cipher by OpenSSL.
         """
         cipher = AESGCM(self._key)
         buffers: dict[int, bytearray] = {}
@@ -134,24 +133,24 @@ class MasterKey:
                 wipe(seed)
 
     def digest(self, seed: bytearray, associated: bytes) -> bytes:
-        """16 bytes by which the same seed is known again, and which say nothing without the key."""
+        """16 bytes that are the same for the same seed, and tell nothing without the key."""
         keyed = hashlib.blake2b(digest_size=16, key=self._digest_key, person=b"pki2fad seed")
         keyed.update(len(associated).to_bytes(4, "big") + associated)
         keyed.update(seed)
         return keyed.digest()
 
     def close(self) -> None:
-        """Wipe it."""
+        """Wipe the key."""
         self._key.release()
         self._digest_key.release()
         self._page.close()
 
 
 class Sealer:
-    """Seals a long text in parts, each of which may leave as soon as it is sealed."""
+    """Seals a long text in parts. Each may leave as soon as it is sealed."""
 
     def __init__(self, key: memoryview, associated: bytes) -> None:
-        self.start = os.urandom(_NONCE_BYTES)  # what stands before the first part
+        self.start = os.urandom(_NONCE_BYTES)  # goes before the first part
         self._cipher = Cipher(algorithms.AES(key), modes.GCM(self.start)).encryptor()
         self._cipher.authenticate_additional_data(associated)
 
@@ -160,17 +159,17 @@ class Sealer:
         return self._cipher.update(text)
 
     def end(self) -> bytes:
-        """What stands behind the last part."""
+        """The bytes that go after the last part."""
         return self._cipher.finalize() + self._cipher.tag
 
 
 class Opener:
-    """Opens what is sealed in parts; nothing of it may be believed before `end`."""
+    """Opens sealed bytes in parts. Trust nothing of them before `end`."""
 
     def __init__(self, key: memoryview, sealed: bytes | memoryview, associated: bytes) -> None:
         view = memoryview(sealed)
         if len(view) < _NONCE_BYTES + _TAG_BYTES:
-            raise BadSeal("what is sealed is cut short")
+            raise BadSeal("the sealed data is cut short")
         nonce, tag = bytes(view[:_NONCE_BYTES]), bytes(view[-_TAG_BYTES:])
         self._sealed = view[_NONCE_BYTES:-_TAG_BYTES]
         self._cipher = Cipher(algorithms.AES(key), modes.GCM(nonce, tag)).decryptor()
@@ -186,7 +185,7 @@ class Opener:
         try:
             self._cipher.finalize()
         except InvalidTag:
-            raise BadSeal("what is sealed was changed") from None
+            raise BadSeal("the sealed data was changed") from None
 
 
 def _buffer_for(sealed: bytes) -> bytearray:

@@ -1,7 +1,6 @@
-"""Memory for what must not leave it: one locked page, wiped at the end; no core dumps; no garbage collector.
+"""Memory for secrets: a locked page that is wiped at the end, no core dumps, and less garbage collection.
 
-Python cannot wipe `str` or `bytes`, so what has to be wiped lives in buffers. SECURITY.md says what
-that protects from, and what not.
+Python cannot wipe `str` or `bytes`, so secrets live in buffers. SECURITY.md says what that protects from.
 """
 
 import contextlib
@@ -14,21 +13,21 @@ from collections.abc import Iterator
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
-_SYS_MEMFD_SECRET = 447  # the same on every architecture, as all calls since Linux 5.0
+_SYS_MEMFD_SECRET = 447  # the same on every architecture, like all calls since Linux 5.0
 _PR_SET_DUMPABLE = 4
 
 
 def forbid_dumps() -> None:
-    """No core dump of this process, and no ptrace by others of its user."""
+    """Forbid core dumps of this process, and ptrace by other processes of its user."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     _libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
 @contextlib.contextmanager
 def uncollected() -> Iterator[None]:
-    """What is made in it stays: the garbage collector looks through it neither now nor afterwards.
+    """Keep the garbage collector from objects made in this block, also afterwards.
 
-    To look through all accounts again and again was a fifth of a start, and would stall answers.
+    Looking through all accounts again and again took a fifth of a start, and would delay answers.
     """
     gc.disable()
     try:
@@ -44,7 +43,7 @@ def wipe(buffer: bytearray | memoryview) -> None:
 
 
 class Wiping:
-    """A buffer for use in a `with`, at whose end it is wiped; a generator would take a microsecond more."""
+    """A context manager that wipes its buffer. A generator would take a microsecond more."""
 
     __slots__ = ("_buffer",)
 
@@ -59,10 +58,10 @@ class Wiping:
 
 
 class LockedPage:
-    """A page that is neither swapped, dumped nor inherited, and zero again after `close`.
+    """A page that is never swapped, dumped or inherited. `close` wipes it.
 
-    memfd_secret where the kernel has it (its pages leave the kernel's own map), else mlock. `locked`
-    is False where neither was granted: the page then is an ordinary one.
+    It uses memfd_secret if the kernel has it (its pages leave the kernel's own map), otherwise mlock.
+    `locked` is False if neither was granted: then it is an ordinary page.
     """
 
     def __init__(self) -> None:
@@ -73,7 +72,7 @@ class LockedPage:
         self.buffer = memoryview(self._map)
 
     def close(self) -> None:
-        """Wipe it and give it back."""
+        """Wipe the page and free it."""
         wipe(self.buffer)
         self.buffer.release()
         self._map.close()
@@ -86,7 +85,7 @@ def _secret_map() -> tuple[mmap.mmap, bool] | None:
     try:
         os.ftruncate(descriptor, mmap.PAGESIZE)
         return mmap.mmap(descriptor, mmap.PAGESIZE), True
-    except OSError:  # more locked memory than this process may have
+    except OSError:  # this process may not lock more memory
         return None
     finally:
         os.close(descriptor)

@@ -20,7 +20,7 @@ _PBKDF2 = bytes.fromhex("2a864886f70d01050c")  # 1.2.840.113549.1.5.12
 _SCRYPT = bytes.fromhex("2b06010401da47040b")  # 1.3.6.1.4.1.11591.4.11
 _AES_256_CBC = bytes.fromhex("60864801650304012a")  # 2.16.840.1.101.3.4.1.42
 
-# 31 MiB and four passes: .3 to .5 s of a core. OpenSSL reads nothing that takes more than 32 MiB.
+# 31 MiB and four passes take .3 to .5 s of a core. OpenSSL allows at most 32 MiB.
 _N, _R, _P = 16384, 15, 4
 _MEMORY_LIMIT = 32 * 1024 * 1024
 
@@ -65,7 +65,7 @@ def protect(key: bytes, passphrase: bytes) -> bytes:
 
 
 def parse(protected: bytes) -> Form:
-    """How an EncryptedPrivateKeyInfo in DER is protected. Raises `ValueError` for what is none."""
+    """How an EncryptedPrivateKeyInfo in DER is protected. Raises `ValueError` for anything else."""
     (whole,) = der.contents(protected)
     algorithm, data = der.contents(whole)
     scheme, parameters = der.contents(algorithm)

@@ -27,7 +27,7 @@ def generate_key(bits: int = DEFAULT_BITS) -> PrivateKey:
 
 
 def private_pem(key: PrivateKey, passphrase: bytes | None = None) -> bytes:
-    """PKCS#8 PEM; without a passphrase the file's mode alone protects it."""
+    """PKCS#8 PEM. Without a passphrase only the file's mode protects it."""
     form, plain = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     if not passphrase:
         return key.private_bytes(serialization.Encoding.PEM, form, plain)
@@ -44,11 +44,11 @@ def public_pem(key: PublicKey) -> bytes:
 def load_private(pem: bytes, path: str, passphrase: bytes | None = None) -> PrivateKey:
     """The RSA private key in a PEM file; `path` is for the message of `UnusableKey`.
 
-    Raises `ProtectedKey` where a passphrase is needed, and `WrongPassphrase`. One that is given for a key
-    that needs none is left alone.
+    Raises `ProtectedKey` if a passphrase is needed, and `WrongPassphrase`. A passphrase for a key without
+    one is ignored.
 
-    The key's own consistency is not checked: that takes a quarter of a second, and only its owner
-    can write the file.
+    The key's numbers are not checked: that takes a quarter of a second, and only its owner can write the
+    file.
     """
     block = keyforms.private_key(pem, path)
     protection = _protection(block, path)
@@ -63,7 +63,7 @@ def load_private(pem: bytes, path: str, passphrase: bytes | None = None) -> Priv
             key = serialization.load_pem_private_key(
                 block.text, passphrase if block.is_protected else None, unsafe_skip_rsa_key_validation=True
             )
-    except Exception:  # OpenSSL's reasons help nobody, and may differ by content
+    except Exception:  # OpenSSL's reasons help nobody, and may depend on secret content
         if block.is_protected:
             raise WrongPassphrase(f"the passphrase does not open {path}, or it is damaged") from None
         raise keyforms.damaged(path) from None
@@ -74,7 +74,7 @@ def load_private(pem: bytes, path: str, passphrase: bytes | None = None) -> Priv
 
 
 def is_cheap(pem: bytes, path: str) -> bool:
-    """True if a passphrase protects the private key, and a guess of it costs little. Raises `UnusableKey`."""
+    """True if the private key has a passphrase that is cheap to guess at. Raises `UnusableKey`."""
     block = keyforms.private_key(pem, path)
     protection = _protection(block, path)
     return block.is_protected and (protection is None or protection.is_cheap)

@@ -1,4 +1,4 @@
-"""Sealing to an RSA key, opening, and signing.
+"""Seals to an RSA key, opens, and signs.
 
 A sealed seed is RSA-OAEP (SHA-256, MGF1-SHA-256, no label; RFC 8017 section 7.1) around the seed as
 lowercase hex digits.
@@ -17,8 +17,8 @@ from cryptography.hazmat.primitives.asymmetric import padding
 from pki2fad.crypto.rsakeys import PrivateKey, PublicKey, fingerprint, load_private
 from pki2fad.errors import BadSeal, UnusableKey
 
-SEED_BYTES = 32  # what issuers in use make
-MOST_BITS_TAKEN_UP = 8192  # of a key in a rotation: each use of a larger one holds all callers up
+SEED_BYTES = 32  # as issuers make them
+MOST_BITS_TAKEN_UP = 8192  # of a key in a rotation: each use of a larger one would make all callers wait
 _SEED_TEXT = re.compile(rb"(?:[0-9a-f]{2}){16,64}")
 _OAEP_OVERHEAD = 66  # two SHA-256 digests and two bytes
 _PSS = padding.PSS(padding.MGF1(hashes.SHA256()), padding.PSS.MAX_LENGTH)
@@ -30,9 +30,9 @@ def new_seed() -> bytearray:
 
 
 def seed_from_hex(text: bytes) -> bytearray:
-    """A seed from its digits. Raises `ValueError`, which does not show them."""
+    """A seed from its hex digits. Raises `ValueError`, which does not show them."""
     if _SEED_TEXT.fullmatch(text) is None:
-        raise ValueError("a seed is 32 to 128 lowercase hex digits, an even number, and nothing else")
+        raise ValueError("a seed is an even number of lowercase hex digits, 32 to 128, and nothing else")
     return bytearray(binascii.unhexlify(text))
 
 
@@ -50,7 +50,7 @@ def open_seed(key: PrivateKey, sealed: bytes) -> bytearray:
 
 
 def not_opened(key: PrivateKey) -> BadSeal:
-    """The one text for whatever does not open with the key in use, or opens to no seed."""
+    """The one refusal for everything that the key in use does not open to a seed."""
     return BadSeal(
         "this does not open to a seed:"
         f" it was sealed to another key than {fingerprint(key.public_key())}, or is damaged"
@@ -64,7 +64,7 @@ def sealed_from_text(text: bytes) -> bytes:
     """
     text = b"".join(text.removeprefix(codecs.BOM_UTF8).split())
     if not text:
-        raise BadSeal("this is empty, and not base64")
+        raise BadSeal("this is empty, where base64 is needed")
     try:
         sealed = base64.b64decode(text)
     except ValueError:
@@ -94,21 +94,21 @@ def is_signed(key: PublicKey, message: bytes, signature: bytes) -> bool:
 
 
 def check_holds(key: PublicKey, size: int, path: str) -> None:
-    """Raise `UnusableKey` if so many bytes cannot be encrypted to the key of the file `path`."""
+    """Raise `UnusableKey` if the key of the file `path` is too small to encrypt `size` bytes."""
     if key.key_size // 8 - _OAEP_OVERHEAD < size:
         raise UnusableKey(
-            f"{path} has {key.key_size} bits; to hold {size} bytes at least {(size + _OAEP_OVERHEAD) * 8}"
+            f"{path} has {key.key_size} bits; to encrypt {size} bytes at least {(size + _OAEP_OVERHEAD) * 8}"
             " are needed"
         )
 
 
 def encrypt(key: PublicKey, data: bytes) -> bytes:
-    """RSA-OAEP around anything that the key holds; a seed is sealed by `seal_seed`."""
+    """RSA-OAEP around any bytes for which the key is large enough."""
     return key.encrypt(data, oaep(None))
 
 
 def decrypt(key: PrivateKey, encrypted: bytes) -> bytes | None:
-    """What `encrypt` encrypted, or None if it was not for this key or is not whole."""
+    """The bytes that `encrypt` encrypted; None if they are for another key or damaged."""
     try:
         return key.decrypt(encrypted, oaep(None))
     except ValueError:
@@ -116,14 +116,14 @@ def decrypt(key: PrivateKey, encrypted: bytes) -> bytes | None:
 
 
 def oaep(label: bytes | None) -> padding.OAEP:
-    """OAEP as it is used everywhere here (RFC 8017 section 7.1), with or without a label."""
+    """The OAEP that is used everywhere here (RFC 8017 section 7.1), with or without a label."""
     return padding.OAEP(padding.MGF1(hashes.SHA256()), hashes.SHA256(), label)
 
 
 def load_new_private(pem: bytes, path: str) -> PrivateKey:
-    """What `load_private` gives, for a key that is to be used from now on: it opens what is sealed to it.
+    """Do what `load_private` does, and check that the key opens what is sealed to it.
 
-    Raises `UnusableKey` for any other. It takes seconds where the key's numbers are made up.
+    Raises `UnusableKey`. With invented numbers in the key it may take seconds.
     """
     key = load_private(pem, path)
     if key.key_size > MOST_BITS_TAKEN_UP:
@@ -131,7 +131,7 @@ def load_new_private(pem: bytes, path: str) -> PrivateKey:
     probe = os.urandom(SEED_BYTES)
     try:
         opened = decrypt(key, encrypt(key.public_key(), probe))
-    except Exception:  # whatever OpenSSL makes of such numbers
+    except Exception:  # whatever OpenSSL does with such numbers
         opened = None
     if opened != probe:
         raise UnusableKey(f"{path} is damaged: it does not open what is sealed to it")

@@ -1,4 +1,4 @@
-r"""Backups: the accounts under a master key of their own, which every key that was named can open.
+r"""Backups: the accounts under a master key of their own, which each named RSA key can open.
 
 A backup is
 
@@ -10,8 +10,8 @@ nonce, the ciphertext, 16 bytes of tag) and bound to all that stands before it, 
 backup can change unnoticed. Every seed in it is sealed by the master key once more, bound to its account,
 so that nobody who reads a backup has more than one seed in memory.
 
-What belongs to one state alone is not in it: the digests by which seeds that are gone are known again,
-the failures that were counted, and the files of `seeds.d` that were applied.
+A backup does not have what belongs to one state: the digests of removed seeds, the counted failures, and the
+files of `seeds.d` that were applied.
 """
 
 import base64
@@ -32,11 +32,11 @@ from pki2fad.transfer import entry
 from pki2fad.transfer.entry import Entry
 from pki2fad.wire import messages
 
-if TYPE_CHECKING:  # what seals and opens is passed in: nothing here depends on cryptography
+if TYPE_CHECKING:  # master keys are passed in: nothing here depends on cryptography
     from pki2fad.crypto.masterkey import MasterKey
 
-# A backup travels as one response. What is left below the limit of that is for its envelope, and for slots
-# that are added to the backup: room for a hundred.
+# A backup travels as one response. The rest, up to the limit of a response, is for the envelope and for about
+# a hundred slots that are added later.
 LIMIT = messages.RESPONSE_LIMIT
 MADE_LIMIT = LIMIT - 256 * 1024
 
@@ -46,8 +46,8 @@ _MAGIC = b"pki2fad backup 1\n"
 _ANY_MAGIC = b"pki2fad backup "
 _LENGTH_BYTES = 4
 
-# The header is parsed before anything proves whose it is. A slot takes 570 bytes or more: there is room for
-# the keys of a request of 64 KiB three times over, and for hundreds that are added.
+# The header is parsed before anything proves its origin. A slot takes at least 570 bytes: there is room for
+# three times the keys of a request of 64 KiB, and for hundreds that are added later.
 _LONGEST_HEADER = 256 * 1024
 _MOST_SLOTS = _LONGEST_HEADER // 512
 _FINGERPRINT = re.compile(r"SHA256:[A-Za-z0-9+/]{43}")
@@ -56,11 +56,11 @@ _END_OF_TIME = 2**40  # steps and seconds; no clock gets there
 
 _FINGERPRINTS_NAMED = 8  # in a message
 
-# Bytes of the content that are opened and read at a time, and how many of these in a piece.
+# Bytes of the content to open and read at a time, and how many of these are one piece of work.
 _TEXT = 64 * 1024
 _TEXTS = 16
 
-# No account's text is longer, with white space around it, and what stands before and behind them all is not.
+# The most characters of an account with white space around it, and of the text before and after all accounts.
 _LONGEST_RECORD = 4096
 _LONGEST_START = 4096
 _LONGEST_REST = 64 * 1024
@@ -75,7 +75,7 @@ _FIELDS = entry.FIELDS | {"last_step", "offset", "drift"}
 
 @dataclass(frozen=True, slots=True)
 class Record(Entry):
-    """An account in a backup. Raises `ValueError` for what cannot be one."""
+    """An account in a backup. Raises `ValueError` for impossible values."""
 
     last_step: int
     offset: int
@@ -89,7 +89,7 @@ class Record(Entry):
 
 
 class Content(NamedTuple):
-    """All that is in a backup."""
+    """The content of a backup."""
 
     created: int  # Unix time
     records: list[Record]
@@ -103,10 +103,10 @@ def pack(
     master: "MasterKey",
     records: Iterable[Record] = (),
 ) -> Pieces[list[bytes]]:
-    """The backup, in parts. `slots` are the master key as wrapped for each key, by the key's fingerprint.
+    """Make a backup, in parts. `slots` has the master key, wrapped for each key, by the key's fingerprint.
 
-    `records` are further ones, which may be made as they are asked for. Raises `BadRequest` for more than
-    `MADE_LIMIT` bytes.
+    `records` are further accounts, perhaps from a generator. Raises `BadRequest` for more than `MADE_LIMIT`
+    bytes.
     """
     start = _start(slots)
     sealer = master.sealer(start)
@@ -125,7 +125,7 @@ def pack(
 
 
 def unpack(data: bytes | bytearray, master: "MasterKey") -> Pieces[Content]:
-    """What is in a backup. Raises `BadSeal` if a byte of it was changed."""
+    """The content of a backup. Raises `BadSeal` if a byte of it was changed."""
     _, start, sealed = _parts(data)
     try:
         opener = master.opener(sealed, start)
@@ -140,16 +140,16 @@ def unpack(data: bytes | bytearray, master: "MasterKey") -> Pieces[Content]:
 
 
 def slot(data: bytes | bytearray, fingerprint: str) -> bytes:
-    """The master key, wrapped for this key. Raises `BadSeal`, which tells what keys there are slots for."""
+    """The master key, wrapped for this key. Raises `BadSeal`, which names the keys that can open it."""
     slots, _, _ = _parts(data)
     if fingerprint not in slots:
         known = ", ".join([*slots][:_FINGERPRINTS_NAMED])
-        raise BadSeal(f"this backup can be opened by the keys {known}, and not by {fingerprint}")
+        raise BadSeal(f"this backup can be opened with the keys {known}, and not with {fingerprint}")
     return slots[fingerprint]
 
 
 def with_slot(data: bytes, master: "MasterKey", fingerprint: str, wrapped: bytes) -> bytes:
-    """The same backup, that one more key can open. Raises `BadSeal`, and `BadRequest` without room for it."""
+    """The same backup with a slot for one more key. Raises `BadSeal`, and `BadRequest` if it has no room."""
     slots, start, sealed = _parts(data)
     try:
         with master.opened(bytes(sealed), start) as text:
@@ -160,7 +160,7 @@ def with_slot(data: bytes, master: "MasterKey", fingerprint: str, wrapped: bytes
 
 
 def _start(slots: Mapping[str, bytes]) -> bytes:
-    """All that stands before the content. Raises `BadRequest` for too many slots."""
+    """Everything before the content. Raises `BadRequest` for too many slots."""
     header = json.dumps({"slots": {name: base64.b64encode(key).decode() for name, key in slots.items()}})
     if len(header) > _LONGEST_HEADER or len(slots) > _MOST_SLOTS:
         raise BadRequest("a backup has no room for that many keys")
@@ -168,7 +168,7 @@ def _start(slots: Mapping[str, bytes]) -> bytes:
 
 
 def _parts(data: bytes | bytearray) -> tuple[dict[str, bytes], bytes, memoryview]:
-    """The slots, all that stands before the content, and the content, still sealed. Raises `BadSeal`."""
+    """The slots, everything before the content, and the sealed content. Raises `BadSeal`."""
     if not data.startswith(_MAGIC):
         if data.startswith(_ANY_MAGIC):
             raise BadSeal("this backup is damaged, or of another version of pki2fad")
@@ -185,9 +185,9 @@ def _parts(data: bytes | bytearray) -> tuple[dict[str, bytes], bytes, memoryview
 
 
 def _slots(header: bytes) -> dict[str, bytes]:
-    """The slots in a header that anybody may have written. Raises `ValueError` and the like.
+    """The slots in a header, checked: anybody may have written it. Raises `ValueError` and the like.
 
-    There are two objects and no list, and no more values than commas: that bounds what the parser makes.
+    It has two objects and no list, and no more values than commas: that bounds the parser's work.
     """
     _require(header.count(b"{") == 2 and b"[" not in header and header.count(b",") < _MOST_SLOTS)
     slots = json.loads(header)["slots"]
@@ -205,7 +205,7 @@ def _to_json(record: Record) -> dict[str, Any]:
 
 
 def _content(texts: list[bytes]) -> Pieces[Content]:
-    """What a key that may be anybody's has sealed, checked. Raises `ValueError` and the like."""
+    """The content, checked: anybody may have sealed it. Raises `ValueError` and the like."""
     _require(bool(texts))
     first = texts.pop(0)
     begin = _ACCOUNTS.search(first)
@@ -227,12 +227,12 @@ def _content(texts: list[bytes]) -> Pieces[Content]:
 
 
 class _Records:
-    """Reads the elements of a list, of which the text comes in parts; `rest` is what stands behind them."""
+    """Reads the elements of a JSON list from a text in parts; `rest` is the text after them."""
 
     def __init__(self, text: bytes, more: list[bytes]) -> None:
         self._text = str(text, "ascii")
         self._more = more  # the next part last
-        self._at = 0  # how far it is read
+        self._at = 0  # up to here it was read
 
     def __iter__(self) -> Iterator[Any]:
         if self._next() == "]":
@@ -250,13 +250,13 @@ class _Records:
             self._next()
 
     def rest(self) -> bytes:
-        """What stands behind the elements, the end of the list first."""
+        """The text after the elements, from the end of the list on."""
         size = len(self._text) - self._at + sum(map(len, self._more))
         _require(size <= _LONGEST_REST)
         return b"".join([self._text[self._at :].encode(), *self._more])
 
     def _next(self) -> str:
-        """The next character that is no white space, with at least as much behind it as an element has."""
+        """The next character that is no white space; the text has the whole element after it."""
         if len(self._text) - self._at < _LONGEST_RECORD and self._more:
             self._text = self._text[self._at :] + str(self._more.pop(), "ascii")
             self._at = 0

@@ -9,7 +9,7 @@ a list of accounts, sealed by it (AES-256-GCM: 12 bytes of nonce, the ciphertext
 to all that stands before it, so that no byte of a batch can change unnoticed. Every seed in it is sealed by
 that key once more, bound to its account, so that nobody who reads a batch has more than one seed in memory.
 
-A batch of one is also what a sealed seed is that says itself whose it is and how its codes are made.
+A batch of one account is also used as a sealed seed that contains its account's name and parameters.
 """
 
 import base64
@@ -23,23 +23,23 @@ from pki2fad.rules.otp import Parameters
 from pki2fad.transfer import entry
 from pki2fad.transfer.entry import Entry
 
-if TYPE_CHECKING:  # what seals and opens is passed in: nothing here depends on cryptography
+if TYPE_CHECKING:  # keys are passed in: nothing here depends on cryptography
     from pki2fad.crypto.masterkey import MasterKey
 
-# The most accounts in one: whatever they are called, a request has room, and nobody waits long for it.
+# The most accounts in one batch. With names of any length a request has room for it, and takes little time.
 MOST = 200
 
 _DAMAGED = "this is damaged or cut short"
 
 _MAGIC = b"pki2fad batch 1\n"
 _ANY_MAGIC = b"pki2fad batch "
-_ANY_MAGIC_TEXT = base64.b64encode(_ANY_MAGIC[:12])  # 12 bytes are 16 characters, whatever follows
+_ANY_MAGIC_TEXT = base64.b64encode(_ANY_MAGIC[:12])  # 12 bytes are always 16 characters
 _LENGTH_BYTES = 2
 _LONGEST_KEY = 16384 // 8  # bytes: OpenSSL uses no RSA key of more bits
 
 
 def pack(seeds: Iterable[tuple[str, Parameters, bytearray]], wrapped: bytes, master: "MasterKey") -> bytes:
-    """The batch of these names, parameters and seeds; `wrapped` is its key as wrapped for the host's."""
+    """Make a batch of names, parameters and seeds. `wrapped` is its key, wrapped for the host's key."""
     entries = [Entry(name, of, master.seal(seed, associated(name, of))) for name, of, seed in seeds]
     start = _MAGIC + len(wrapped).to_bytes(_LENGTH_BYTES, "big") + wrapped
     text = json.dumps([entry.to_json(one) for one in entries], separators=(",", ":"))
@@ -57,18 +57,18 @@ def texts(text: bytes) -> list[bytes]:
 
 
 def is_batch(data: bytes) -> bool:
-    """True for a batch, whole or not, where a sealed seed might be too."""
+    """True for a batch, whole or damaged; false for a sealed seed of another kind."""
     return data.startswith(_ANY_MAGIC)
 
 
 def wrapped_key(data: bytes) -> bytes:
-    """The key, as wrapped for the host's. Raises `BadSeal`."""
+    """The batch's key, wrapped for the host's key. Raises `BadSeal`."""
     wrapped, _, _ = _parts(data)
     return wrapped
 
 
 def unpack(data: bytes, master: "MasterKey") -> list[Entry]:
-    """What is in a batch. Raises `BadSeal` if a byte of it was changed."""
+    """The entries of a batch. Raises `BadSeal` if a byte of it was changed."""
     _, start, sealed = _parts(data)
     try:
         with master.opened(sealed, start) as text:
@@ -78,7 +78,7 @@ def unpack(data: bytes, master: "MasterKey") -> list[Entry]:
 
 
 def _parts(data: bytes) -> tuple[bytes, bytes, bytes]:
-    """The wrapped key, all that stands before the content, and that, still sealed. Raises `BadSeal`."""
+    """The wrapped key, everything before the content, and the sealed content. Raises `BadSeal`."""
     if not data.startswith(_MAGIC):
         if data.startswith(_ANY_MAGIC):
             raise BadSeal("this is damaged, or of another version of pki2fad")
@@ -92,7 +92,7 @@ def _parts(data: bytes) -> tuple[bytes, bytes, bytes]:
 
 
 def _entries(data: Any) -> list[Entry]:
-    """What anybody may have sealed, checked. Raises `ValueError` or `TypeError`."""
+    """The entries, checked: anybody may have sealed them. Raises `ValueError` or `TypeError`."""
     if type(data) is not list or any(type(one) is not dict or one.keys() != entry.FIELDS for one in data):
         raise ValueError("not what a batch holds")
     entries = [Entry(*entry.from_json(fields)) for fields in data]

@@ -1,4 +1,4 @@
-"""An account in a batch or a backup: its name, its parameters and its seed, sealed by the key of that."""
+"""An account in a batch or a backup: its name, its parameters, and its seed sealed by the file's key."""
 
 import base64
 from collections.abc import Mapping
@@ -10,17 +10,17 @@ from pki2fad.wire.forms import is_name
 
 FIELDS = frozenset({"name", "algorithm", "digits", "period", "sealed"})
 
-_SEED_SIZES = range(16, 65)  # bytes, as sealed seeds have them
+_SEED_SIZES = range(16, 65)  # bytes, the same as for sealed seeds
 _SEAL_BYTES = 28  # nonce and tag
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """An account. Raises `ValueError` or `TypeError` for what cannot be one."""
+    """An account. Raises `ValueError` or `TypeError` for impossible values."""
 
     name: str
     parameters: Parameters
-    sealed: bytes  # under the key of what the entry is in, as `associated` says
+    sealed: bytes  # under the key of the batch or backup, bound to what `associated` gives
 
     def __post_init__(self) -> None:
         if not is_name(self.name) or len(self.sealed) - _SEAL_BYTES not in _SEED_SIZES:
@@ -28,12 +28,12 @@ class Entry:
 
 
 def to_json(entry: Entry) -> dict[str, Any]:
-    """An entry, for JSON: the `FIELDS`."""
+    """The `FIELDS` of an entry, for JSON."""
     sealed = base64.b64encode(entry.sealed).decode()
     return {"name": entry.name, **entry.parameters.fields, "sealed": sealed}
 
 
 def from_json(fields: Mapping[str, Any]) -> tuple[str, Parameters, bytes]:
-    """What an `Entry` with these `FIELDS` is made of. Raises `ValueError` or `TypeError`."""
+    """The arguments of an `Entry` with these `FIELDS`. Raises `ValueError` or `TypeError`."""
     parameters = Parameters(fields["algorithm"], fields["digits"], fields["period"])
     return fields["name"], parameters, base64.b64decode(fields["sealed"], validate=True)

@@ -1,4 +1,4 @@
-"""What brings a backup back: its parts as they arrive, and what it changes."""
+"""Restoring a backup: collects its parts as they arrive, and plans the changes."""
 
 import math
 import re
@@ -17,19 +17,19 @@ from pki2fad.wire import messages
 
 _UPLOAD = re.compile(r"[0-9a-f]{32}", re.ASCII)
 
-# Seconds by which the clocks of two hosts may differ, with what is spent ahead of each after a restart.
+# Seconds by which the clocks of two hosts may differ, and codes may be spent ahead of them after a restart.
 _AHEAD = 600
 
 
-# Each `verify` looks at all of these intervals. One comes when a clock that was ahead is accepted.
+# Each `verify` looks at all of these intervals. Accepting a clock that was ahead adds one.
 _MOST_SPENT = 1000
 
-# Seconds without another part after which an upload is abandoned: its client sends one after the other.
+# Seconds without another part after which an upload is dropped: clients send them without a pause.
 _ABANDONED = 30.0
 
 
 class Upload:
-    """A backup that arrives in parts: one at a time, since each may be large."""
+    """A backup that arrives in parts. There is one at a time, since it may be large."""
 
     def __init__(self) -> None:
         self._name = ""
@@ -38,33 +38,33 @@ class Upload:
         self._being_restored = False
 
     def drop(self) -> None:
-        """Let go of what has arrived."""
+        """Drop the parts that have arrived."""
         self._name, self._data = "", bytearray()
 
     def add(self, name: str, offset: int, part: bytes, reading: Reading) -> int:
-        """Take the next part of the upload `name`; one at offset 0 begins an upload.
+        """Take the next part of the upload `name`. A part at offset 0 begins an upload.
 
-        Returns how many bytes there are now. Raises `BadRequest`, and `Unavailable` while another upload is
-        on its way or being restored.
+        Returns how many bytes have arrived. Raises `BadRequest`, and `Unavailable` while another upload is
+        being sent or restored.
         """
         if _UPLOAD.fullmatch(name) is None:
-            raise BadRequest("an upload is named by 32 hex digits")
+            raise BadRequest("the name of an upload is 32 hex digits")
         if len(part) > messages.PART_LIMIT:
-            raise BadRequest(f"a part is at most {messages.PART_LIMIT} bytes long")
+            raise BadRequest(f"a part has at most {messages.PART_LIMIT} bytes")
         if offset == 0:
             self._begin(name, reading)
         self._require_current(name)
         if offset != len(self._data) or offset + len(part) > backup.LIMIT:
             self.drop()
-            raise BadRequest("this is not the next part, or the whole is too large: begin again")
+            raise BadRequest("this is not the next part, or the backup is too large; begin again")
         self._data += part
         self._latest = reading.boot
         return len(self._data)
 
     def take(self, name: str) -> bytearray:
-        """All that has arrived of the upload `name`, to be restored; until `end` no other upload begins.
+        """The whole upload `name`, to be restored. No other upload can begin until `end`.
 
-        Raises `BadRequest` if it is there no more.
+        Raises `BadRequest` if it has been dropped.
         """
         self._require_current(name)
         data = self._data
@@ -73,12 +73,12 @@ class Upload:
         return data
 
     def end(self) -> None:
-        """What was taken is restored, or refused."""
+        """End the restore, whatever its outcome."""
         self._being_restored = False
 
     def _require_current(self, name: str) -> None:
         if name != self._name:
-            raise BadRequest("another upload has begun meanwhile, or the daemon was locked: begin again")
+            raise BadRequest("another upload has begun, or the daemon was locked; begin again")
 
     def _begin(self, name: str, reading: Reading) -> None:
         if self._being_restored:
@@ -90,7 +90,7 @@ class Upload:
 
 
 class Plan:
-    """What a backup changes at a reading of the clocks: no watermark is lower for it."""
+    """Plans the changes by a backup, at a reading of the clocks. They lower no watermark."""
 
     def __init__(self, content: Content, keyring: Keyring, watch: Watch, reading: Reading) -> None:
         self._content = content
@@ -99,10 +99,10 @@ class Plan:
         self._reading = reading
 
     def edits(self, opened: Sequence[Account], *, replace: bool) -> Pieces[Edits]:
-        """All of it; `opened` are the backup's accounts as `Keyring.sealed_elsewhere` made them.
+        """All edits. `opened` are the backup's accounts, made by `Keyring.sealed_elsewhere`.
 
-        What is known of accounts must not move meanwhile (see `Keyring.held`). Raises `AccountExists` if
-        accounts have other seeds or parameters and `replace` is false.
+        Hold the accounts meanwhile (see `Keyring.held`). Raises `AccountExists` if accounts have other
+        seeds or parameters and `replace` is false.
         """
         edits: list[Edit] = []
         others: list[str] = []
@@ -122,7 +122,7 @@ class Plan:
         return Edits(edits, self._burnt(periods), self._spent())
 
     def _spent(self) -> tuple[Interval, ...]:
-        """The intervals in which codes may have been used, and which are not known here."""
+        """The backup's intervals in which codes may have been used, without those known here."""
         known = {*self._watch.spent}
         wall = self._reading.wall
         spent = {one for one in self._content.spent if one[1] > wall} - known
@@ -131,7 +131,7 @@ class Plan:
         return tuple(sorted(spent))
 
     def _edit(self, record: Record, account: Account) -> tuple[Edit | None, bool]:
-        """What a record changes, None for nothing; and whether the account has another seed."""
+        """The edit for a record, None if nothing changes; and whether the account has another seed."""
         wall = self._reading.wall
         self._keyring.take_up(account)
         account.raise_to(record.last_step)
@@ -146,7 +146,7 @@ class Plan:
         if current is None or is_other:
             account.take_up(account.last_step, kept(record.drift + account.drift), record.offset)
             if current is not None:
-                account.count(current.tally)  # another seed gives who guesses no new budget
+                account.count(current.tally)  # another seed gives a guesser no new budget
                 gone = known
         elif account.last_step > current.last_step:
             account = current.copy(last_step=account.last_step)
@@ -158,8 +158,8 @@ class Plan:
     def _burnt(self, periods: Iterable[int]) -> dict[int, int]:
         """The floors of the backup's periods, as after a crash of the machine.
 
-        Whatever was accepted where the backup is from, after it was made, is not in it. A backup that is of
-        later than now tells that one of the two clocks is wrong, and codes up to then may have been used.
+        The backup does not have the codes that its host accepted later. If it is of a time after now, one of
+        the two clocks is wrong, and codes up to that time may have been used.
         """
         wall = max(self._reading.wall, self._content.created)
         floors = self._content.floors
@@ -167,10 +167,10 @@ class Plan:
 
 
 def check_time(content: Content, reading: Reading) -> None:
-    """Raise `BadRequest` for a backup of later than now."""
+    """Raise `BadRequest` for a backup of a time after now."""
     latest = max([content.created, *content.floors.values()])
     if latest > reading.wall + _AHEAD:
         raise BadRequest(
-            f"the backup is of {latest - reading.wall:.0f} s later than it is now: the clock here is wrong,"
-            " or that of the host it is from was; codes up to then may have been used there"
+            f"the backup is of {latest - reading.wall:.0f} s later than now: the clock here is wrong, or the"
+            " clock of its host was; codes up to then may have been used there"
         )

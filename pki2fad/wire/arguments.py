@@ -1,7 +1,7 @@
-"""Reads arguments as clients of every generation of MessagePack send them: text, numbers and names.
+"""Reads arguments from clients of every generation of MessagePack: text, numbers and names.
 
-Older ones have one type for text and bytes, and some languages have one type for all numbers, and one for
-maps and arrays.
+Older clients have one type for text and bytes. Some languages have one type for all numbers, and one for maps
+and arrays.
 """
 
 from pki2fad.errors import BadRequest
@@ -11,15 +11,15 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
-# A method has at most nine. More are not looked at: to build what a message of 64 KiB can announce takes far
-# longer than to find its end.
+# A method has at most nine. More are not built: building all that a message of 64 KiB can announce takes far
+# longer than finding its end.
 MOST = 16
 
 _SCALARS = frozenset({str, bytes, int, float, bool, type(None)})
 
 _FORM = f"the parameters are one map of at most {MOST} arguments, which are scalars"
 
-# Arguments that name an account or a caller, or prove one. A program with no value for them does not mean
+# Arguments that name an account or a caller, or prove one. A program that has no value for them does not mean
 # `default`.
 _NEVER_NIL = frozenset({"account", "accounts", "origin", "code"})
 
@@ -27,12 +27,12 @@ _EXACT = 2**53  # a float has every whole number below it
 
 
 def text(value: "Any") -> "Any":
-    """A string of either type as text, anything else as it is."""
+    """A string of either type as text; anything else as it is."""
     return value.decode("utf-8", "surrogateescape") if type(value) is bytes else value
 
 
 def msgid(value: "Any") -> int | None:
-    """The number by which a request is answered, also if it came as a float; None if it has none."""
+    """The msgid of a request, also if it came as a float; None if it is not one."""
     if type(value) not in (int, float) or not 0 <= value < 2**32 or value % 1:
         return None
     return int(value)
@@ -51,22 +51,22 @@ def named(params: "Any") -> "dict[str, Any]":
     for key, value in pairs:
         name = text(key)
         if type(name) is not str:
-            raise BadRequest("the name of an argument is a string")
+            raise BadRequest("the name of an argument must be a string")
         if name in found:
             raise BadRequest(f"the argument {name[:64]!a} is given twice")
         if type(value) not in _SCALARS:
-            raise BadRequest(f"the argument {name[:64]!a} is no scalar")
+            raise BadRequest(f"the argument {name[:64]!a} is not a scalar")
         found[name] = value
     return found
 
 
 def typed(given: "dict[str, Any]", kinds: "Mapping[str, type]", required: frozenset[str]) -> "dict[str, Any]":
-    """The arguments as the types that a method wants, without those that are nil. Raises `BadRequest`."""
+    """The arguments in the types of the method, without those that are nil. Raises `BadRequest`."""
     args = {}
     for name, value in given.items():
         kind = kinds.get(name)
         if kind is None:
-            raise BadRequest(f"there is no argument {name[:64]!a} here")
+            raise BadRequest(f"this method has no argument {name[:64]!a}")
         if value is None and name not in _NEVER_NIL:
             continue
         args[name] = _as(kind, value)
@@ -79,7 +79,7 @@ def typed(given: "dict[str, Any]", kinds: "Mapping[str, type]", required: frozen
 
 
 def _as(kind: type, value: "Any") -> "Any":
-    """The value as that type, if it is one in another generation's form."""
+    """The value in that type, if another generation sends it in another."""
     if kind is str:
         return text(value)
     if kind is bytes and type(value) is str:

@@ -108,4 +108,4 @@ def test_a_container_of_more_than_16_is_bad_request_whatever_is_in_it(peer: RawP
     many = {f"argument-{number}": "x" * 1000 for number in range(17)}
     assert_bad_request(peer, peer.refusal("load", **many))
     error = peer.refusal("load", **dict(list(many.items())[:16]))
-    assert "there is no argument 'argument-0'" in error[1]
+    assert "this method has no argument 'argument-0'" in error[1]

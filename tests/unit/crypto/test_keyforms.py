@@ -193,7 +193,7 @@ def test_blocks_are_found_apart_from_what_stands_beside_them(host_key: PrivateKe
     without_a_start = pem.partition(b"\n")[2]
     for data in (b"x" + pem, pem + b"x", pem + b"x\n" + pem, without_a_start + pem, pem + without_a_start):
         assert refusal(data, "FILE", private=False) == (
-            "FILE has something beside its keys; leave only the keys in it"
+            "FILE has other text beside its keys; leave only the keys in it"
         )
     for data in (b"\n" + pem + b" \n", pem + b"\n" + pem, b"# the host's\r\n" + pem):
         assert rsakeys.load_publics(data, "FILE")[0].public_numbers() == (

@@ -109,7 +109,7 @@ def test_line_ends_as_two_characters_are_recognised_with_what_mends_them(
         # The command in the message does mend it.
         file = tmp_path / "key.pem"
         file.write_bytes(escaped)
-        command = message.partition("mend it with: ")[2].replace(PATH, str(file))
+        command = message.partition("repair it with: ")[2].replace(PATH, str(file))
         subprocess.run(command, shell=True, check=True)
         assert file.read_bytes().rstrip(b"\n") == pem.rstrip(b"\n")
 
