@@ -1,7 +1,6 @@
 """Where the command begins: `pki2factl`, or `python -m pki2factl`.
 
-`pam` runs for every login, as root: it neither waits until the command tree is there, nor trusts in what the
-environment would have an interpreter do.
+`pam` runs for every login, as root, so it starts without the command tree, which takes longer to import.
 """
 
 import sys

@@ -73,7 +73,7 @@ def main(arguments: "Sequence[str] | None" = None) -> int:
     except (Pki2fadError, OSError) as error:
         _explain(error, options)
         status, failure = ui.exit_code(error), _failure(error)
-    except Exception as error:  # a mistake of ours: its text may hold anything, so it is not shown
+    except Exception as error:  # a bug: its text may hold anything, so it is not shown
         message = f"internal error ({type(error).__name__}); please report it"
         ui.error(message)
         status, failure = ui.FAILED, ui.failure("internal", message)
@@ -84,13 +84,13 @@ def main(arguments: "Sequence[str] | None" = None) -> int:
 
 
 def _wants_json(arguments: "Sequence[str]") -> bool:
-    """True if `--json` is given, in a command that is wrong too: no option takes it as a value."""
+    """True if `--json` is given, in a wrong command line too (no option takes it as a value)."""
     ends = arguments.index("--") if "--" in arguments else len(arguments)
     return "--json" in arguments[:ends]
 
 
 def _print(failure: "dict[str, Any]", *, as_json: bool) -> None:
-    """Print a failure on stdout where it is asked for, if stdout is not what failed."""
+    """Print a failure as JSON if that is asked for, unless stdout is what failed."""
     try:
         ui.result("", failure if as_json else None, as_json=as_json)
         ui.flush()
@@ -115,18 +115,18 @@ def _explain(error: Exception, options: argparse.Namespace) -> None:
         ui.hint(_about_replace(options))
     elif isinstance(error, NobodyListens) and not ui.has_key():
         ui.hint(
-            f"pki2fad has no key here yet: run '{ui.beside_us('pki2factl')} init', which says how to start"
-            " it, or name its socket with --socket"
+            f"pki2fad has no key here yet: run '{ui.beside_us('pki2factl')} init', or name another"
+            " socket with --socket"
         )
     elif isinstance(error, NotReachable):
         ui.hint(f"start it with '{ui.start_command()}', or name its socket with --socket")
     elif isinstance(error, TimedOut):
-        ui.hint("it is busy, or does not start: systemctl status pki2fad, journalctl -u pki2fad")
+        ui.hint("it is busy or did not start; see systemctl status pki2fad and journalctl -u pki2fad")
 
 
 def _about_replace(options: argparse.Namespace) -> str:
     if getattr(options, "successor", False):
-        return "--replace puts it in the place of the successor that is there"
+        return "--replace replaces the successor that is there"
     text = "with --replace the codes of the old seed stop working"
     if "successor" in options:
         text += "; with --successor they work until the first code of the new seed is accepted"
@@ -141,20 +141,20 @@ class _WrongUsage(Exception):
         self._parser = parser
 
     def explain(self) -> None:
-        """Say so on stderr as argparse does."""
+        """Print usage and error on stderr, as argparse does."""
         self._parser.print_usage(sys.stderr)
         print(f"{self._parser.prog}: error: {self}", file=sys.stderr)
 
 
 class _ArgumentParser(argparse.ArgumentParser):
-    """Raises `_WrongUsage` where argparse would end the process; those of commands are of this class too."""
+    """Raises `_WrongUsage` where argparse would end the process; the parsers of commands do so too."""
 
     def error(self, message: str) -> "NoReturn":
         raise _WrongUsage(message, self)
 
     def _check_value(self, action: argparse.Action, value: "Any") -> None:
         """Suggest the nearest command for one that does not exist, instead of listing them all."""
-        if isinstance(action.choices, dict) and value not in action.choices:  # it is of commands
+        if isinstance(action.choices, dict) and value not in action.choices:  # of commands
             import difflib
 
             nearest = difflib.get_close_matches(value, action.choices, 1)
@@ -165,7 +165,7 @@ class _ArgumentParser(argparse.ArgumentParser):
     def parse_known_args(  # type: ignore[override]
         self, args: "Sequence[str] | None" = None, namespace: "Any" = None
     ) -> "tuple[Any, list[str]]":
-        """Raise `_WrongUsage` for what is not known to this command, and not only to all of them."""
+        """Raise `_WrongUsage` in the command that does not know an argument, with its own usage."""
         known, unknown = super().parse_known_args(args, namespace)
         if unknown:
             self.error(f"unrecognized arguments: {' '.join(unknown)}")
@@ -194,7 +194,7 @@ class _CommandParser(_ArgumentParser):
 
 
 def _parser(arguments: "Sequence[str]") -> argparse.ArgumentParser:
-    # 2 less than there are, as argparse has it
+    # 2 less than the terminal has, as argparse does
     formatter = functools.partial(argparse.HelpFormatter, width=streams.columns() - 2)
     parser = _CommandParser(
         prog="pki2factl",
@@ -231,6 +231,6 @@ def _module(name: str) -> "ModuleType":
 
 
 def _named(arguments: "Sequence[str]") -> "list[str]":
-    """The command, if it can be told before the arguments are parsed."""
+    """The command, if it is clear before the arguments are parsed."""
     rest = list(arguments[2:] if arguments[:1] == ["--socket"] else arguments)
     return [name for name in rest[:1] if name in COMMANDS]

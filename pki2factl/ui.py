@@ -42,10 +42,10 @@ TRY_LATER = 5
 REFUSED = 6
 FAILED = 7
 
-_LIMIT = 1024 * 1024  # bytes of an input; it has one thing mostly
-MANY = 512 * 1024 * 1024  # the same of an input that has many accounts; a million need less
+_LIMIT = 1024 * 1024  # bytes of an input that holds one thing
+MANY = 512 * 1024 * 1024  # bytes of an input with many accounts; a million take less
 
-PATIENCE = 120.0  # seconds for what concerns all accounts: hundreds of thousands take some
+PATIENCE = 120.0  # seconds for a request about all accounts, of which there may be hundreds of thousands
 
 _EXIT_CODES: "tuple[tuple[type[BaseException], int], ...]" = (
     (NotReachable, NOT_REACHABLE),
@@ -75,28 +75,28 @@ def result(text: str, data: "Any", *, as_json: bool) -> None:
 
 
 def count(number: int, noun: str) -> str:
-    """So many of something."""
+    """The number with its noun, `1 account` or `2 accounts`."""
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def one_line(text: str) -> str:
-    """The text as it may be printed within a line, whoever chose it."""
+    """The text, made safe to print within a line."""
     return _printable(text, keep="")
 
 
 def error(message: str) -> None:
-    """Say why the command did not do its work."""
+    """Print why the command failed."""
     print(f"pki2factl: error: {_printable(message, keep='')}", file=sys.stderr)
 
 
 def failure(code: str, message: str, retry_after: int | None = None) -> "dict[str, Any]":
-    """What `--json` prints of a failure."""
+    """The value that `--json` prints for a failure."""
     return {"error": code, "message": message, "retry_after": retry_after}
 
 
 def hint(message: str) -> None:
-    """Say what to do next."""
-    watched = sys.stderr.isatty()  # somebody reads it while they are asked for something, or wait
+    """Print what to do next."""
+    watched = sys.stderr.isatty()  # a person reads along
     if watched:
         flush()  # what the hint is about comes before it
     print(f"pki2factl: hint: {_printable(message, keep='')}", file=sys.stderr)
@@ -105,7 +105,7 @@ def hint(message: str) -> None:
 
 
 def secret(text: str, instead: str, *, as_json: bool) -> None:
-    """Show a secret if stdout is a terminal and no JSON, and else say on stderr `instead`."""
+    """Print a secret if stdout is a terminal and no JSON is asked for, otherwise `instead` on stderr."""
     if sys.stdout.isatty() and not as_json:
         print(text)
     else:
@@ -113,7 +113,7 @@ def secret(text: str, instead: str, *, as_json: bool) -> None:
 
 
 def has_key() -> bool:
-    """False where `init` never ran: neither we nor root have a host's key here, in a file or sealed."""
+    """True if this user or root has a host's key here, in a file or sealed; False if `init` never ran."""
     import contextlib
     import os
 
@@ -129,7 +129,7 @@ def has_key() -> bool:
 
 
 def start_command() -> str:
-    """What starts the daemon here: systemd where it is installed there, or the program beside this one."""
+    """The command that starts the daemon: by systemd if its units are installed, else the one beside us."""
     import os
 
     if os.path.exists("/run/systemd/system"):
@@ -141,7 +141,7 @@ def start_command() -> str:
 
 
 def beside_us(command: str) -> str:
-    """The path of another command of ours."""
+    """The path of another command in the directory of this one."""
     import os
 
     return os.path.join(os.path.dirname(sys.argv[0]), command)
@@ -152,7 +152,7 @@ def _units(whose: str) -> "list[str]":
 
 
 def span(seconds: int) -> str:
-    """A time to wait, for people."""
+    """A time to wait, for people: `900 s (15 minutes)`."""
     for unit, length in (("days", 86_400), ("hours", 3_600), ("minutes", 60)):
         if seconds >= 2 * length:
             return f"{seconds} s ({-(-seconds // length)} {unit})"
@@ -160,7 +160,7 @@ def span(seconds: int) -> str:
 
 
 def read_stdin(limit: int = _LIMIT) -> bytes:
-    """All of standard input. Raises `UnusablePath` if that is longer than `limit`."""
+    """Read all of standard input. Raises `UnusablePath` if that is longer than `limit`."""
     data = sys.stdin.buffer.read(limit + 1)
     if len(data) > limit:
         raise UnusablePath(f"standard input is longer than {limit} bytes")
@@ -168,23 +168,23 @@ def read_stdin(limit: int = _LIMIT) -> bytes:
 
 
 def read_input(path: str, limit: int = _LIMIT) -> bytes:
-    """The content of a file, for `-` of standard input. Raises `UnusablePath` if that is longer."""
+    """Read a file, or standard input for `-`. Raises `UnusablePath` if it is longer than `limit`."""
     from pki2fad.host import files
 
     return read_stdin(limit) if path == "-" else files.read(path, limit)
 
 
 def passphrase(prompt: str = "Passphrase: ", *, from_stdin: bool = False) -> str:
-    """A passphrase, from standard input or a prompt; the line end is no part of it.
+    """Read a passphrase from standard input or a prompt, without its line end.
 
-    Raises `BadRequest` where there is no terminal to ask at.
+    Raises `BadRequest` if there is no terminal to ask on.
     """
     from pki2fad.errors import BadRequest
 
     if from_stdin:
         return read_stdin().decode("utf-8", "surrogateescape").removesuffix("\n").removesuffix("\r")
     if not sys.stdin.isatty():
-        raise BadRequest("a passphrase is needed, and there is no terminal to ask for it; see --stdin")
+        raise BadRequest("a passphrase is needed, but there is no terminal to ask on; use --stdin")
     typed = ask(prompt)
     if typed is None:
         raise BadRequest("no passphrase was given")
@@ -192,7 +192,7 @@ def passphrase(prompt: str = "Passphrase: ", *, from_stdin: bool = False) -> str
 
 
 def ask(prompt: str) -> str | None:
-    """What is typed at the terminal, unseen; None at its end (Ctrl-D)."""
+    """Ask at the terminal, without echo; None at its end (Ctrl-D)."""
     import getpass
 
     try:
@@ -203,13 +203,13 @@ def ask(prompt: str) -> str | None:
 
 
 def end_line() -> None:
-    """Leave the line of a prompt that was not answered, if there is a terminal."""
+    """End the line of a prompt without an answer, if there is a terminal."""
     if sys.stderr.isatty():
         print(file=sys.stderr)
 
 
 def with_spinner(message: str, work: "Callable[[], T]") -> "T":
-    """Do something that takes a while, with a spinner on stderr if that is a terminal."""
+    """Do slow work, with a spinner on stderr if that is a terminal."""
     if not sys.stderr.isatty():
         return work()
     import itertools
@@ -246,10 +246,10 @@ def _to_stdout(write: "Callable[[], None]") -> None:
 
 
 def exit_code(error: Exception) -> int:
-    """The exit code of a command that an error ends."""
+    """The exit code for an error."""
     return next(code for kind, code in _EXIT_CODES if isinstance(error, kind))
 
 
 def _printable(text: str, keep: str = "\n") -> str:
-    """What came over the wire or from a path moves no cursor and forges no line."""
+    """Escape what is not printable: text from elsewhere moves no cursor and forges no line."""
     return "".join(char if char.isprintable() or char in keep else ascii(char)[1:-1] for char in text)

@@ -1,4 +1,4 @@
-"""`pki2factl accounts`: what accounts there are."""
+"""`pki2factl accounts`: lists the accounts."""
 
 import argparse
 
@@ -10,7 +10,7 @@ HELP = "list the accounts"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """None."""
+    """Take none."""
 
 
 def run(options: argparse.Namespace) -> int:

@@ -1,23 +1,23 @@
-"""`pki2factl backup`: all accounts in one file, that only the named keys can open."""
+"""`pki2factl backup`: writes all accounts to one file, sealed to the keys you name."""
 
 import argparse
 
 from pki2factl import ui
 from pki2fad.client import Client
 
-HELP = "write all accounts to a file that only the owners of the named keys can open"
+HELP = "write all accounts to a file, sealed to the keys you name"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """For whom, and where to."""
+    """Take the recipients' keys and the file."""
     parser.add_argument(
         "--to",
         action="append",
         required=True,
         metavar="PUBLIC.pem",
-        help="a file of public keys whose owners can open it; may be given again",
+        help="a file of public keys whose owners can open the backup; may be repeated",
     )
-    parser.add_argument("file", metavar="FILE", help="the backup; it must not exist yet")
+    parser.add_argument("file", metavar="FILE", help="the backup, which must not exist yet")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -35,5 +35,5 @@ def run(options: argparse.Namespace) -> int:
     lines = [f"made {options.file}", *(f"can be opened by {fingerprint}" for fingerprint in fingerprints)]
     ui.result("\n".join(lines), {"file": options.file, "to": fingerprints}, as_json=options.json)
     if succeeded:
-        ui.hint(f"successors are in no backup; load them again after a restore: {', '.join(succeeded)}")
+        ui.hint(f"successors are not in the backup; load them again after a restore: {', '.join(succeeded)}")
     return ui.DONE

@@ -1,4 +1,4 @@
-"""`pki2factl clock accept`: say that the host's clock is right as it is."""
+"""`pki2factl clock accept`: accepts the host's clock as right."""
 
 import argparse
 
@@ -6,12 +6,12 @@ from pki2factl import ui
 from pki2fad.client import Client
 from pki2fad.times import moment
 
-HELP = "say that the clock is right now, after it was set back or had been ahead"
+HELP = "accept the host's clock as right, after it was set back or had been ahead"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """One word, so that nobody does it by accident."""
-    parser.add_argument("action", choices=["accept"], metavar="accept", help="believe the clock as it is now")
+    """Take one word, so that nobody does it by accident."""
+    parser.add_argument("action", choices=["accept"], metavar="accept", help="trust the clock as it is now")
 
 
 def run(options: argparse.Namespace) -> int:

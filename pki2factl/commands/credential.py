@@ -1,4 +1,4 @@
-"""`pki2factl credential`: the host's key sealed by systemd, so that it rests nowhere in plain."""
+"""`pki2factl credential`: seals the host's key with systemd, so that it is not on disk in plain text."""
 
 import argparse
 import os
@@ -11,26 +11,26 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-HELP = "seal the host's key (and its passphrase) as a credential of the service: print how, or do it"
+HELP = "seal the host's key and its passphrase with systemd: print the commands, or run them"
 
 _DROP_IN = "/etc/systemd/system/pki2fad.service.d/10-credential.conf"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What it is sealed to, and how far to go."""
+    """Take what it is sealed to, and how far to go."""
     parser.add_argument(
         "--with",
         dest="sealed_with",
         choices=("host", "tpm2", "host+tpm2"),
         default="host",
-        help="what opens it: a secret in /var/lib/systemd, the TPM, or both of them (default: host)",
+        help="what opens it: a secret in /var/lib/systemd, the TPM, or both (default: host)",
     )
     parser.add_argument("--private", metavar="FILE", help="default: host.pem in the config directory")
-    parser.add_argument("--apply", action="store_true", help="do it, and do not print it")
+    parser.add_argument("--apply", action="store_true", help="run the commands instead of printing them")
     parser.add_argument(
         "--shred",
         action="store_true",
-        help="overwrite and remove the key's own file, once what is sealed was opened and is the same",
+        help="overwrite and remove the key's own file, if the sealed key opens and is the same",
     )
     parser.add_argument(
         "--stdin", action="store_true", help="with --apply: read the passphrase from standard input"
@@ -59,7 +59,7 @@ def run(options: argparse.Namespace) -> int:
         )
         return ui.DONE
     if os.geteuid() != 0:
-        raise UnusablePath(f"{paths.CREDSTORE} and the units belong to root; run it as root")
+        raise UnusablePath(f"{paths.CREDSTORE} and the units belong to root; run this as root")
     memory.forbid_dumps()
     status = os.lstat(private)
     made: list[str] = []
@@ -67,7 +67,7 @@ def run(options: argparse.Namespace) -> int:
         passphrase = (
             ui.passphrase(f"Passphrase of {private}: ", from_stdin=options.stdin) if protected else ""
         )
-        keypair.load(private, passphrase)  # a wrong passphrase is noticed here, and not at the next start
+        keypair.load(private, passphrase)  # finds a wrong passphrase now instead of at the next start
         for name, secret in zip(names, (files.read(private), keypair.to_bytes(passphrase)), strict=False):
             made.append(_seal(name, secret, options.sealed_with))
         files.make_directory(os.path.dirname(_DROP_IN))
@@ -91,7 +91,7 @@ def _drop_in(names: "Iterable[str]") -> str:
 
 
 def _script(private: str, sealed_with: str, names: "Iterable[str]") -> str:
-    # In a shell of its own, which ends where a step fails: the service must not look for what is not there.
+    # In a subshell that ends where a step fails: the service must not look for a file that is missing.
     lines = ["(", "set -e", "umask 077", f"mkdir -p {paths.CREDSTORE}"]
     for name in names:
         encrypt = f"systemd-creds encrypt --with-key={sealed_with} --name={name}"
@@ -113,7 +113,7 @@ def _script(private: str, sealed_with: str, names: "Iterable[str]") -> str:
 
 
 def _seal(name: str, secret: bytes, sealed_with: str) -> str:
-    """Make the sealed credential, and open it again to see that it can be; returns where it is."""
+    """Make the sealed credential and check that it opens; returns its path."""
     from pki2fad.host import files
 
     path = paths.sealed_file(name)
@@ -134,7 +134,7 @@ def _require_same(name: str, secret: bytes) -> None:
 
 
 def _systemd_creds(*arguments: str, data: bytes = b"") -> bytes:
-    """What systemd-creds writes. Raises `UnusableKey` with what it says if it fails."""
+    """Run systemd-creds; returns its output. Raises `UnusableKey` with its error if it fails."""
     import subprocess
 
     from pki2fad.errors import UnusableKey

@@ -1,4 +1,4 @@
-"""`pki2factl enroll`: a user makes the account of their own name."""
+"""`pki2factl enroll`: lets users make the account of their own name."""
 
 import argparse
 import sys
@@ -8,31 +8,29 @@ from pki2factl.login import readiness, typed
 from pki2fad.client import Client, Enrolment
 from pki2fad.wire import forms
 
-HELP = "make an account for yourself: a new seed for your authenticator, and a first code of it"
+HELP = "make an account for yourself: shows a new seed, and asks for its first code"
 
-_ATTEMPTS = 3  # as many wrong codes as the daemon takes without a wait
+_ATTEMPTS = 3  # the wrong codes that the daemon takes without a wait
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Where the seed goes, and where the first code comes from."""
+    """Take where the seed goes, and where the first code comes from."""
     parser.add_argument(
         "--uri-out", metavar="FILE", help="write the otpauth: URI there instead of showing it"
     )
-    parser.add_argument(
-        "--stdin", action="store_true", help="read the first code from standard input, to its end"
-    )
+    parser.add_argument("--stdin", action="store_true", help="read the first code from standard input")
     parser.set_defaults(usage_error=parser.error)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Ask the daemon for a seed, show it, and bring the daemon its first code."""
+    """Get a seed from the daemon, show it, and confirm it with its first code."""
     from pki2fad.crypto import memory
     from pki2fad.host import files
 
     if not options.uri_out and (options.json or not sys.stdout.isatty()):
-        options.usage_error("the otpauth: URI is shown on a terminal only; --uri-out FILE writes it")
+        options.usage_error("the otpauth: URI is shown on a terminal only; write it with --uri-out FILE")
     if not options.stdin and not sys.stdin.isatty():
-        options.usage_error("--stdin is needed where there is no terminal to ask for the first code")
+        options.usage_error("there is no terminal to ask on for the first code; use --stdin")
     memory.forbid_dumps()
     files.require_absent(options.uri_out)
     with Client(options.socket) as client:
@@ -44,10 +42,10 @@ def run(options: argparse.Namespace) -> int:
         data = {"account": enrolment.account, "active": True}
         ui.result(f"account {enrolment.account} is active", data, as_json=options.json)
         return ui.DONE
-    message = f"no right code came, and there is no account {enrolment.account}"
+    message = f"no right code was given, so there is no account {enrolment.account}"
     ui.error(message)
     delete = f"delete {options.uri_out}, " if options.uri_out else ""
-    ui.hint(f"{delete}see that the clock of the authenticator is right, and run it again for another seed")
+    ui.hint(f"{delete}check the authenticator's clock, and run this again for a new seed")
     ui.result("", ui.failure("invalid", message) if options.json else None, as_json=options.json)
     return ui.INVALID
 
@@ -67,11 +65,11 @@ def _hand_over(enrolment: Enrolment, uri_out: str | None) -> None:
         ui.secret(uri, "the otpauth: URI is not shown", as_json=False)
         ui.flush()
     minutes = enrolment.expires_in // 60
-    ui.hint(f"add it to your authenticator and give its code within {minutes} minutes; it is not shown again")
+    ui.hint(f"add it to your authenticator and enter its code within {minutes} minutes; it is shown once")
 
 
 def _confirm(client: Client, *, stdin: bool) -> bool:
-    """True if a right code came."""
+    """True if a right code was given."""
     if stdin:
         return client.enroll_confirm(typed.code(ui.read_stdin().decode("utf-8", "replace")))
     attempts = _ATTEMPTS
@@ -82,6 +80,6 @@ def _confirm(client: Client, *, stdin: bool) -> bool:
             continue
         if client.enroll_confirm(code):
             return True
-        ui.hint("this is not its code")
+        ui.hint("that is not its code")
         attempts -= 1
     return False

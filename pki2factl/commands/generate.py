@@ -1,4 +1,4 @@
-"""`pki2factl generate`: the current code of an account."""
+"""`pki2factl generate`: prints the current code of an account."""
 
 import argparse
 
@@ -9,7 +9,7 @@ HELP = "print the current code of an account"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The account, `default` unless it is named."""
+    """Take the account."""
     arguments.add_account(parser, default="default")
 
 

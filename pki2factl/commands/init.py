@@ -1,16 +1,16 @@
-"""`pki2factl init`: from nothing to a key and an account on this host."""
+"""`pki2factl init`: makes a key and a first account on this host."""
 
 import argparse
 import os
 
 from pki2factl import ui
 
-HELP = "make a key pair and a sealed seed for the account 'default', where there are none"
+HELP = "make the host's key and a first account, 'default', unless they exist"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Where to."""
-    parser.add_argument("--config-dir", metavar="DIR", help="keys and seeds.d")
+    """Take the places of the files."""
+    parser.add_argument("--config-dir", metavar="DIR", help="where keys and seeds.d go")
     parser.add_argument(
         "--uri-out", metavar="FILE", help="write the otpauth: URI there, for an authenticator"
     )
@@ -32,24 +32,24 @@ def run(options: argparse.Namespace) -> int:
     if needs_seed:
         uri = _make_seed(config_dir, sealed, options.uri_out)
         made += [path for path in (options.uri_out, sealed) if path]
-    text = "\n".join(f"made {path}" for path in made) or f"everything is there already, in {config_dir}"
+    text = (
+        "\n".join(f"made {path}" for path in made) or f"nothing to do: everything is in {config_dir} already"
+    )
     ui.result(text, {"made": made, "config_dir": config_dir}, as_json=options.json)
     if uri is not None and not options.uri_out:
         ui.secret(
             uri,
-            "the otpauth: URI is not shown, as it is shown on a terminal only, or written with --uri-out;"
-            " the daemon makes codes without it",
+            "the otpauth: URI is shown on a terminal only, or written with --uri-out; the daemon makes codes"
+            " without it",
             as_json=options.json,
         )
     elif uri is None and options.uri_out:
-        ui.hint(
-            f"{options.uri_out} was not written: no seed was made, and a sealed one does not tell its URI"
-        )
+        ui.hint(f"{options.uri_out} was not written: the seed exists already, and its URI was shown once")
     running = None if options.config_dir else _running(options.socket)
     if running is None:
         ui.hint(f"now run: {_next_command(options.config_dir and config_dir)}")
     elif made:
-        ui.hint(f"a daemon (pid {running}) runs already; restart it to use what was made")
+        ui.hint(f"a daemon runs already (pid {running}); restart it to use the new files")
     return ui.DONE
 
 
@@ -74,9 +74,9 @@ def _next_command(config_dir: str | None) -> str:
 
 
 def _make_keys(config_dir: str, sealed: str | None, *, default_place: bool) -> list[str]:
-    """Make those of both key files that are missing; `sealed` is a seed that the key has to open.
+    """Make the key files that are missing; returns them. `sealed` is a seed that the key has to open.
 
-    In the default place the state, which a new key would not open, is known too.
+    In the default place this also checks for a state file, which a new key would not open.
     """
     from pki2factl.issuing import keypair
     from pki2factl.issuing.keypair import load, make
@@ -93,8 +93,8 @@ def _make_keys(config_dir: str, sealed: str | None, *, default_place: bool) -> l
         orphans = " and ".join(path for path in (public, sealed) if path and os.path.lexists(path))
         if orphans:
             raise UnusablePath(
-                f"the key {private} is not there, but what belongs to it is: put {private} back; if it is"
-                f" lost, move {orphans} away and run this again"
+                f"the key {private} is missing, but files that belong to it exist: put {private} back; if it"
+                f" is lost, move {orphans} away and run this again"
             )
         make(private, public, rsakeys.DEFAULT_BITS, force=False)
         return [private, public]

@@ -1,4 +1,4 @@
-"""`pki2factl keygen`: make an RSA key pair."""
+"""`pki2factl keygen`: makes an RSA key pair."""
 
 import argparse
 import os
@@ -9,22 +9,24 @@ HELP = "make an RSA key pair"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Where to, and how large."""
+    """Take the files, the size and the protection."""
     parser.add_argument("--private", metavar="FILE", help="default: host.pem in the config directory")
     parser.add_argument(
         "--public", metavar="FILE", help="default: NAME.pub.pem beside a private key NAME.pem"
     )
     parser.add_argument("--bits", type=int, default=4096, metavar="N", help="at least 3072 (default: 4096)")
     parser.add_argument(
-        "--protect", action="store_true", help="protect the private key by a passphrase, which is asked for"
+        "--protect", action="store_true", help="protect the private key with a passphrase, which is asked for"
     )
     parser.add_argument("--stdin", action="store_true", help="with --protect: read it from standard input")
     parser.add_argument(
-        "--weak", action="store_true", help="with --protect: take a passphrase under 12 characters too"
+        "--weak", action="store_true", help="with --protect: allow a passphrase under 12 characters"
     )
     parser.set_defaults(usage_error=parser.error)
     parser.add_argument(
-        "--force", action="store_true", help="overwrite; what is sealed to the old key is lost"
+        "--force",
+        action="store_true",
+        help="overwrite existing files; everything sealed to the old key is lost",
     )
 
 
@@ -35,17 +37,17 @@ def run(options: argparse.Namespace) -> int:
     from pki2fad.host import paths
 
     if options.stdin and not options.protect:
-        options.usage_error("--stdin reads the passphrase of --protect")
+        options.usage_error("--stdin needs --protect")
     if options.weak and not options.protect:
-        options.usage_error("--weak is about the passphrase of --protect")
+        options.usage_error("--weak needs --protect")
     private = options.private or os.path.join(paths.config_dir(), paths.PRIVATE_KEY)
     root, extension = os.path.splitext(private)
     public = options.public or f"{root}.pub{extension}"
     for path in (private, public):
         if os.path.lexists(path) and not options.force:
             raise UnusablePath(
-                f"{path} exists already; a host's key in use is exchanged by 'pki2factl rotate-key', and with"
-                " --force what is sealed to it is lost"
+                f"{path} exists already; to replace a key in use, run 'pki2factl rotate-key'; with --force"
+                " everything sealed to the old key is lost"
             )
     passphrase = ""
     if options.protect:

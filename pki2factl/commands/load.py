@@ -1,4 +1,4 @@
-"""`pki2factl load`: load a sealed seed into the daemon."""
+"""`pki2factl load`: loads a sealed seed into the daemon."""
 
 import argparse
 import re
@@ -11,30 +11,27 @@ HELP = "load a sealed seed (base64), from a file or standard input"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The file, and parameters for a file that has none."""
-    parser.add_argument("file", nargs="?", default="-", metavar="FILE", help="- or none: standard input")
+    """Take the file, and parameters for a file that has none."""
+    parser.add_argument("file", nargs="?", default="-", metavar="FILE", help="- or nothing: standard input")
     arguments.add_account_and_parameters(parser)
-    parser.add_argument("--replace", action="store_true", help="also if the account has another seed")
+    parser.add_argument("--replace", action="store_true", help="replace another seed of the account")
     parser.add_argument(
         "--successor",
         action="store_true",
-        help="the account gets this seed when the first of its codes is accepted; until then the old one is"
-        " good too",
+        help="keep the old seed too, until the first code of this one is accepted",
     )
     parser.add_argument(
         "--deadline",
         type=_moment,
         metavar="WHEN",
-        help="until when that has to happen, else the successor is dropped: 2026-12-31, 2026-12-31T12:00:00Z"
-        " (UTC), +7d or +12h",
+        help="when to drop a successor that is not in use yet: 2026-12-31, 2026-12-31T12:00:00Z (UTC), +7d"
+        " or +12h",
     )
-    parser.add_argument(
-        "--cutover", action="store_true", help="at the deadline the old seed is dropped instead"
-    )
+    parser.add_argument("--cutover", action="store_true", help="at the deadline drop the old seed instead")
 
 
 def run(options: argparse.Namespace) -> int:
-    """Hand it to the daemon."""
+    """Send it to the daemon."""
     from pki2fad.crypto import sealing
 
     arguments.parameters(options)  # wrong ones are refused without a daemon
@@ -58,7 +55,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _require_sealed(text: bytes) -> None:
-    """Raise `BadSeal` for a seed in plain text, and send it nowhere."""
+    """Raise `BadSeal` for a seed in plain text, before it is sent."""
     from pki2factl.issuing import seedtext
     from pki2fad.errors import BadSeal
 
@@ -72,7 +69,7 @@ def _require_sealed(text: bytes) -> None:
 
 
 def _moment(text: str) -> int:
-    """The Unix time of a date, of a date and time, or of so many days or hours from now."""
+    """The Unix time of a date, a date and time, or a number of days or hours from now."""
     ahead = re.fullmatch(r"\+([0-9]{1,5})([dh])", text)
     if ahead is not None:
         return int(time.time()) + int(ahead[1]) * (86_400 if ahead[2] == "d" else 3_600)

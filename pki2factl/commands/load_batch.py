@@ -1,4 +1,4 @@
-"""`pki2factl load-batch`: load what `seal-batch` sealed."""
+"""`pki2factl load-batch`: loads the accounts that `seal-batch` sealed."""
 
 import argparse
 
@@ -6,14 +6,16 @@ from pki2factl import ui
 from pki2fad.client import Client
 from pki2fad.errors import BadRequest, Refusal
 
-HELP = "load the accounts of a file that 'pki2factl seal-batch' made"
+HELP = "load the accounts in a file from 'pki2factl seal-batch'"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The file."""
-    parser.add_argument("file", nargs="?", default="-", metavar="FILE", help="- or none: standard input")
+    """Take the file."""
+    parser.add_argument("file", nargs="?", default="-", metavar="FILE", help="- or nothing: standard input")
     parser.add_argument(
-        "--replace", action="store_true", help="also accounts that have another seed or other parameters"
+        "--replace",
+        action="store_true",
+        help="also replace accounts that have another seed or other parameters",
     )
 
 
@@ -24,7 +26,7 @@ def run(options: argparse.Namespace) -> int:
 
     texts = batch.texts(ui.read_input(options.file, ui.MANY))
     if not texts:
-        raise BadRequest("there is no batch in it")
+        raise BadRequest("the input has no batch")
     batches, accounts, changed = [], 0, []
     for number, text in enumerate(texts, 1):
         try:
@@ -38,7 +40,7 @@ def run(options: argparse.Namespace) -> int:
             except Refusal as refusal:
                 raise _of(number, refusal, accounts) from None
             except KeyboardInterrupt:
-                ui.hint(f"{accounts} or more accounts are loaded; the file may be loaded again")
+                ui.hint(f"at least {accounts} accounts are loaded; load the file again for the rest")
                 raise
             accounts += loaded["accounts"]
             changed += loaded["changed"]
@@ -48,7 +50,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _of(number: int, refusal: Refusal, accounts: int) -> Refusal:
-    """What was refused, which batch of the file it is, and how many accounts were loaded before it."""
+    """The refusal, with the number of the batch and of the accounts loaded before it."""
     stay = f"; {ui.count(accounts, 'account')} before it stay loaded" if accounts else ""
     said = f"batch {number}: {refusal}{stay}"
     return type(refusal)(said, refusal.retry_after, is_answer=refusal.is_answer)

@@ -1,15 +1,15 @@
-"""`pki2factl lock`: let the daemon forget its keys."""
+"""`pki2factl lock`: makes the daemon forget its keys."""
 
 import argparse
 
 from pki2factl import ui
 from pki2fad.client import Client
 
-HELP = "let no key and no code stay in the daemon's memory, until unlock"
+HELP = "wipe keys and codes from the daemon's memory, until unlock"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """None."""
+    """Take none."""
 
 
 def run(options: argparse.Namespace) -> int:

@@ -1,4 +1,4 @@
-"""`pki2factl log`: what the daemon decided, in readable form."""
+"""`pki2factl log`: shows the daemon's decisions in readable form."""
 
 import argparse
 import json
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     Line = tuple[str, str]  # "2026-01-31T12:34:56+01:00" or "", and what comes after it
 
-HELP = "show the daemon's decisions, from its log; -f waits for further ones"
+HELP = "show the daemon's decisions from its log; -f follows it"
 
 _TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)\.\d{3}([+-]\d\d:\d\d) ")
 _OLD_TIME = re.compile(r"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d),\d{3} ")  # local, as logs had it before
@@ -29,21 +29,21 @@ _FOLLOWED = 10  # lines to begin with, as tail and journalctl have it
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Where from, how much, and about whom."""
+    """Take which log, how much of it, and a filter."""
     parser.add_argument("-f", "--follow", action="store_true", help="wait for more, until Ctrl-C")
     parser.add_argument(
         "-n",
         "--lines",
         metavar="LINES",
         type=_count,
-        help="begin with the last LINES of the log, before any is left out (with -f 10, else all)",
+        help="begin with the last LINES, counted before the filter (default: all, with -f 10)",
     )
-    parser.add_argument("--account", metavar="NAME", help="only what is about this account")
-    parser.add_argument("--audit", action="store_true", help="only changes, and what was to be one")
+    parser.add_argument("--account", metavar="NAME", help="only lines about this account")
+    parser.add_argument("--audit", action="store_true", help="only changes, and attempts to make one")
     parser.add_argument(
         "--file",
         metavar="FILE",
-        help="read this log, and do not ask the daemon where it logs",
+        help="read this log instead of asking the daemon where it logs",
     )
 
 
@@ -54,14 +54,14 @@ def run(options: argparse.Namespace) -> int:
     status = _status(options)
     place = status.get("log")
     if place is None:
-        raise Forbidden("only root and the daemon's user can see where it logs; --file names a log")
+        raise Forbidden("only root and the daemon's user can see where it logs; name the log with --file")
     if place["kind"] == "file":
         return _show(options, f"{place['path']}", _of_daemons(options, place))
     if place["kind"] == "journal":
         unit = place["unit"] or f"pid {status['pid']}"
         return _show(options, f"the journal of {unit}", _of_journal(options, place, status["pid"]))
     where = f"the terminal {place['path']}" if place["kind"] == "terminal" else f"{place.get('path')}"
-    ui.hint(f"the daemon (pid {status['pid']}) was not started to keep a log; its lines are in {where}")
+    ui.hint(f"the daemon (pid {status['pid']}) keeps no log; its lines go to {where}")
     return ui.DONE
 
 
@@ -70,7 +70,7 @@ def _status(options: argparse.Namespace) -> "dict[str, Any]":
         with Client(options.socket) as client:
             return client.status()
     except NotReachable as error:
-        what = "; for the log of one that ended see `journalctl -u pki2fad`, or name it with --file"
+        what = "; for the log of a daemon that ended see `journalctl -u pki2fad`, or name it with --file"
         raise type(error)(f"{error}{what}") from None
 
 
@@ -92,7 +92,7 @@ def _show(options: argparse.Namespace, name: str, lines: "Iterator[Line]") -> in
         none_shown = False
         ui.flush()
     if not read:
-        ui.hint(f"there is nothing in {name}")
+        ui.hint(f"{name} is empty")
     elif none_shown:
         picked = ["a change"] if options.audit else []
         picked += [] if options.account is None else [f"about account {options.account}"]
@@ -100,7 +100,7 @@ def _show(options: argparse.Namespace, name: str, lines: "Iterator[Line]") -> in
             ui.hint(f"no line in {name} is {' '.join(picked)}")
         else:
             last = f"none of the last {options.lines} lines is {' '.join(picked)}"
-            ui.hint(f"{last}; leave -n away to look at all")
+            ui.hint(f"{last}; without -n all lines are searched")
     return ui.DONE
 
 
@@ -128,7 +128,7 @@ def _of_daemons(options: argparse.Namespace, place: "dict[str, Any]") -> "Iterat
     if not logfile.is_file(file, place["device"], place["inode"]):
         file.close()
         raise UnusablePath(
-            f"{path} is not the file that the daemon writes: it runs elsewhere, in a container"
+            f"{path} is not the daemon's log: the daemon runs elsewhere, for example in a container"
         )
     return map(_timed, logfile.lines(file, _first(options), again if options.follow else None))
 
@@ -163,12 +163,12 @@ def _of_journal(options: argparse.Namespace, place: "dict[str, Any]", pid: int) 
         if isinstance(message, list):  # bytes that are no text
             message = bytes(message).decode("utf-8", "backslashreplace")
         if entry.get("_PID") == "1" or entry.get("SYSLOG_IDENTIFIER") == "systemd":
-            message = f"systemd: {message}"  # of the unit
+            message = f"systemd: {message}"  # about the unit
         yield moment(int(entry["__REALTIME_TIMESTAMP"]) // 1_000_000), message or ""
 
 
 def _output(command: "list[str]") -> "Iterator[str]":
-    """The lines that a child prints; what it says on stderr the user sees."""
+    """The lines that a child prints on stdout; its stderr goes to the user."""
     try:
         child = subprocess.Popen(  # noqa: S603 - no shell, and a file's name behind `--`
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, encoding="utf-8", errors="replace"
@@ -190,5 +190,5 @@ def _output(command: "list[str]") -> "Iterator[str]":
 
 def _count(text: str) -> str:
     if not (text.isascii() and text.isdecimal()):
-        raise argparse.ArgumentTypeError("a number of lines")
+        raise argparse.ArgumentTypeError("it has to be a number of lines")
     return text

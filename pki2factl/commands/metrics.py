@@ -1,4 +1,4 @@
-"""`pki2factl metrics`: what a monitor wants to know, as OpenMetrics text."""
+"""`pki2factl metrics`: prints the daemon's counters as OpenMetrics text."""
 
 import argparse
 
@@ -7,15 +7,15 @@ from pki2factl.show import openmetrics
 from pki2fad.client import Client
 from pki2fad.errors import Pki2fadError, Refusal
 
-HELP = "print what was asked and how it was answered as OpenMetrics text (needs the role monitor)"
+HELP = "print the daemon's counters as OpenMetrics text (needs the role monitor)"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Where the text goes."""
+    """Take the file."""
     parser.add_argument(
         "--out",
         metavar="FILE",
-        help="write FILE anew, for node_exporter; if no daemon answers, it says so",
+        help="replace FILE, for node_exporter; also when no daemon answers, which the text says",
     )
 
 
@@ -26,7 +26,7 @@ def run(options: argparse.Namespace) -> int:
             metrics = client.metrics()
     except Refusal:
         raise
-    except Pki2fadError:  # what was true of a daemon that is gone must not stay in the file
+    except Pki2fadError:  # the file must not keep the counters of a daemon that is gone
         if options.out is not None:
             _write(options.out, openmetrics.unreachable())
         raise

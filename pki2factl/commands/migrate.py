@@ -1,9 +1,8 @@
-"""`pki2factl migrate`: take over from the service that kept the seed in plain text on the disk.
+"""`pki2factl migrate`: takes over from the service that kept the seed in plain text on the disk.
 
-What can be known without the daemon's key is checked first. The log may be continued before a load is
-refused; nothing is destroyed before the daemon makes the codes of the very seed, and then the log goes
-first and the seed's file last. Whatever fails in between: running it again does the rest, and nothing
-twice.
+Everything that needs no daemon is checked first. The log may be continued before a load is refused.
+Nothing is destroyed before the daemon makes the codes of the same seed; then the log goes first and the
+seed's file last. If it fails halfway, running it again does the rest, and nothing twice.
 """
 
 import argparse
@@ -29,32 +28,34 @@ _CAVEAT = (
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What the old service left, and where it goes."""
+    """Take the files of the old service, and where they go."""
     parser.epilog = (
         "Stop the old service first. --shred overwrites the files named here with random bytes and removes"
         " them, unless they have changed since they were read; the seed's file goes last, and while it is"
         f" there this can be run again. It reaches no copies: {_CAVEAT}."
     )
     parser.add_argument("--seed-file", required=True, metavar="FILE", help="its seed, as hex digits")
-    parser.add_argument("--log", metavar="FILE", help="its log of codes, to be continued by the minute log")
+    parser.add_argument("--log", metavar="FILE", help="its log of codes, which the minute log continues")
     parser.add_argument("--account", default="default", metavar="NAME")
     parser.add_argument(
-        "--public-key", metavar="FILE", help="the host's; default: host.pub.pem in the config directory"
+        "--public-key",
+        metavar="FILE",
+        help="the host's public key (default: host.pub.pem in the config directory)",
     )
     parser.add_argument(
         "--log-to",
         metavar="FILE",
-        help="the account's minute log; default: codes.log in the log directory, which is that of the"
-        " account default unless [minute_log] says otherwise",
+        help="the account's minute log (default: codes.log in the log directory, where the account default"
+        " has it unless [minute_log] says otherwise)",
     )
-    parser.add_argument("--shred", action="store_true", help="destroy the old files when all is done")
+    parser.add_argument("--shred", action="store_true", help="destroy the old files at the end")
     parser.set_defaults(usage_error=parser.error)
 
 
 def run(options: argparse.Namespace) -> int:
     """Check, continue the log, load, compare, destroy."""
     if options.log_to and not options.log:
-        options.usage_error("--log-to says where the log of --log is continued, and there is no --log")
+        options.usage_error("--log-to needs --log")
     if options.log and not options.log_to and options.account != "default":
         options.usage_error(f"name the minute log of {options.account} with --log-to")
 
@@ -71,7 +72,7 @@ def run(options: argparse.Namespace) -> int:
     if options.log:
         minute_log = options.log_to or os.path.join(paths.log_dir(paths.state_dir()), paths.CODES_LOG)
         old_lines, log_status = oldlog.read(options.log, minute_log, seed_status)
-        # Destroyed first: while the seed's file is there all this can be run again.
+        # Destroyed first: as long as the seed's file exists, all this can be run again.
         old_files.insert(0, (options.log, log_status))
     with Client(options.socket) as client:
         with contextlib.suppress(NoSuchAccount):
@@ -92,7 +93,7 @@ def _read_seed(path: str) -> tuple[bytearray, os.stat_result]:
     from pki2factl.issuing import seedtext
     from pki2fad.host import files
 
-    # No link is followed to either old file: what is named has to be what can be destroyed.
+    # No link is followed to either old file: the file that was named is the one to destroy.
     text, status = files.read_with_status(path, follow_links=False)
     try:
         return seedtext.seed(text), status
@@ -107,14 +108,14 @@ def _require_codes_of(seed: bytearray, client: Client, options: argparse.Namespa
     made = client.generate(options.account)
     if not otp.equal(made.code, otp.make_code(seed, otp.Parameters(), made.step)):
         raise AccountExists(
-            f"{options.account} makes other codes than the seed in {options.seed_file}; nothing was"
-            " destroyed; give another --account, or let go of the seed that is there with:"
+            f"{options.account} has another seed than {options.seed_file}; nothing was destroyed; choose"
+            " another --account, or remove the seed that is loaded with:"
             f" pki2factl remove {options.account}"
         )
 
 
 def _destroyed(old_files: list[tuple[str, os.stat_result]]) -> "tuple[list[str], dict[str, Any]]":
-    """Destroy one after the other, up to what cannot be; returns what is destroyed, and that failure."""
+    """Destroy them in order, up to the first failure; returns the destroyed ones, and the failure."""
     from pki2fad.host import files
 
     destroyed: list[str] = []
@@ -156,7 +157,6 @@ def _report(
     if left:
         without = " without --log" if options.log and options.log not in left else ""
         ui.hint(
-            f"destroy what is left by running this again with --shred{without}, or:"
-            f" shred -u {shlex.join(left)}"
+            f"to destroy the rest, run this again with --shred{without}, or run: shred -u {shlex.join(left)}"
         )
     ui.hint(_CAVEAT)

@@ -1,8 +1,8 @@
-"""`pki2factl pam`: asked by pam_exec whether somebody who logs in has a good code.
+"""`pki2factl pam`: tells pam_exec whether a login has a good code.
 
-It runs as root, with a code and names that come from the network, so it believes nothing of its environment
-but what pam_exec says (PAM_*), has a deadline, and tells why it refuses to the log of logins alone. It runs
-for each login, so it imports little: argparse only for help and for lines that are wrong.
+It runs as root, with a code and names from the network. So it ignores its environment except the PAM_*
+variables of pam_exec, has a deadline, and gives its reasons to the log of logins alone. It runs for each
+login, so it imports little: argparse only for help and for wrong arguments.
 """
 
 import contextlib
@@ -24,17 +24,17 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Any
 
-HELP = "for pam_exec with expose_authtok: let those in who type a good code"
+HELP = "check the code of a login; run by pam_exec with expose_authtok"
 
-_TIMEOUT = 5.0  # seconds; a login that waits longer is given up by people
+_TIMEOUT = 5.0  # seconds; people give up a login that takes longer
 _MOST_PATIENT = 60.0
-_LOG_TIMEOUT = 1.0  # seconds that the log has in addition, before this ends in any case
+_LOG_TIMEOUT = 1.0  # seconds for the log, after which this ends in any case
 _LINE_LIMIT = 1000  # characters; more is lost in many logs
 _INPUT_LIMIT = 4096  # bytes; pam_exec gives at most 512 (PAM_MAX_RESP_SIZE)
 
 
 class Options:
-    """What the line of the PAM stack says; the values here are the defaults."""
+    """The arguments on the line of the PAM stack, and their defaults."""
 
     def __init__(self, given: "dict[str, Any]") -> None:
         self.socket: str | None = given.get("socket")
@@ -46,21 +46,21 @@ class Options:
 
 
 def digits(text: str) -> int:
-    """The value of --suffix; `ValueError` says that it is none."""
+    """The value of --suffix. Raises `ValueError`."""
     if text not in map(str, forms.CODE_DIGITS):
         raise ValueError
     return int(text)
 
 
 def seconds(text: str) -> float:
-    """The value of --timeout; `ValueError` says that it is none."""
+    """The value of --timeout. Raises `ValueError`."""
     number = float(text)
     if not 0 < number <= _MOST_PATIENT:
         raise ValueError
     return number
 
 
-# Option -> what makes its value of the text, or raises ValueError.
+# Option -> the function that turns its text into its value, or raises ValueError.
 _VALUES: "dict[str, Callable[[str], Any]]" = {
     "--account": str,
     "--map": str,
@@ -70,19 +70,25 @@ _VALUES: "dict[str, Callable[[str], Any]]" = {
 
 
 def add_arguments(parser: "ArgumentParser") -> None:
-    """Whose account is meant, what is typed, and what happens without a daemon."""
+    """Take the account, the form of the input, and what happens without a daemon."""
     whose = parser.add_mutually_exclusive_group()
-    whose.add_argument("--account", metavar="NAME", help="the account; without it that of the user's name")
-    whose.add_argument("--map", metavar="FILE", help="the account of each user: lines USER ACCOUNT")
+    whose.add_argument("--account", metavar="NAME", help="the account (default: the user's name)")
+    whose.add_argument(
+        "--map", metavar="FILE", help="a file with the account of each user: lines USER ACCOUNT"
+    )
     parser.add_argument(
         "--suffix",
         type=digits,
         default=0,
         metavar="DIGITS",
-        help="the code is the last 6, 7 or 8 digits of what is typed, and the user's password goes before",
+        help="the user types their password, and then a code of 6, 7 or 8 digits",
     )
     parser.add_argument(
-        "--timeout", type=seconds, default=_TIMEOUT, metavar="SECONDS", help="refuse after so long (5)"
+        "--timeout",
+        type=seconds,
+        default=_TIMEOUT,
+        metavar="SECONDS",
+        help="refuse after this time (default: 5)",
     )
     parser.add_argument(
         "--fail-open", action="store_true", help="let everybody in while no daemon listens on the socket"
@@ -90,9 +96,9 @@ def add_arguments(parser: "ArgumentParser") -> None:
 
 
 def quick_options(arguments: "list[str]", socket: "str | None" = None) -> Options | None:
-    """What argparse would make of what comes behind `pam`, without it.
+    """Parse the arguments after `pam` as argparse would, without importing it.
 
-    None if it would have something to say: help, or what is wrong.
+    None if argparse has to print something: help, or an error.
     """
     given: dict[str, Any] = {"socket": socket}
     rest = iter(arguments)
@@ -114,10 +120,10 @@ def quick_options(arguments: "list[str]", socket: "str | None" = None) -> Option
 
 
 def run(options: "Any") -> int:
-    """Decide, by the exit status; says why in the log of logins, and nothing to whoever logs in."""
-    if not sys.stderr.isatty():  # pam_exec's `stdout` would show it to them
+    """Decide, by the exit status. The reason goes to the log of logins, not to the user."""
+    if not sys.stderr.isatty():  # pam_exec's `stdout` would show it to the user
         sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - for good
-    if not sys.flags.isolated:  # what the environment says to an interpreter has had its effect by now
+    if not sys.flags.isolated:  # the environment may have changed the interpreter already
         _log("refused", f"not isolated: start it as {sys.executable} -I -m pki2factl pam")
         return ui.USAGE
     try:
@@ -127,20 +133,20 @@ def run(options: "Any") -> int:
         code = f"{error.code}: " if isinstance(error, Refusal) else ""
         _log("refused", f"{code}{error}")
         return ui.exit_code(error)
-    except Exception as error:  # a mistake of ours: its text may hold anything, so it is not shown
+    except Exception as error:  # a bug: its text may hold anything, so it is not shown
         _log("refused", f"internal error ({type(error).__name__}); please report it")
         return ui.FAILED
 
 
 @contextlib.contextmanager
 def _deadline(seconds: float) -> "Iterator[None]":
-    """Whatever takes longer, in the system or here, ends with `TimedOut`."""
+    """End whatever takes longer, in the system or here, with `TimedOut`."""
 
     def expire(*_: object) -> None:
         raise TimedOut(f"there was no answer within {seconds:g} s")
 
     signal.signal(signal.SIGALRM, expire)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGALRM})  # who started us may have it blocked
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGALRM})  # our parent may have blocked it
     signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
         yield
@@ -150,10 +156,10 @@ def _deadline(seconds: float) -> "Iterator[None]":
 
 def _decide(options: "Any") -> int:
     if _item("TYPE") != "auth":
-        raise BadRequest("this is for lines that begin with 'auth', of pam_exec")
+        raise BadRequest("this is only for 'auth' lines of pam_exec")
     user = _item("USER")
     if not user:
-        raise BadRequest("PAM_USER is empty: pam_exec says who logs in")
+        raise BadRequest("PAM_USER is empty; pam_exec sets it")
     password, code = _split(_typed(), options.suffix)
     account = _account(user, options)
     origin = _item("RHOST") or None  # a login at the console has none
@@ -178,7 +184,7 @@ def _decide(options: "Any") -> int:
 
 
 def _verify(code: str, account: str, origin: str | None, options: "Any") -> bool:
-    """Ask the daemon, where it listens first. Raises `NobodyListens` only if nobody does anywhere."""
+    """Ask the first daemon that listens. Raises `NobodyListens` only if none does on any socket."""
     missing = []
     for path in [options.socket] if options.socket else paths.system_sockets():
         try:
@@ -188,7 +194,7 @@ def _verify(code: str, account: str, origin: str | None, options: "Any") -> bool
         except FileNotFoundError:
             missing.append(f"there is no {path}")
         except NobodyListens:
-            missing.append(f"nobody listens on {path}")
+            missing.append(f"nothing listens on {path}")
     raise NobodyListens(f"no daemon answers; {', and '.join(missing)}")
 
 
@@ -197,23 +203,23 @@ def _item(name: str) -> str:
 
 
 def _typed() -> bytes:
-    """What pam_exec writes to our standard input; some versions end it with a NUL."""
+    """The input that pam_exec passes on; some versions end it with a NUL."""
     typed = bytearray()
     while len(typed) <= _INPUT_LIMIT and (more := os.read(0, _INPUT_LIMIT)):
         typed += more
     if len(typed) > _INPUT_LIMIT:
-        raise BadRequest("what was typed is too long")
+        raise BadRequest("the input is too long")
     return bytes(typed).removesuffix(b"\0").removesuffix(b"\n")
 
 
 def _split(given: bytes, suffix: int) -> "tuple[bytes, str]":
-    """The password, empty if none is asked for, and the code."""
+    """The password (empty without --suffix) and the code."""
     if suffix:
         password, code = typed.behind_password(given, suffix)
     else:
         password, code = b"", typed.code(given.decode("utf-8", "replace"))
     if not forms.is_code(code) or (suffix and len(code) != suffix):
-        raise BadRequest("what was typed is not a code" if not suffix else "what was typed ends with no code")
+        raise BadRequest("the input is not a code" if not suffix else "the input does not end with a code")
     return password, code
 
 
@@ -227,15 +233,15 @@ def _account(user: str, options: "Any") -> str:
             raise NoSuchAccount(f"{options.map} has no line for this user") from None
     account: str = options.account if options.account is not None else user
     if not forms.is_name(account):
-        raise BadRequest("this cannot be the name of an account")
+        raise BadRequest("this is not a valid account name")
     return account
 
 
 def _log(event: str, reason: str, **fields: object) -> None:
-    """One line to the log of logins; if that takes long, this process ends, which is a refusal."""
+    """Write one line to the log of logins. If that takes too long, the process ends, which is a refusal."""
     import syslog
 
-    # What others choose freely comes last, and hides nothing by its length.
+    # What others choose freely comes last: a long one hides nothing else.
     told = {
         "rhost": _item("RHOST"),
         "service": _item("SERVICE"),

@@ -1,4 +1,4 @@
-"""`pki2factl proof`: prove which host a commit is of, and check such a proof.
+"""`pki2factl proof`: proves which host made a commit, and checks such a proof.
 
 A proof is the RSA-PSS signature of the 40 characters of the commit's hash, encrypted to the issuer.
 """
@@ -8,22 +8,22 @@ import re
 
 from pki2factl import ui
 
-HELP = "make or check a proof of a commit"
+HELP = "make or check the proof of a commit"
 
 _FULL_HASH = re.compile(r"[0-9a-f]{40}", re.ASCII)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Two commands of its own."""
+    """Take one of two commands."""
     actions = parser.add_subparsers(metavar="create|verify", required=True)
     create = actions.add_parser("create", help="sign a commit and encrypt the signature to the issuer")
     create.add_argument("--to", required=True, metavar="ISSUER_PUBLIC", help="the issuer's public key")
-    create.add_argument("--to-fingerprint", metavar="SHA256:...", help="refuse any other key than this")
+    create.add_argument("--to-fingerprint", metavar="SHA256:...", help="refuse any other key")
     create.add_argument("--key", metavar="PRIVATE", help="default: host.pem in the config directory")
     create.add_argument("--commit", default="HEAD", metavar="REV", help="default: HEAD")
     create.add_argument("--out", metavar="FILE", help="write the proof there instead of printing it")
     create.set_defaults(act=_create)
-    verify = actions.add_parser("verify", help="check a proof; the exit code is 0 or 1")
+    verify = actions.add_parser("verify", help="check a proof; the exit code is 0 if it is valid, 1 if not")
     verify.add_argument("--key", required=True, metavar="ISSUER_PRIVATE", help="the issuer's private key")
     verify.add_argument(
         "--from", required=True, dest="signer", metavar="PUBLIC", help="the host's public key"
@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         default="-",
         metavar="FILE",
-        help="the proof: base64, JSON, or labelled lines; - or none: standard input",
+        help="the proof: base64, JSON, or labelled lines; - or nothing: standard input",
     )
     verify.set_defaults(act=_verify)
     for action in (create, verify):
@@ -43,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         )
         action.set_defaults(usage_error=action.error)
         action.add_argument("--repo", default=".", metavar="DIR", help="default: this directory")
-        # argparse would let the outer default go before what was given
+        # else the default would override a --json before the command
         action.add_argument("--json", action="store_true", default=argparse.SUPPRESS)
 
 
@@ -67,7 +67,7 @@ def _create(options: argparse.Namespace) -> int:
     issuer = rsakeys.load_public(files.read(options.to), options.to)
     fingerprint = rsakeys.fingerprint(issuer)
     if options.to_fingerprint not in (None, fingerprint):
-        raise UnusableKey(f"{options.to} is {fingerprint}, and not {options.to_fingerprint}")
+        raise UnusableKey(f"{options.to} is {fingerprint}, not {options.to_fingerprint}")
     sealing.check_holds(issuer, key.key_size // 8, options.to)
     commit = git.full_hash(options.repo, options.commit)
     for warning in git.warnings(options.repo, commit):
@@ -106,12 +106,12 @@ def _verify(options: argparse.Namespace) -> int:
     valid = is_named and signature is not None and sealing.is_signed(signer, commit.encode(), signature)
     if not is_named:
         ui.hint(
-            f"it says that it is of the commit {proof.commit}, and not of {commit}; --commit names another"
+            f"the proof is for the commit {proof.commit}, not for {commit}; choose a commit with --commit"
         )
     elif signature is None:
         ui.hint("the proof does not open with this key")
     elif not valid:
-        ui.hint(f"it was compared with the commit {commit}; --commit names another")
+        ui.hint(f"it was checked against the commit {commit}; choose another with --commit")
     data = {
         "valid": valid,
         "commit": commit,

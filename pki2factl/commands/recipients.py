@@ -1,4 +1,4 @@
-"""`pki2factl recipients list`: which host keys open the daemon's state."""
+"""`pki2factl recipients list`: lists the host keys that open the daemon's state."""
 
 import argparse
 
@@ -9,7 +9,7 @@ HELP = "list the host keys that open the daemon's state"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What to do with them."""
+    """Take the one action."""
     parser.add_argument("action", choices=["list"], metavar="list", help="show their fingerprints")
 
 

@@ -1,15 +1,15 @@
-"""`pki2factl remove`: remove an account."""
+"""`pki2factl remove`: removes an account."""
 
 import argparse
 
 from pki2factl import arguments, ui
 from pki2fad.client import Client
 
-HELP = "remove an account; its codes stay spent, should the same seed come back"
+HELP = "remove an account; its codes stay spent if the same seed is loaded again"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The account: it has to be named."""
+    """Take the account, without a default."""
     arguments.add_account(parser, required=True)
 
 

@@ -1,4 +1,4 @@
-"""`pki2factl request-seed`: ask an issuer for a seed, sealed to this host's key."""
+"""`pki2factl request-seed`: gets a seed from an issuer, sealed to this host's key."""
 
 import argparse
 import os
@@ -6,7 +6,7 @@ import urllib.parse
 
 from pki2factl import ui
 
-HELP = "ask an issuer for a seed that is sealed to this host's key"
+HELP = "get a seed from an issuer, sealed to this host's key"
 
 # The contract's names, and what an issuer may call them instead.
 _ASKED = ("student_id", "github_repo_url", "public_key")
@@ -14,11 +14,13 @@ _ANSWERED = ("status", "encrypted_seed")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Whom, for whom, and what becomes of the answer."""
-    parser.set_defaults(kept={})  # what is printed with a failure
-    parser.add_argument("--url", required=True, metavar="URL", help="the issuer's")
-    parser.add_argument("--student-id", required=True, metavar="ID", help="who asks")
-    parser.add_argument("--repo-url", required=True, metavar="URL", help="for which repository")
+    """Take the issuer, the fields of the request, and what to do with the answer."""
+    parser.set_defaults(kept={})  # printed with a failure
+    parser.add_argument("--url", required=True, metavar="URL", help="the issuer's URL")
+    parser.add_argument("--student-id", required=True, metavar="ID", help="the student's id")
+    parser.add_argument(
+        "--repo-url", required=True, metavar="URL", help="the URL of the student's repository"
+    )
     parser.add_argument("--public-key", metavar="FILE", help="default: host.pub.pem in the config directory")
     parser.add_argument("--out", metavar="FILE", help="write the sealed seed there instead of printing it")
     parser.add_argument("--load", action="store_true", help="load it into the daemon")
@@ -28,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help=f"for other issuers: {', '.join(_ASKED + _ANSWERED)} = what it is called there;"
+        help=f"for issuers with other names: for {', '.join(_ASKED + _ANSWERED)} VALUE is the issuer's name;"
         " any other NAME is sent with this VALUE",
     )
     parser.add_argument(
@@ -40,17 +42,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=range(11),
         default=3,
         metavar="N",
-        help="attempts after the first, 0 to 10 (default: 3), after a pause of 1 s and more, or the issuer's"
-        " Retry-After if that is within the time for all attempts",
+        help="further attempts, 0 to 10 (default: 3); it waits 1 s before the first, then longer, or for the"
+        " issuer's Retry-After if that is within the time for all attempts",
     )
     parser.add_argument(
-        "--insecure-http", action="store_true", help="take http:// too, where anybody may answer"
+        "--insecure-http", action="store_true", help="allow http://, where anybody on the network can answer"
     )
     parser.set_defaults(usage_error=parser.error)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Ask, check, and keep."""
+    """Ask the issuer, check the answer, and keep the seed."""
     _check(options)
     names, added = _fields(options)
 
@@ -82,7 +84,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _check(options: argparse.Namespace) -> None:
-    """Refuse what cannot work, before anything is read or sent."""
+    """Refuse wrong arguments before anything is read or sent."""
     try:
         url = urllib.parse.urlsplit(options.url)
         host = urllib.parse.unquote(url.hostname or "")  # as it is looked up
@@ -92,22 +94,21 @@ def _check(options: argparse.Namespace) -> None:
     except ValueError:
         usable = False
     if not usable or url.scheme not in ("http", "https"):
-        options.usage_error("--url has to be a whole URL, https://issuer.example/...")
+        options.usage_error("--url has to be a full URL, for example https://issuer.example/...")
     if url.username is not None:
-        options.usage_error("--url has a password or a name in it, which others can see; issuers need none")
+        options.usage_error("--url has a user name or password, which others can see; leave it out")
     if url.scheme == "http" and not options.insecure_http:
         options.usage_error(
-            "--url is http://, where anybody on the way may answer; if that is as it should be, add"
-            " --insecure-http"
+            "--url is http://, where anybody on the network can answer; to allow it, add --insecure-http"
         )
     if not 0 < options.timeout <= 3600:
         options.usage_error("--timeout has to be above 0 and at most 3600 seconds")
     if options.account is not None and not options.load:
-        options.usage_error("--account has to be with --load")
+        options.usage_error("--account needs --load")
 
 
 def _fields(options: argparse.Namespace) -> tuple[dict[str, str], dict[str, str]]:
-    """What the contract's fields are called, and the fields that are added."""
+    """The issuer's names of the contract's fields, and the fields that are added."""
     names = {name: name for name in _ASKED + _ANSWERED}
     added: dict[str, str] = {}
     for given in options.field:
@@ -122,7 +123,7 @@ def _fields(options: argparse.Namespace) -> tuple[dict[str, str], dict[str, str]
 
 
 def _check_daemon(options: argparse.Namespace) -> None:
-    """The issuer is not asked where there is no daemon, or who asks may not load."""
+    """Raise if there is no daemon or the caller may not load, before the issuer is asked."""
     from pki2fad.client import Client
 
     with Client(options.socket) as client:
@@ -142,5 +143,6 @@ def _load(options: argparse.Namespace, text: bytes, account: str) -> bool:
             options.kept["sealed"] = text.decode().strip()
         elif not options.out:
             ui.result(text.decode().strip(), None, as_json=False)
-        ui.hint(f"the sealed seed is {f'in {options.out}' if options.out else 'printed'}, for pki2factl load")
+        where = f"in {options.out}" if options.out else "printed"
+        ui.hint(f"the sealed seed is {where}; load it with: pki2factl load")
         raise

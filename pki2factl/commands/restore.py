@@ -1,4 +1,4 @@
-"""`pki2factl restore`: bring the accounts of a backup back."""
+"""`pki2factl restore`: restores the accounts of a backup."""
 
 import argparse
 import os
@@ -12,22 +12,24 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pki2fad.crypto.rsakeys import PublicKey
 
-HELP = "bring the accounts of a backup back; verify is unavailable for two periods then"
+HELP = "restore the accounts of a backup; verify pauses for up to two periods"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What, and how it is opened."""
-    parser.add_argument("file", metavar="FILE", help="what 'pki2factl backup' made")
+    """Take the file, and the key that opens it."""
+    parser.add_argument("file", metavar="FILE", help="a file from 'pki2factl backup'")
     parser.add_argument(
-        "--replace", action="store_true", help="also accounts that have another seed or other parameters"
+        "--replace",
+        action="store_true",
+        help="also replace accounts that have another seed or other parameters",
     )
     parser.add_argument(
-        "--key", metavar="PRIVATE.pem", help="open it with this key, where it was not made for the host's"
+        "--key", metavar="PRIVATE.pem", help="open it with this key, if it is not sealed to the host's"
     )
     parser.add_argument(
         "--public-key",
         metavar="PUBLIC.pem",
-        help="with --key: the host's; default: host.pub.pem in the config directory",
+        help="with --key: the host's public key (default: host.pub.pem in the config directory)",
     )
     parser.add_argument(
         "--stdin", action="store_true", help="read the passphrase of --key from standard input"
@@ -36,9 +38,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Hand it to the daemon."""
+    """Send it to the daemon."""
     if options.public_key and not options.key:
-        options.usage_error("--public-key says for whom --key opens the backup, and there is no --key")
+        options.usage_error("--public-key needs --key")
 
     from pki2fad.host import files
     from pki2fad.transfer import backup
@@ -65,7 +67,7 @@ def _host_key(client: Client, public: str | None) -> "PublicKey":
     path = public or os.path.join(paths.config_dir(), paths.PUBLIC_KEY)
     key = rsakeys.load_public(files.read(path), path)
     if {"fingerprint": rsakeys.fingerprint(key), "current": True} not in client.recipients():
-        raise UnusableKey(f"{path} is {rsakeys.fingerprint(key)}, and not the key that the daemon uses")
+        raise UnusableKey(f"{path} is {rsakeys.fingerprint(key)}, not the key that the daemon uses")
     return key
 
 

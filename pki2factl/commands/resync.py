@@ -1,4 +1,4 @@
-"""`pki2factl resync`: follow a prover whose clock is off."""
+"""`pki2factl resync`: follows an authenticator whose clock is off."""
 
 import argparse
 import sys
@@ -7,11 +7,11 @@ from pki2factl import arguments, ui
 from pki2factl.login import readiness, typed
 from pki2fad.client import Client
 
-HELP = "follow an authenticator whose clock is off, by two codes that it shows one after the other"
+HELP = "follow an authenticator whose clock is off, by two codes in a row"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The account; the codes come from a prompt or standard input."""
+    """Take the account; the codes come from a prompt or standard input."""
     arguments.add_account(parser, required=True)
     parser.add_argument("--stdin", action="store_true", help="read both codes from standard input")
     parser.set_defaults(usage_error=parser.error)
@@ -36,7 +36,7 @@ def _read(options: argparse.Namespace) -> list[str]:
         asked = [ui.ask("Code: "), ui.ask("The next code: ")]
         codes = [typed.code(code) for code in asked if code]
     else:
-        options.usage_error("--stdin is needed where there is no terminal")
+        options.usage_error("there is no terminal to ask on; use --stdin")
     if len(codes) != 2:
         options.usage_error("two codes are needed")
     return codes

@@ -1,4 +1,4 @@
-"""`pki2factl rotate-key`: another host key, and another master key under it."""
+"""`pki2factl rotate-key`: replaces the host's key and the master key under it."""
 
 import argparse
 import os
@@ -11,39 +11,40 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pki2fad.crypto.rsakeys import PublicKey
 
-HELP = "make a new host key and let the running daemon take it up, with a new master key"
+HELP = "replace the host's key, and the master key under it, in the running daemon"
 
 _STILL_OPEN = (
-    "what the old key opens still, should it have leaked: sealed seeds that were made for it (files of"
-    " seeds.d among them), backups, and copies of the state from before"
+    "whoever has the old key can still open what was sealed to it: sealed seeds (also those in seeds.d),"
+    " backups, and old copies of the state"
 )
 _OPENS_NO_MORE = (
-    "this host opens these no more: give the new public key to who seals seeds for it, and make a new backup"
+    "this host cannot open those any more: give the new public key to everyone who seals seeds for it, and"
+    " make a new backup"
 )
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Which key, and how large the new one is to be."""
+    """Take the key's file, and the size and protection of the new one."""
     parser.add_argument("--private", metavar="FILE", help="default: host.pem in the config directory")
     parser.add_argument("--bits", type=int, default=4096, metavar="N", help="at least 3072 (default: 4096)")
     parser.add_argument(
         "--protect",
         action=argparse.BooleanOptionalAction,
-        help="protect the new key by a passphrase, which is asked for (default: as the old key is)",
+        help="protect the new key with a passphrase, which is asked for (default: like the old key)",
     )
-    parser.add_argument("--weak", action="store_true", help="take a passphrase under 12 characters too")
+    parser.add_argument("--weak", action="store_true", help="allow a passphrase under 12 characters")
     parser.add_argument("--stdin", action="store_true", help="read the passphrase from standard input")
 
 
 def run(options: argparse.Namespace) -> int:
-    """Make it, hand it over, put it in place, and let go of the old one; again after what was interrupted."""
+    """Make a key, pass it on, put it in place, and drop the old one; or finish an interrupted run."""
     from pki2fad.crypto import memory
     from pki2fad.host import locks, paths
 
     memory.forbid_dumps()
     private: str = options.private or os.path.join(paths.config_dir(), paths.PRIVATE_KEY)
     with Client(options.socket) as client:
-        client.recipients()  # who may not is told so before anything else
+        client.recipients()  # refuses a caller without rights before anything else
         with locks.one_at_a_time(os.path.dirname(os.path.realpath(private)), "rotates a key"):
             _rotate(client, private, options)
     return ui.DONE
@@ -75,7 +76,7 @@ def _rotate(client: Client, private: str, options: argparse.Namespace) -> None:
         key = keypair.load(coming, passphrase, from_stdin=options.stdin)
         client.rotate(rsakeys.private_pem(key))
         files.take_place(coming, private, going)
-    else:  # it was interrupted when the new key was in its place already
+    else:  # an earlier run was interrupted after the new key was in its place
         _require_protection(private, options)
         key = keypair.load(private, from_stdin=options.stdin)
         _require(client, key.public_key(), private)
@@ -99,8 +100,8 @@ def _require_protection(path: str, options: argparse.Namespace) -> None:
 
     if options.protect and not keypair.is_protected(path):
         raise UnusableKey(
-            f"{path} is of a run that was interrupted, and without a passphrase; finish that run without"
-            " --protect, and rotate again with it"
+            f"{path} is from an interrupted run, and has no passphrase; finish that run without --protect,"
+            " then rotate again with it"
         )
 
 

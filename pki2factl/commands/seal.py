@@ -1,4 +1,4 @@
-"""`pki2factl seal`: the issuer's side: seal a seed to a host's key."""
+"""`pki2factl seal`: seals a seed to a host's key, for issuers."""
 
 import argparse
 
@@ -10,7 +10,7 @@ HELP = "seal a new seed, or one from standard input, to a host's public key"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The host's key, the seed, the files, and the account and parameters for the seed and the URI."""
+    """Take the host's key, the seed, the files, and the account and parameters for both."""
     parser.add_argument("--to", required=True, metavar="PUBLIC.pem", help="the host's public key")
     parser.add_argument(
         "--seed-stdin", action="store_true", help="take the seed from standard input, as hex digits"
@@ -62,7 +62,7 @@ def run(options: argparse.Namespace) -> int:
     if not options.uri_out and not options.seed_stdin:
         ui.secret(
             uri,
-            "the otpauth: URI is not shown, as it is shown on a terminal only; --uri-out FILE writes it",
+            "the otpauth: URI is shown on a terminal only; write it with --uri-out FILE",
             as_json=options.json,
         )
     return ui.DONE

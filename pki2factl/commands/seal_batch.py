@@ -1,4 +1,4 @@
-"""`pki2factl seal-batch`: the issuer's side for many accounts: seal their seeds to a host's key."""
+"""`pki2factl seal-batch`: seals the seeds of many accounts to a host's key, for issuers."""
 
 import argparse
 import re
@@ -9,16 +9,16 @@ from pki2fad.wire import forms
 
 HELP = "seal seeds for many accounts to a host's public key, in one file"
 
-# Names are no secret: a seed that has none before it, as hex digits or in base32, is not to become one.
+# Names are not secret, so a seed without a name must not be taken for one.
 _LIKE_A_SEED = re.compile(rb"[0-9A-Fa-f]{32}|(?=[A-Z]*[2-7])[A-Z2-7]{16}")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Which accounts, to whom, and where to."""
+    """Take the accounts, the host's key and the files."""
     parser.add_argument(
         "file",
         metavar="FILE",
-        help="a line for each account: its name, then its seed as hex digits, or nothing for a new seed; - is"
+        help="a line for each account: its name, then its seed as hex digits, or nothing for a new seed; -:"
         " standard input",
     )
     parser.add_argument("--to", required=True, metavar="PUBLIC.pem", help="the host's public key")
@@ -60,7 +60,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _given(text: bytes) -> "dict[str, bytearray | None]":
-    """The seeds by name, None for those that are to be new. Raises `BadRequest`, which shows no line."""
+    """The seeds by name, None for a new one. Raises `BadRequest`, which shows no line."""
     from pki2factl.issuing import seedtext
     from pki2fad.errors import BadRequest
 
@@ -79,11 +79,11 @@ def _given(text: bytes) -> "dict[str, bytearray | None]":
         if name in given:
             raise BadRequest(f"line {number} repeats an account")
         if not rest and _LIKE_A_SEED.search(first):
-            raise BadRequest(f"line {number} seems to have a seed, and no name before it")
+            raise BadRequest(f"line {number} seems to have a seed without a name")
         try:
             given[name] = seedtext.seed(rest[0]) if rest else None
         except ValueError as error:
             raise BadRequest(f"line {number}: {error}") from None
     if not given:
-        raise BadRequest("there is no account in it")
+        raise BadRequest("the input has no account")
     return given

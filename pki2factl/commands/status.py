@@ -1,4 +1,4 @@
-"""`pki2factl status`: how the daemon is."""
+"""`pki2factl status`: shows the daemon's state."""
 
 import argparse
 
@@ -11,19 +11,19 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
-HELP = "show how the daemon is"
+HELP = "show the daemon's state"
 
-# What is wrong, for people.
+# Troubles of the daemon, for people.
 _TROUBLES = {
-    "state": "a change could not be stored, so right codes are not accepted",
-    "reload": "the last reload failed, and the settings before it hold",
+    "state": "a change could not be stored, so no code is accepted",
+    "reload": "the last reload failed, so the old settings are in use",
     "minute_log": "the minute log cannot be written",
     "seeds": "a file of seeds.d was ignored",
 }
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Whether the exit code shows trouble."""
+    """Take whether the exit code shows trouble."""
     parser.add_argument("--check", action="store_true", help="exit with 6 if something is wrong")
 
 
@@ -66,10 +66,10 @@ def _lines(status: "dict[str, Any]") -> "Iterator[str]":
 
 
 def _troubles(status: "dict[str, Any]") -> "Iterator[str]":
-    """What an administrator has to mend."""
+    """The troubles that an administrator has to fix."""
     for trouble in status["trouble"]:
         what = _TROUBLES.get(trouble["what"], trouble["what"])
-        why = trouble["reason"] or "root and administrators of all accounts see why"
+        why = trouble["reason"] or "only root and administrators of all accounts see why"
         yield f"TROUBLE since {moment(trouble['since'])}: {what}: {ui.one_line(why)}"
     if status["clock_behind"] > CLOCK_BEHIND:
         yield (
@@ -79,7 +79,7 @@ def _troubles(status: "dict[str, Any]") -> "Iterator[str]":
 
 
 def _duration(seconds: int) -> str:
-    """The two largest units of it, for people."""
+    """The time in its two largest units, for people."""
     minutes, hours, days = seconds // 60, seconds // 3600, seconds // 86400
     if days:
         return f"{days} d {hours % 24} h"

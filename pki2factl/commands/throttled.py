@@ -1,4 +1,4 @@
-"""`pki2factl throttled`: which callers have to wait after wrong codes, and until when."""
+"""`pki2factl throttled`: lists callers that have to wait after wrong codes."""
 
 import argparse
 
@@ -15,10 +15,14 @@ HELP = "list accounts and callers that have to wait after wrong codes, and until
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """All accounts or one, and one caller of that."""
+    """Take one account or all, and one caller of it."""
     arguments.add_account(parser)
-    parser.add_argument("--uid", type=int, metavar="U", help="say whether this uid has to wait, for ACCOUNT")
-    parser.add_argument("--origin", metavar="O", help="for whom that uid asks, an address for example")
+    parser.add_argument(
+        "--uid", type=int, metavar="U", help="also show whether this uid has to wait for ACCOUNT"
+    )
+    parser.add_argument(
+        "--origin", metavar="O", help="the origin that this uid asks for, for example an address"
+    )
     parser.set_defaults(usage_error=parser.error)
 
 
@@ -32,7 +36,7 @@ def run(options: argparse.Namespace) -> int:
         throttled = client.throttled(options.account, uid=options.uid, origin=options.origin)
     ui.result("\n".join(_lines(throttled)), throttled, as_json=options.json)
     if _somebody_waits(throttled):
-        ui.hint(f"pki2factl unthrottle {options.account or 'ACCOUNT'} lets them try again at once")
+        ui.hint(f"to let them try again at once: pki2factl unthrottle {options.account or 'ACCOUNT'}")
     elif throttled["refusals"]:
         ui.hint("nobody has to wait any more")
     else:
@@ -93,7 +97,7 @@ def _who(caller: "dict[str, Any]") -> str:
 
 
 def _waits_until(refusal: "dict[str, Any]") -> int | None:
-    # A daemon of before knows only what it told the caller then.
+    # An older daemon has only the time that it gave to the caller.
     until: int | None = refusal.get("waits_until", refusal["until"])
     return until
 

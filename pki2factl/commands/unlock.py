@@ -1,4 +1,4 @@
-"""`pki2factl unlock`: let the daemon open its keys again."""
+"""`pki2factl unlock`: lets the daemon open its keys again."""
 
 import argparse
 
@@ -6,11 +6,11 @@ from pki2factl import ui
 from pki2fad.client import Client
 from pki2fad.errors import Locked
 
-HELP = "let the daemon open its keys, with the passphrase of the host's key if it has one"
+HELP = "let the daemon open its keys again; asks for the passphrase if the host's key has one"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Where the passphrase comes from."""
+    """Take where the passphrase comes from."""
     parser.add_argument("--stdin", action="store_true", help="read the passphrase from standard input")
 
 

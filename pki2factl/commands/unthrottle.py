@@ -1,4 +1,4 @@
-"""`pki2factl unthrottle`: let all callers of an account try again at once, after wrong codes."""
+"""`pki2factl unthrottle`: lets all callers of an account try again at once, after wrong codes."""
 
 import argparse
 
@@ -9,7 +9,7 @@ HELP = "let all callers of an account try again at once, after wrong codes"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The account: it has to be named."""
+    """Take the account, without a default."""
     arguments.add_account(parser, required=True)
     parser.add_argument("--force", action="store_true", help="also for the fourth time in 30 days")
 

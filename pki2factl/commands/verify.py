@@ -1,4 +1,4 @@
-"""`pki2factl verify`: is a code good?"""
+"""`pki2factl verify`: checks a code."""
 
 import argparse
 import sys
@@ -11,21 +11,25 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-HELP = "check a code, which is spent then; the exit code is 0 for a valid and 1 for an invalid one"
+HELP = "check a code and spend it; the exit code is 0 if it is valid, 1 if not"
 
 _REASONS = {"used": "used before", "old": "shown some steps ago, and is too old"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The code, from the command line, standard input or a prompt."""
+    """Take the code from the command line, standard input or a prompt."""
     parser.add_argument(
-        "code", nargs="*", metavar="CODE", help="blanks in it do not matter; without it, a terminal is asked"
+        "code", nargs="*", metavar="CODE", help="blanks in it do not matter; without CODE it is asked for"
     )
     parser.add_argument("--stdin", action="store_true", help="read the code from standard input")
     parser.add_argument("--account", default="default", metavar="NAME")
-    parser.add_argument("--origin", help="for whom you ask, an address for example (needs the role relay)")
     parser.add_argument(
-        "--explain", action="store_true", help="say whether it was used or is old (for admin of all accounts)"
+        "--origin", help="where the attempt comes from, for example an address (needs the role relay)"
+    )
+    parser.add_argument(
+        "--explain",
+        action="store_true",
+        help="show whether it was used or is old (needs admin for all accounts)",
     )
     parser.set_defaults(usage_error=parser.error)
 

@@ -1,4 +1,4 @@
-"""What git says of a commit."""
+"""Asks git about a commit."""
 
 import subprocess
 
@@ -10,8 +10,7 @@ def full_hash(repo: str, revision: str) -> str:
     commit = _git(repo, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}")
     if commit is None:
         raise UnusableCommit(
-            f"git knows no commit {revision!r} in {repo}; is it a repository, and yours? git -C {repo} log"
-            " says more"
+            f"git finds no commit {revision!r} in {repo}; to see why, run: git -C {repo} log"
         )
     if len(commit) != 40:
         raise UnusableCommit(f"{repo} names commits by SHA-256; a proof is of the 40 characters of SHA-1")
@@ -19,17 +18,17 @@ def full_hash(repo: str, revision: str) -> str:
 
 
 def warnings(repo: str, commit: str) -> list[str]:
-    """Why a proof of this commit may not be what is wanted."""
+    """Reasons why a proof of this commit may not be what the user wants."""
     found = []
     if _git(repo, "status", "--porcelain"):
-        found.append("the work tree has changes that are not committed; a proof is of the commit alone")
+        found.append("the work tree has uncommitted changes; the proof covers the commit alone")
     if not _git(repo, "branch", "--remotes", "--contains", commit):
-        found.append("the commit is not on any remote yet; with every new commit a proof is out of date")
+        found.append("the commit is not on any remote yet; each new commit needs a new proof")
     return found
 
 
 def _git(repo: str, *arguments: str) -> str | None:
-    """What git prints, None if it fails."""
+    """The output of git, None if it fails."""
     try:
         done = subprocess.run(  # noqa: S603 - the user's own git, and no shell
             ["git", "-C", repo, *arguments],  # noqa: S607

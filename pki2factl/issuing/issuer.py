@@ -1,4 +1,4 @@
-"""Asking an issuer for a seed: one POST of JSON, and everything that its answer can be instead."""
+"""Asks an issuer for a seed: one POST of JSON, and every failure that can come back."""
 
 import contextlib
 import email.utils
@@ -24,10 +24,10 @@ from pki2fad.errors import BadSeal, IssuerRefused, IssuerUnavailable
 
 _FIRST_DELAY = 1.0  # seconds before the second attempt; doubled for each that follows
 _LONGEST_DELAY = 30.0
-_BODY_LIMIT = 256 * 1024  # an answer has a kilobyte
+_BODY_LIMIT = 256 * 1024  # bytes; an answer has a kilobyte
 _SHOWN = 300  # characters of the issuer's own message
 
-# Names, in any case, under which the issuers in use and common web frameworks have their message.
+# Names, in any case, under which the issuers in use and common web frameworks put their message.
 _MESSAGES = ("message", "error", "detail", "msg", "errors", "details", "reason")
 
 
@@ -35,8 +35,8 @@ def ask(url: str, fields: dict[str, str], *, timeout: float, retries: int) -> di
     """The issuer's answer, a JSON object, to a POST of these fields.
 
     `timeout`, in seconds, bounds each attempt as a whole, from looking up the host's name to the last
-    byte. Where no answer comes, or one of 429, 500 and above, there are up to `retries` further attempts.
-    The issuer's `Retry-After` is waited for, if it ends within the time that all attempts may take.
+    byte. Without an answer, or after status 429, 500 or above, there are up to `retries` further attempts.
+    They wait for the issuer's `Retry-After`, if it ends within the time that all attempts may take.
     Raises `IssuerUnavailable` and `IssuerRefused`.
     """
     request = urllib.request.Request(  # noqa: S310 - the command takes http and https alone
@@ -74,7 +74,7 @@ def sealed_seed(answer: dict[str, Any], status: str, field: str, size: int) -> b
     if answer[status] != "success":
         said = _message(answer)
         raise IssuerRefused(
-            f"the issuer's {status} is {_short(answer[status])} and not 'success'{said and f': {said}'}"
+            f"the issuer's {status} is {_short(answer[status])}, not 'success'{said and f': {said}'}"
         )
     text = answer.get(field)
     if not isinstance(text, str):
@@ -92,7 +92,7 @@ def sealed_seed(answer: dict[str, Any], status: str, field: str, size: int) -> b
 
 
 def _attempt(request: urllib.request.Request, timeout: float) -> dict[str, Any]:
-    """One attempt, in a thread that is left behind when the time is up.
+    """Make one attempt, in a thread that is left behind when the time is up.
 
     Looking up a name cannot be interrupted, and a socket's own time-out starts again with each byte
     and each address of the host.
@@ -102,7 +102,7 @@ def _attempt(request: urllib.request.Request, timeout: float) -> dict[str, Any]:
     def work() -> None:
         try:
             outcome.append(_answer(request))
-        except Exception as error:  # whatever it is: it is raised again in the thread that waits
+        except Exception as error:  # any error is raised again in the thread that waits
             outcome.append(error)
 
     thread = threading.Thread(target=work, daemon=True)
@@ -127,28 +127,28 @@ def _answer(request: urllib.request.Request) -> dict[str, Any]:
         except urllib.error.HTTPError as error:
             with error:
                 raise _failure(url, error, _body(error.fp)) from None
-    # ValueError: what urllib and http.client make of names, lengths and chunks that are none.
+    # ValueError: urllib and http.client raise it for malformed names, lengths and chunks.
     except (OSError, http.client.HTTPException, ValueError) as error:
         raise _no_answer(url, error) from None
     answer = _json(body)
     if answer is None:
-        what = "a web page" if _is_page(body) else "something else than a JSON object"
+        what = "a web page" if _is_page(body) else "something that is not a JSON object"
         raise IssuerRefused(f"{url} answered with {what}; is the URL right?")
     return answer
 
 
 def _body(response: Any) -> bytes:
-    """An answer's body, up to the limit."""
+    """Read an answer's body, up to the limit."""
     response.fp = io.BufferedReader(_Limited(response.fp))
     body: bytes = response.read(_BODY_LIMIT)
     return body
 
 
 def _failure(url: str, error: urllib.error.HTTPError, body: bytes) -> IssuerUnavailable | IssuerRefused:
-    """An answer that HTTP itself says is none."""
+    """The exception for an HTTP status that is no success."""
     location = error.headers.get("Location")
     if 300 <= error.code < 400 and location:
-        with contextlib.suppress(ValueError):  # what is no URL is shown as it is
+        with contextlib.suppress(ValueError):  # a broken one is shown as it is
             location = urllib.parse.urljoin(url, location)
         location = _short(location, quoted=False)
         return IssuerRefused(f"{url} redirects to {location}; if that is the issuer, name it as --url")
@@ -177,11 +177,11 @@ def _retry_after(headers: Message) -> int | None:
 
 
 def _unix_time(date: str) -> float | None:
-    """The time of an HTTP date, None if it is none."""
+    """The Unix time of an HTTP date, None if it is malformed."""
     try:
         moment = email.utils.parsedate_to_datetime(date)
         return moment.replace(tzinfo=moment.tzinfo or UTC).timestamp()
-    except (ValueError, TypeError, IndexError, OverflowError):  # each of some text that is no date
+    except (ValueError, TypeError, IndexError, OverflowError):  # each for some malformed date
         return None
 
 
@@ -189,11 +189,11 @@ def _no_answer(url: str, error: Exception) -> IssuerUnavailable | IssuerRefused:
     reason = error.reason if isinstance(error, urllib.error.URLError) else error
     if isinstance(reason, ssl.SSLCertVerificationError):
         return IssuerRefused(
-            f"{url} is not to be trusted: {reason.verify_message}; if its certificate is of an authority of"
-            " your own, name that authority's file in the environment variable SSL_CERT_FILE"
+            f"the certificate of {url} is not trusted: {reason.verify_message}; for an authority of your own"
+            " set SSL_CERT_FILE to its file"
         )
     if isinstance(reason, ssl.SSLError):
-        return IssuerRefused(f"{url} does not speak TLS as it should: {reason.reason or reason}")
+        return IssuerRefused(f"TLS with {url} failed: {reason.reason or reason}")
     if isinstance(reason, OSError):
         return IssuerUnavailable(f"{url} cannot be reached: {reason.strerror or reason}")
     return IssuerUnavailable(f"{url} broke off its answer ({type(error).__name__})")
@@ -217,7 +217,7 @@ def _is_page(body: bytes) -> bool:
 
 
 def _message(answer: dict[str, Any]) -> str:
-    """The issuer's own message, in short; a text goes before other values, for example a number."""
+    """The issuer's own message, shortened; texts go before other values, for example numbers."""
     by_name = {name.lower(): said for name, said in answer.items() if said}
     found = [by_name[name] for name in _MESSAGES if name in by_name]
     for said in found:
@@ -232,7 +232,7 @@ def _short(value: object, *, quoted: bool = True) -> str:
 
 
 class _Limited(io.RawIOBase):
-    """A stream that ends at the limit, whatever sizes http.client was told by the other side."""
+    """A stream that ends at the limit, whatever size the issuer announces."""
 
     def __init__(self, stream: io.BufferedIOBase) -> None:
         self._stream = stream
@@ -253,7 +253,7 @@ class _Limited(io.RawIOBase):
 
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):
-    """A redirect is an answer like any other, unread: it may lead to whom nobody named."""
+    """Follows no redirect: it may lead to a host that the user did not name."""
 
     def _left(self, *_: Any, **__: Any) -> None:
         return None

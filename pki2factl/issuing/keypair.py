@@ -1,4 +1,4 @@
-"""Making a key pair in two files, for the commands that do."""
+"""Reads and makes key pairs in files, and asks for their passphrases."""
 
 import os
 import sys
@@ -13,7 +13,7 @@ _SHORTEST = 12  # characters of a passphrase: four words, or what a password man
 
 
 def load(path: str, passphrase: str = "", *, from_stdin: bool = False) -> PrivateKey:
-    """The private key in a file. If its passphrase is not known, a terminal or standard input is asked."""
+    """Load a private key from a file. Asks on a terminal or standard input for a missing passphrase."""
     pem = files.read(path)
     try:
         return rsakeys.load_private(pem, path, to_bytes(passphrase) or None)
@@ -25,12 +25,12 @@ def load(path: str, passphrase: str = "", *, from_stdin: bool = False) -> Privat
 
 
 def require_not_sealed(path: str) -> None:
-    """Raise `UnusableKey` if the host's private key is not in its file, since systemd has it sealed."""
+    """Raise `UnusableKey` if the host's private key is not in its file because systemd has it sealed."""
     sealed = paths.sealed_file(paths.PRIVATE_KEY)
     ours = os.path.abspath(path) == os.path.join(paths.config_dir(), paths.PRIVATE_KEY)
     if ours and os.geteuid() == 0 and not os.path.lexists(path) and os.path.lexists(sealed):
         raise UnusableKey(
-            f"the key {path} is sealed in {sealed}; put it back before with: (umask 077;"
+            f"the key {path} is sealed in {sealed}; first put it back with: (umask 077;"
             f" systemd-creds decrypt --name={paths.PRIVATE_KEY} {sealed} {path})"
         )
 
@@ -45,31 +45,31 @@ def is_protected(path: str) -> bool:
 
 
 def new_passphrase(*, from_stdin: bool, weak: bool) -> str:
-    """A passphrase for a new key, asked for twice at a terminal. Raises `BadRequest`.
+    """Read the passphrase for a new key, twice on a terminal. Raises `BadRequest`.
 
-    One that is short is refused unless `weak` is true.
+    A short one is refused unless `weak` is true.
     """
     passphrase = ui.passphrase("New passphrase: ", from_stdin=from_stdin)
     if not passphrase:
         raise BadRequest("an empty passphrase protects nothing")
     if len(passphrase) < _SHORTEST and not weak:
         raise BadRequest(
-            f"the passphrase has {len(passphrase)} characters: anybody with the key's file can guess it;"
-            f" take at least {_SHORTEST}, or add --weak"
+            f"the passphrase has only {len(passphrase)} characters, and can be guessed from the key's file;"
+            f" use at least {_SHORTEST}, or add --weak"
         )
     if not from_stdin and ui.passphrase("Once more: ") != passphrase:
-        raise BadRequest("these are two different passphrases")
+        raise BadRequest("the two passphrases differ")
     return passphrase
 
 
 def make_private(path: str, bits: int, passphrase: str, *, like: str) -> None:
-    """Make a private key's file, which must not be there yet, with the owner of the file `like`."""
+    """Make a new private key's file, with the owner of the file `like`. It must not exist yet."""
     key = ui.with_spinner(f"making an RSA-{bits} key", lambda: rsakeys.generate_key(bits))
     files.create(path, rsakeys.private_pem(key, to_bytes(passphrase)), files.PRIVATE, like=os.stat(like))
 
 
 def make(private: str, public: str, bits: int, *, force: bool, passphrase: str = "") -> str:
-    """Make both files and return the key's fingerprint. Without `force` none may be there.
+    """Make both files; returns the key's fingerprint. Without `force` neither may exist.
 
     A passphrase protects the private key's file.
     """
@@ -87,5 +87,5 @@ def make(private: str, public: str, bits: int, *, force: bool, passphrase: str =
 
 
 def to_bytes(passphrase: str) -> bytes:
-    """The bytes that were typed, also if they are not UTF-8."""
+    """The bytes that were typed, even if they are not UTF-8."""
     return passphrase.encode("utf-8", "surrogateescape")

@@ -1,10 +1,10 @@
-"""What the issuer's commands write: what was sealed, and the URIs of the same seeds."""
+"""Writes sealed seeds and the URIs of the same seeds, both or neither."""
 
 import os
 
 
 def write(sealed: bytes, out: str | None, uris: bytes, uri_out: str | None) -> None:
-    """Write both, where there is a path for them, or none. Raises `UnusablePath`."""
+    """Write each that has a path, or none of them. Raises `UnusablePath`."""
     from pki2fad.host import files
 
     if uri_out is not None:
@@ -13,6 +13,6 @@ def write(sealed: bytes, out: str | None, uris: bytes, uri_out: str | None) -> N
         if out is not None:
             files.create(out, sealed, files.PUBLIC)
     except BaseException:
-        if uri_out is not None:  # they are of seeds that no host will have
+        if uri_out is not None:  # no host will have these seeds
             os.unlink(uri_out)
         raise

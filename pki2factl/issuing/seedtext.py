@@ -1,7 +1,7 @@
-"""Seeds as people and programs write them: hex digits, in every form that cannot be taken for another seed.
+"""Reads seeds as people and programs write them: hex digits, in every form that is not ambiguous.
 
-A sealed seed has one form, which `sealing.open_seed` insists on. This is for what is still to be sealed. No
-message shows any of the text, which may be a seed in a form that is not read here.
+This is for seeds that are still to be sealed; inside a seal there is one form, which `sealing.open_seed`
+checks. No message shows any of the text: it may be a seed in a form that is not read here.
 """
 
 import codecs
@@ -17,7 +17,7 @@ _BASE32 = re.compile("[A-Z2-7]{16,}=*")
 
 
 def unmarked(data: bytes) -> bytes:
-    """The text without its byte order mark, in UTF-8 also where that says UTF-16.
+    """The text in UTF-8 without its byte order mark, converted if the mark says UTF-16.
 
     Raises `ValueError`.
     """
@@ -26,15 +26,15 @@ def unmarked(data: bytes) -> bytes:
             try:
                 return data[len(mark) :].decode(encoding).encode()
             except UnicodeDecodeError:
-                raise ValueError("it begins as UTF-16 does, and is not UTF-16") from None
+                raise ValueError("it begins like UTF-16, but is not UTF-16") from None
     return data.removeprefix(codecs.BOM_UTF8)
 
 
 def seed(data: bytes) -> bytearray:
-    """The one seed in a text. Raises `ValueError`, which says what is wrong and shows none of it.
+    """Read the one seed in a text. Raises `ValueError`, which says what is wrong and shows none of it.
 
-    There may be a byte order mark, white space around it, `0x` before it, and capital letters; or it is the
-    one value of a JSON object that can be a seed.
+    A byte order mark, white space around it, `0x` before it and capital letters are allowed. The seed may
+    also be the one value of a JSON object that can be a seed.
     """
     text = unmarked(data).decode("utf-8", "surrogateescape").strip()
     if text.startswith("{"):
@@ -46,11 +46,11 @@ def seed(data: bytes) -> bytearray:
 
 
 def _value(text: str) -> str:
-    """The value in a JSON object that is a seed, or its only text, which is not."""
+    """The value in a JSON object that is a seed, otherwise its only text."""
     try:
-        members = json.loads(text, object_pairs_hook=list)  # a name may be there twice
+        members = json.loads(text, object_pairs_hook=list)  # a name may occur twice
     except (ValueError, RecursionError):
-        raise ValueError("it begins with { and is no JSON object") from None
+        raise ValueError("it begins with {, but is not a JSON object") from None
     texts = {value.strip() for _, value in members if isinstance(value, str)}
     seeds = [value for value in texts if not _problem(value)]
     if len(seeds) == 1:
@@ -65,7 +65,7 @@ def _digits(text: str) -> str:
 
 
 def _problem(text: str) -> str:
-    """Why a text is no seed, empty if it is one."""
+    """The reason why a text is not a seed, empty if it is one."""
     digits = _digits(text)
     if not digits:
         return "there is no seed"

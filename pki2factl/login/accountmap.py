@@ -1,6 +1,6 @@
-"""Whose account is whose: names of accounts, and the file of `pki2factl pam --map`.
+"""Reads the file of `pki2factl pam --map`: which user has which account.
 
-The file has lines `USER ACCOUNT`; empty ones, and those that begin with `#`, say nothing.
+The file has lines `USER ACCOUNT`. Empty lines, and those that begin with `#`, are skipped.
 """
 
 import codecs
@@ -11,9 +11,9 @@ from pki2fad.wire import forms
 
 
 def read(path: str) -> dict[str, str]:
-    """The account of each user in a file that root alone can write.
+    """Read the account of each user from a file that root alone can write.
 
-    Raises `UnusablePath`, with the line, if anything in it is wrong: no line is passed over.
+    Raises `UnusablePath`, with the line, if anything in it is wrong.
     """
     from pki2fad.host import files
 
@@ -22,10 +22,10 @@ def read(path: str) -> dict[str, str]:
     except FileNotFoundError:
         raise UnusablePath(f"there is no {path}") from None
     if owners != {0}:
-        raise UnusablePath(f"{path} and what leads there must belong to root")
+        raise UnusablePath(f"{path} and the directories above it must belong to root")
     data, status = files.read_with_status(path, follow_links=False)
     if trust.others_may_write(status, (0,)):
-        raise UnusablePath(f"{path} must belong to root, and be writable by nobody else")
+        raise UnusablePath(f"{path} must belong to root, and only root may write it")
     accounts: dict[str, str] = {}
     text = data.removeprefix(codecs.BOM_UTF8).decode("utf-8", "surrogateescape")
     for number, line in enumerate(text.split("\n"), 1):
@@ -38,6 +38,6 @@ def read(path: str) -> dict[str, str]:
         if user in accounts:
             raise UnusablePath(f"{path}, line {number}: {user} has an account already")
         if not forms.is_name(account):
-            raise UnusablePath(f"{path}, line {number}: {account} cannot be the name of an account")
+            raise UnusablePath(f"{path}, line {number}: {account} is not a valid account name")
         accounts[user] = account
     return accounts

@@ -1,15 +1,15 @@
-"""The password that goes before a code: is it the user's?"""
+"""Checks the password that was typed before a code."""
 
 import os
 import signal
 
-# pam_unix's own helper, for the passwords of /etc/shadow. pam_exec cannot hand a part of what was typed on to
-# the modules behind it, so nobody else could check it.
+# pam_unix's own helper, for the passwords of /etc/shadow. pam_exec cannot pass a part of the input on to
+# another module, so this is the only place to check it.
 HELPER = "/sbin/unix_chkpwd"
 
 
 def is_right(user: str, password: bytes) -> bool:
-    """True if it is the password of a user of this host; an empty one never is. Raises `OSError`."""
+    """True if it is the password of this user of the host, and not empty. Raises `OSError`."""
     if not password:
         return False
     reading, writing = os.pipe()

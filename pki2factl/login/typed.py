@@ -1,10 +1,10 @@
-"""Codes as people type them, `123 456` or `123-456`. On the client's path: it imports nothing."""
+"""Reads codes as people type them, `123 456` or `123-456`. On the client's path: it imports nothing."""
 
 
 def code(text: str) -> str:
-    """The code without blanks, a line end and one hyphen between digits.
+    """The code without blanks, a line end, and one hyphen between digits.
 
-    Whatever else is in it stays, for the daemon to refuse; several lines do.
+    Anything else, several lines too, is kept for the daemon to refuse.
     """
     if len(text.splitlines()) > 1:
         return text
@@ -14,7 +14,7 @@ def code(text: str) -> str:
 
 
 def two_codes(text: str) -> list[str]:
-    """The codes in a text: one on each line, or two on one line. There may be more or fewer than two."""
+    """The codes in a text: one on each line, or two on one line. May return more or fewer than two."""
     lines = [line for line in text.splitlines() if line.strip()]
     if len(lines) == 1:
         words = lines[0].split()
@@ -24,7 +24,7 @@ def two_codes(text: str) -> list[str]:
 
 
 def behind_password(typed: bytes, digits: int) -> tuple[bytes, str]:
-    """Split what was typed: all but the last `digits` digits, and these as a code."""
+    """Split a password with a code behind it: the last `digits` digits are the code."""
     start = len(typed)
     while start and digits:
         start -= 1
@@ -33,5 +33,5 @@ def behind_password(typed: bytes, digits: int) -> tuple[bytes, str]:
 
 
 def is_digits(text: str) -> bool:
-    """True for ASCII digits alone, at least one."""
+    """True if it has ASCII digits only, at least one."""
     return text.isascii() and text.isdigit()

@@ -1,4 +1,4 @@
-"""A line of the daemon's log, `event key=value ...`, taken apart and made readable."""
+"""Parses a line of the daemon's log, `event key=value ...`, and makes it readable."""
 
 import json
 import pwd
@@ -13,17 +13,17 @@ _FIELD = re.compile(r' ([a-z_]+)=("(?:[^"\\]|\\.)*"|[^" ]+)')
 _NUMBER = re.compile(r"[+-]?[0-9]{1,20}")
 _PLAIN = re.compile(r"[!-~]+")
 
-# What is no text; an account may have any name, `True` say.
+# Fields that are not texts. An account may have any name, for example `True`.
 _NUMBERS = ("uid", "pid", "offset", "steps", "accounts")
 _MAY_BE_NONE = (*_NUMBERS, "deadline", "spent_from", "spent_until")
 _TRUTHS = ("valid", "cutover", "forced")
-_LISTS = ("added", "replaced", "dropped", "changed")  # of accounts, where several were changed at once
+_LISTS = ("added", "replaced", "dropped", "changed")  # of accounts, if several changed at once
 
 _EVENT_WIDTH = 8  # as wide as `generate`, which is frequent
 
 
 class Event:
-    """One line: the event's name and its fields, all of them texts."""
+    """One line: the event's name and its fields, as texts."""
 
     __slots__ = ("event", "fields")
 
@@ -32,16 +32,16 @@ class Event:
         self.fields = fields
 
     def is_about(self, account: str) -> bool:
-        """True if the account is named, alone or with others."""
+        """True if the line names the account, alone or with others."""
         lists = (self.fields[name].split(", ") for name in _LISTS if name in self.fields)
         return self.fields.get("account") == account or any(account in names for names in lists)
 
     def as_json(self) -> "dict[str, Any]":
-        """The event and its fields, numbers and truth values as such."""
+        """The event and its fields, with numbers and truth values converted."""
         return {"event": self.event, **{name: _value(name, text) for name, text in self.fields.items()}}
 
     def readable(self) -> str:
-        """For people: who, and then the rest; the pid is left out."""
+        """The line for people: the user first, then the rest, without the pid."""
         fields = dict(self.fields)
         fields.pop("pid", None)
         words = [self.event.ljust(_EVENT_WIDTH)]
@@ -55,7 +55,7 @@ class Event:
 
 
 def parse(line: str) -> Event | None:
-    """What is in a line, None if it is not of that form: a traceback's, say."""
+    """Parse a line; None if it has another form, for example in a traceback."""
     event = _EVENT.match(line)
     if event is None:
         return None
@@ -74,10 +74,10 @@ def parse(line: str) -> Event | None:
 
 
 def _phrase(name: str, text: str) -> str:
-    """A field for people; nothing for what is not so, or was not given."""
+    """A field for people; empty if it is false or None."""
     if name == "valid":
         return "valid" if text == "True" else "invalid"
-    if name == "code":  # that of a refusal: those of accounts are in no log
+    if name == "code":  # the code of a refusal; codes of accounts are in no log
         return shown(text)
     value = _value(name, text)
     if value is None or value is False:
@@ -97,7 +97,7 @@ def user(uid: str) -> str:
 
 
 def shown(text: str) -> str:
-    """The text in quotes unless it is one plain word: what a peer chose looks like no other field."""
+    """The text, in quotes unless it is one plain word, so that it cannot look like another field."""
     return text if _PLAIN.fullmatch(text) else json.dumps(text)
 
 

@@ -1,4 +1,4 @@
-"""Reads a log file: its last lines, and lines as they are added, also after a rotation."""
+"""Reads a log file: its last lines, and new lines as they come, also after a rotation."""
 
 import os
 import stat
@@ -12,12 +12,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import BinaryIO
 
-_PERIOD = 0.25  # seconds between two looks for more
+_PERIOD = 0.25  # seconds between two looks for new lines
 _BLOCK = 64 * 1024
 
 
 def open_named(path: str) -> "BinaryIO":
-    """Whatever the user named. Raises `UnusablePath`."""
+    """Open any file that the user named. Raises `UnusablePath`."""
     try:
         return open(path, "rb")
     except OSError as error:
@@ -25,7 +25,7 @@ def open_named(path: str) -> "BinaryIO":
 
 
 def is_file(file: "BinaryIO", device: int, inode: int) -> bool:
-    """True if it is the file with these numbers."""
+    """True if it is the file with this device and inode."""
     status = os.fstat(file.fileno())
     return (status.st_dev, status.st_ino) == (device, inode)
 
@@ -33,9 +33,9 @@ def is_file(file: "BinaryIO", device: int, inode: int) -> bool:
 def lines(
     file: "BinaryIO", count: "int | None", again: "Callable[[], BinaryIO] | None" = None
 ) -> "Iterator[str]":
-    """The last lines of a file, all without `count`; with `again`, which opens it by its name, also new ones.
+    """Yield the last `count` lines of a file, or all. With `again`, which opens it anew, follow it too.
 
-    The file is closed at the end.
+    Closes the file at the end.
     """
     regular = stat.S_ISREG(os.fstat(file.fileno()).st_mode)
     try:
@@ -45,7 +45,7 @@ def lines(
             file.seek(_start_of_last(file, count))
         part = b""
         while True:
-            # Looked for first: what was written to the old file before is read from it.
+            # Looked for first, so that the rest of the old file is still read.
             newer = None if again is None or not regular else _newer(file, again)
             for piece in iter(file.readline, b""):
                 part += piece
@@ -66,7 +66,7 @@ def lines(
 
 
 def _newer(file: "BinaryIO", again: "Callable[[], BinaryIO]") -> "BinaryIO | None":
-    """The file that has the name now, if that is another one or was emptied."""
+    """The file that has the name now, if it is another one or was emptied."""
     try:
         other = again()
     except UnusablePath:  # in the middle of a rotation

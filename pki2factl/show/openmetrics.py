@@ -1,8 +1,8 @@
-"""The daemon's counts as OpenMetrics text.
+"""Formats the daemon's counts as OpenMetrics text.
 
-Written here, since a library for it would be a dependency of every host and slow the command for some
-lines of text; the tests hold it against Prometheus's own parser. Of OpenMetrics only what a parser of the
-older text format takes too, so that node_exporter can read it from a file: no `info`, no `stateset`.
+It uses no library: that would be a dependency of every host, for a few lines of text. The tests check it with
+Prometheus's own parser. It uses only what a parser of the older text format accepts too, so that
+node_exporter can read it from a file: no `info`, no `stateset`.
 """
 
 TYPE_CHECKING = False
@@ -17,12 +17,12 @@ _END = "# EOF\n"
 
 
 def unreachable() -> str:
-    """The text where no daemon answers."""
+    """The text for when no daemon answers."""
     return "".join(_family("up", "gauge", _UP, [("", {}, 0)])) + _END
 
 
 def text(metrics: "dict[str, Any]") -> str:
-    """The text for what the daemon answers to `metrics`."""
+    """The text for the daemon's answer to `metrics`."""
     return "".join(line for family in _families(metrics) for line in _family(*family)) + _END
 
 
@@ -36,10 +36,10 @@ def _families(metrics: "dict[str, Any]") -> "Iterator[tuple[str, str, str, Itera
         _one(metrics["started"]),
     )
     yield "uptime_seconds", "gauge", "For how long the daemon has run.", _one(metrics["uptime"])
-    yield "accounts", "gauge", "Accounts that there are.", _one(metrics["accounts"])
+    yield "accounts", "gauge", "The number of accounts.", _one(metrics["accounts"])
     yield "locked", "gauge", "Whether the keys are locked.", _one(metrics["locked"])
     yield "throttling", "gauge", "Whether wrong codes are throttled.", _one(metrics["throttling"])
-    yield "connections", "gauge", "Connections that are open.", _one(metrics["connections"])
+    yield "connections", "gauge", "Open connections.", _one(metrics["connections"])
     yield (
         "clock_synchronised",
         "gauge",
@@ -49,39 +49,39 @@ def _families(metrics: "dict[str, Any]") -> "Iterator[tuple[str, str, str, Itera
     yield (
         "clock_behind_seconds",
         "gauge",
-        "How far the clock is behind what it was.",
+        "How far the clock is behind its earlier time.",
         _one(metrics["clock_behind"]),
     )
     yield (
         "verify_unavailable_until_timestamp_seconds",
         "gauge",
-        "The Unix time from which on all accounts can be verified, 0 if they can.",
+        "The Unix time from which all accounts can be verified, 0 if they can now.",
         _one(metrics["unavailable_until"] or 0),
     )
     if metrics["last_code"] is not None:
         yield (
             "minute_log_last_code_timestamp_seconds",
             "gauge",
-            "The minute of the last code in the minute log, of several the one furthest behind, 0 without.",
+            "The minute of the last code in the minute log, the oldest of several, 0 if there is none.",
             _one(metrics["last_code"]),
         )
     yield (
         "troubles",
         "gauge",
-        "What is wrong with the daemon, as its status says.",
+        "The number of troubles in the daemon's status.",
         _one(len(metrics["trouble"])),
     )
     yield (
         "log_dropped_lines",
         "counter",
-        "Lines of the log that nobody took.",
+        "Lines of the log that were dropped for lack of room.",
         [("_total", {}, metrics["log_dropped"])],
     )
-    yield "requests", "counter", "Requests that were answered.", _requests(metrics)
+    yield "requests", "counter", "Answered requests.", _requests(metrics)
     yield (
         "request_duration_seconds",
         "histogram",
-        "From when a request was taken up to when its answer was ready.",
+        "The time from taking up a request to its answer.",
         _durations(metrics),
     )
 

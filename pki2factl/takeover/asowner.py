@@ -1,4 +1,4 @@
-"""Acting as whoever owns a place, so that root is not led elsewhere from there."""
+"""Acts as the owner of a directory, so that the owner cannot lead root elsewhere."""
 
 import contextlib
 import os
@@ -11,10 +11,10 @@ from pki2fad.host import trust
 
 @contextlib.contextmanager
 def as_owner_of(path: str) -> Iterator[None]:
-    """As root, have the ids of the user who rules over a file's place; nothing changes for others.
+    """Give root the ids of the user who controls a file's directory; nothing changes for other users.
 
-    So nothing is done there that they could not do themselves. Raises `UnusablePath` if there is no such
-    directory, and for root where two users rule, or anybody may (`trust.ruler`).
+    So root does nothing there that this user could not do. Raises `UnusablePath` if there is no such
+    directory, and for root if two users or everybody control it (`trust.ruler`).
     """
     owner = trust.ruler(path)
     if owner is None:

@@ -1,4 +1,4 @@
-"""The lines with codes that services of the old family wrote, in the one form that the minute log has."""
+"""Converts the lines with codes of old services to the form of the minute log."""
 
 import re
 from datetime import UTC, datetime
@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 from pki2fad.host import minuteline
 
-# White space is never given back (`*+`): else a long run of it is divided in every way between its places.
-# 2026-01-31 12:34:00 UTC - 2FA Code: 123456, 2026-01-31T12:34:00Z OTP=123456, 123456 and what is between.
+# White space is possessive (`*+`): otherwise a long run of it is split in every way, which takes for ever.
+# 2026-01-31 12:34:00 UTC - 2FA Code: 123456, 2026-01-31T12:34:00Z OTP=123456, 123456 and forms in between.
 _CODE = re.compile(
     rb"(?:(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d:\d\d(?:\.\d{1,6})?) ?(?:(UTC|Z)|([+-]\d\d:?\d\d))?\s*+(?:-\s*+)?"
     rb"(?:(?:2FA|T?OTP)?\s*+(?:CODE)?\s*+[:=]\s*+)?|\s*+)(\d{6})\s*",
@@ -19,7 +19,7 @@ _SHOWN = 80  # characters of a line
 
 
 class Line(NamedTuple):
-    """A line that has no code, or none that can be read."""
+    """A line without a code, or without one that can be read."""
 
     number: int
     text: bytes
@@ -33,16 +33,16 @@ class Line(NamedTuple):
 class Lines(NamedTuple):
     """A whole log."""
 
-    content: bytes  # as it was, but for the lines with a time and a code
-    codes: int  # how many lines have one
-    others: list[Line]  # the first of those that have none
-    doubtful: list[Line]  # the first of those that seem to have one
+    content: bytes  # unchanged, except lines with a time and a code
+    codes: int  # number of lines with one
+    others: list[Line]  # the first line without one
+    doubtful: list[Line]  # the first line that seems to have one
 
 
 def read(log: bytes) -> Lines:
-    """Bring lines with a time and a code to the minute log's form; all else stays to the byte.
+    """Convert lines with a time and a code to the minute log's form; the rest stays as it is, byte by byte.
 
-    Times without a zone are in UTC, as those services have it.
+    Times without a zone are in UTC, as in those services.
     """
     lines, codes = log.split(b"\n"), 0
     others: list[Line] = []
@@ -61,11 +61,11 @@ def read(log: bytes) -> Lines:
 
 
 def _ours(line: bytes) -> bytes | None:
-    """A line with a code in the minute log's form, None for another line; a code alone stays alone.
+    """A line with a code in the minute log's form, None for another line; a code alone stays as it is.
 
-    What has the form already keeps its line end.
+    A line that has the form already keeps its line end.
     """
-    if minuteline.has_code(line):  # most are
+    if minuteline.has_code(line):  # most do
         return line
     found = _CODE.fullmatch(line)
     if found is None:
@@ -75,7 +75,7 @@ def _ours(line: bytes) -> bytes | None:
         return line
     try:
         moment = datetime.fromisoformat(f"{date}T{clock}{'Z' if utc else offset}")
-    except ValueError:  # a date that is none
+    except ValueError:  # an impossible date
         return None
     if offset:
         moment = moment.astimezone(UTC)

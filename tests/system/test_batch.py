@@ -195,7 +195,7 @@ def test_what_was_loaded_before_a_damaged_line_stays_and_can_be_loaded_again(run
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("", "there is no batch in it"),
+        ("", "the input has no batch"),
         ("#\n", "batch 1: this is not base64\n"),
         ("AAAA\n", "batch 1: this is not a batch of pki2fad\n"),
     ],
@@ -275,7 +275,7 @@ def test_who_interrupts_it_is_told_that_some_are_loaded(home: Path, short_path: 
         loading.send_signal(signal.SIGINT)
         _, said = loading.communicate(timeout=30)
     assert loading.returncode == 130
-    assert f"{batch.MOST} or more accounts are loaded" in said
+    assert f"at least {batch.MOST} accounts are loaded" in said
 
 
 def test_the_asynchronous_client_loads_several_at_once(running: Daemon) -> None:

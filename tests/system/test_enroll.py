@@ -60,7 +60,7 @@ def seed_of(uri: str) -> bytes:
 def shown_seed(opened: Terminal) -> bytes:
     """The seed of the one URI that is shown before the prompt."""
     opened.wait_for("Code: ")
-    assert "it is not shown again" in opened.shown.partition("Code: ")[0]
+    assert "it is shown once" in opened.shown.partition("Code: ")[0]
     (uri,) = uris(opened.shown)
     return seed_of(uri)
 
@@ -112,8 +112,8 @@ def test_a_wrong_code_is_asked_for_again_and_the_third_ends_it(served: Daemon) -
             opened.type(f"{code}\n")
         status, shown = opened.finish()
     assert status == 1
-    assert f"pki2factl: error: no right code came, and there is no account {NAME}\n" in shown
-    assert shown.count("hint: this is not its code\n") == 3
+    assert f"pki2factl: error: no right code was given, so there is no account {NAME}\n" in shown
+    assert shown.count("hint: that is not its code\n") == 3
     assert shown.count("hint: a code is 6 to 8 digits\n") == 3
     assert "Traceback" not in shown
     assert accounts(served) == []
@@ -157,7 +157,7 @@ def test_a_right_code_after_a_wrong_one_will_do(served: Daemon) -> None:
     with enrolling(served) as opened:
         seed = shown_seed(opened)
         opened.type(f"{wrong(seed)}\n")
-        opened.wait_for("this is not its code")
+        opened.wait_for("that is not its code")
         opened.wait_for("Code: ", times=2)  # what is typed before is thrown away
         opened.type(f"{oathtool_code(seed, time.time())}\n")
         assert opened.finish()[0] == 0
@@ -180,7 +180,7 @@ def test_what_was_broken_off_is_no_account_and_begins_anew_with_another_seed(
     with enrolling(served) as opened:
         second = shown_seed(opened)
         opened.type(f"{oathtool_code(first, time.time())}\n")
-        opened.wait_for("this is not its code")
+        opened.wait_for("that is not its code")
         opened.wait_for("Code: ", times=2)  # what is typed before is thrown away
         opened.type(f"{oathtool_code(second, time.time())}\n")
         assert opened.finish()[0] == 0

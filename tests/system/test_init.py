@@ -102,7 +102,7 @@ def test_again_it_changes_nothing(keyed: Path) -> None:
     done = init(keyed)
     assert done.returncode == 0
     assert content(keyed) == before
-    assert done.stdout == f"everything is there already, in {keyed}\n"
+    assert done.stdout == f"nothing to do: everything is in {keyed} already\n"
     assert "otpauth" not in done.stderr
 
 
@@ -269,7 +269,7 @@ def test_where_no_seed_is_made_no_uri_is_written_and_that_is_said(keyed: Path) -
 def test_the_uri_is_not_shown_without_a_terminal_and_stderr_says_so(keyed: Path) -> None:
     done = init(keyed)
     assert "otpauth://" not in done.stdout + done.stderr
-    assert "pki2factl: hint: the otpauth: URI is not shown" in done.stderr
+    assert "pki2factl: hint: the otpauth: URI is shown on a terminal only" in done.stderr
 
 
 def test_the_written_uri_is_that_of_the_running_daemon(daemon: Daemon) -> None:
@@ -321,7 +321,7 @@ def test_beside_a_daemon_it_does_not_say_how_to_start_one(daemon: Daemon, short_
     home.mkdir()
     os.chown(home, USER, USER)
     short_path.chmod(0o755)
-    for expected in (f"a daemon (pid {daemon.pid}) runs already; restart it", ""):
+    for expected in (f"a daemon runs already (pid {daemon.pid}); restart it", ""):
         done = ctl(home, "--socket", str(daemon.socket), "init", command=as_user(USER))
         assert done.returncode == 0, done.stderr
         assert "now run" not in done.stderr

@@ -78,9 +78,9 @@ def test_changes_can_be_picked(log: Path) -> None:
     [
         (
             ("-n", "2", "--account", "deploy"),
-            "none of the last 2 lines is about account deploy; leave -n away to look at all",
+            "none of the last 2 lines is about account deploy; without -n all lines are searched",
         ),
-        (("-n2", "--audit"), "none of the last 2 lines is a change; leave -n away to look at all"),
+        (("-n2", "--audit"), "none of the last 2 lines is a change; without -n all lines are searched"),
         (("--account=none",), "no line in {log} is about account none"),
         (("--account=deploy", "--audit"), "no line in {log} is a change about account deploy"),
     ],
@@ -130,7 +130,7 @@ def test_an_empty_log_is_told(tmp_path: Path) -> None:
     (tmp_path / "empty").touch()
     done = ctl(tmp_path, "log", "--file", str(tmp_path / "empty"))
     assert (done.returncode, done.stdout) == (0, "")
-    assert f"nothing in {tmp_path}/empty" in done.stderr
+    assert f"{tmp_path}/empty is empty" in done.stderr
 
 
 class Follower:

@@ -47,7 +47,7 @@ def test_what_to_do_next_is_hinted(running: OldService) -> None:
     hints = running.migrate().stderr
     assert all(line.startswith("pki2factl: hint: ") for line in hints.splitlines())
     assert "stop the old service" in hints
-    assert f"--shred, or: shred -u {running.log} {running.seed}\n" in hints
+    assert f"with --shred, or run: shred -u {running.log} {running.seed}\n" in hints
     assert "backups" in hints
 
 
@@ -146,7 +146,7 @@ def test_a_line_that_cannot_be_read_is_shown_and_kept(running: OldService) -> No
     running.log.write_text(OLD_LINES + strange)
     done = running.migrate()
     assert done.returncode == 0
-    assert f"{running.log}: line 5 is 31.01.2024 12:30 code …, and is kept as it is" in done.stderr
+    assert f"{running.log}: line 5 is 31.01.2024 12:30 code …; it is kept as it is" in done.stderr
     assert running.minute_log().startswith(OLD_LINES + strange)
 
 

@@ -93,13 +93,13 @@ def test_what_is_not_the_old_log_is_refused_with_its_first_line(
     untouched.log.write_bytes(content)
     error = untouched.refused(code=6)
     assert f"{untouched.log} has no line like '2026-01-31 12:34:00 - 2FA Code: ...'{shown}" in error
-    assert "works without --log" in error
+    assert "to go on without it, leave out --log" in error
 
 
 def test_a_log_with_codes_of_the_future_is_refused(untouched: OldService) -> None:
     untouched.log.write_text(OLD_LINES + "2131-01-31 05:30:01 - 2FA Code: 000009\nError: no seed\n")
     shown = datetime(2131, 1, 31, 5, 30, 1, tzinfo=UTC).astimezone().isoformat()
-    assert f"a code of {shown}, which is still to come" in untouched.refused(code=6)
+    assert f"a code of {shown}, which is in the future" in untouched.refused(code=6)
 
 
 def test_a_log_of_many_years_is_refused_before_it_is_read(untouched: OldService) -> None:
@@ -128,7 +128,7 @@ def test_what_cannot_be_done_is_refused_before_anything_is(
 @pytest.mark.parametrize(
     ("more", "said"),
     [
-        (["--log-to=codes.log"], "there is no --log"),
+        (["--log-to=codes.log"], "--log-to needs --log"),
         (["--log=old.log", "--account=web"], "name the minute log of web with --log-to"),
     ],
 )
@@ -169,7 +169,7 @@ def test_an_account_that_makes_other_codes_is_left_alone_and_so_are_the_old_file
     timed.load(seed, *parameters)
     wait_until(lambda: "2FA Code" in timed.minute_log(), "there is no line for the account")
     error = timed.refused(code=6)
-    assert "error: default makes other codes" in error
+    assert "error: default has another seed" in error
     assert "pki2factl remove default" in error
     assert timed.load(seed, *parameters) is False
     assert timed.daemon.ctl("remove", "default").returncode == 0

@@ -70,7 +70,7 @@ def test_while_the_log_cannot_be_destroyed_the_seeds_file_stays_so_that_it_can_b
     assert done.returncode == 7
     assert (again.returncode, again.stderr) == (7, done.stderr)
     assert f"error: cannot destroy {running.log}: Read-only file system\n" in done.stderr
-    assert f"again with --shred, or: shred -u {running.log} {running.seed}\n" in done.stderr
+    assert f"again with --shred, or run: shred -u {running.log} {running.seed}\n" in done.stderr
     data = json.loads(done.stdout)
     assert (data["destroyed"], data["plaintext"]) == ([], [str(running.log), str(running.seed)])
     assert (data["error"], data["message"]) == (
@@ -133,7 +133,7 @@ def test_when_only_the_seeds_file_is_left_the_log_is_not_to_be_named_again(runni
     with relay(running.daemon, before_the_last_request(touch)) as through:
         done = running.migrate("--shred", through=through)
     assert done.returncode == 7
-    assert f"again with --shred without --log, or: shred -u {running.seed}\n" in done.stderr
+    assert f"again with --shred without --log, or run: shred -u {running.seed}\n" in done.stderr
     assert os.listdir(running.data) == ["seed.txt"]
     running.migrated("--shred", log=False)
     assert os.listdir(running.data) == []
@@ -154,7 +154,7 @@ def test_nothing_is_destroyed_if_the_daemon_does_not_make_the_codes_of_the_seed(
     with relay(old.daemon, replace_the_seed) as through:
         error = old.refused(log=False, code=6, through=through)
     assert len(asked) == 2
-    assert "default makes other codes" in error
+    assert "default has another seed" in error
 
 
 # Run by root, where another user owns the log directory

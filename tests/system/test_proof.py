@@ -181,7 +181,7 @@ def test_a_hash_beside_the_proof_has_to_be_the_commits(verify: Proof, made: str,
     other = COMMIT[::-1]
     done = verify(in_form(form, made, other), "--commit", COMMIT)
     assert (done.stdout, done.returncode) == ("invalid\n", 1)
-    assert f"of the commit {other}, and not of {COMMIT}" in done.stderr
+    assert f"for the commit {other}, not for {COMMIT}" in done.stderr
 
 
 def test_what_create_prints_as_json_is_verified(create: Proof, verify: Proof, repo: Path) -> None:
@@ -190,7 +190,7 @@ def test_what_create_prints_as_json_is_verified(create: Proof, verify: Proof, re
     assert verify(json.dumps(json.loads(printed), indent=2)).stdout == "valid\n"
     done = verify(printed, "--commit", "HEAD~1")
     assert (done.stdout, done.returncode) == ("invalid\n", 1)
-    assert f"of the commit {git(repo, 'rev-parse', 'HEAD')}" in done.stderr
+    assert f"for the commit {git(repo, 'rev-parse', 'HEAD')}" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -258,13 +258,13 @@ def test_a_proof_is_written_where_it_is_told_and_never_over_something(create: Pr
 def test_a_tree_that_is_not_clean_and_a_commit_on_no_remote_are_warned_of(create: Proof, repo: Path) -> None:
     assert create().stderr == ""
     (repo / "new").touch()
-    assert "not committed" in create().stderr
+    assert "uncommitted" in create().stderr
     git(repo, "add", "new")
     git(repo, "commit", "--quiet", "--message", "third")
     done = create()
     assert done.returncode == 0
     assert "not on any remote" in done.stderr
-    assert "not committed" not in done.stderr
+    assert "uncommitted" not in done.stderr
 
 
 @pytest.mark.parametrize("revision", ["nonsense", "--all", "HEAD:", ""])
@@ -277,5 +277,5 @@ def test_what_git_does_not_know_as_a_commit_is_refused(create: Proof, revision: 
 def test_a_text_that_only_speaks_of_a_signature_is_told_what_is_missing(verify: Proof) -> None:
     done = verify("# About\n- Encrypted Signature: <base64>\n" + "text\n" * 1000, "--commit", COMMIT)
     assert done.returncode == 6
-    assert "no base64 stands behind 'Encrypted Signature'" in done.stderr
+    assert "no base64 follows 'Encrypted Signature'" in done.stderr
     assert "empty" not in done.stderr

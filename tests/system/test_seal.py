@@ -72,7 +72,7 @@ def test_every_seed_is_a_new_one(home: Path) -> None:
 def test_a_new_seed_is_not_shown_where_there_is_no_terminal(home: Path) -> None:
     done = seal(home)
     assert_hides(done, opened(home, done.stdout.strip()))
-    assert "otpauth: URI is not shown" in done.stderr
+    assert "otpauth: URI is shown on a terminal only" in done.stderr
     assert "--uri-out" in done.stderr
 
 

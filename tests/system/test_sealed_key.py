@@ -105,7 +105,7 @@ def test_a_user_is_told_to_run_it_as_root(short_path: Path, host_key: PrivateKey
     for what in ("--apply", "--shred"):
         done = ctl(short_path, "credential", f"--private={key}", what, command=command)
         assert (done.returncode, done.stdout) == (7, "")
-        assert done.stderr.endswith("run it as root\n")
+        assert done.stderr.endswith("run this as root\n")
 
 
 def test_without_systemd_creds_it_says_so_and_the_key_stays(daemon: Daemon, tmp_path: Path) -> None:

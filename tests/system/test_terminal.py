@@ -60,14 +60,14 @@ def test_a_uri_that_goes_to_a_file_or_beside_json_is_not_shown(daemon: Daemon) -
     (daemon.seeds_dir / "default.sealed").unlink()
     shown = run(daemon.root, "init", config_dir, "--json")
     assert "otpauth://" not in shown
-    assert "URI is not shown" in shown
+    assert "URI is shown on a terminal only" in shown
 
 
 def test_a_uri_does_not_get_into_a_file_from_a_terminal(daemon: Daemon) -> None:
     output = daemon.root / "output"
     shown = run(daemon.root, "init", f"--config-dir={daemon.config_dir}", stdout=output)
     assert "otpauth://" not in shown + output.read_text()
-    assert "URI is not shown" in shown
+    assert "URI is shown on a terminal only" in shown
 
 
 def test_a_spinner_turns_while_a_key_is_made_and_leaves_nothing_behind(tmp_path: Path) -> None:
@@ -175,6 +175,6 @@ def test_a_short_passphrase_is_refused_before_it_is_typed_again(tmp_path: Path) 
         opened.type("short\n")
         status, shown = opened.finish()
     assert status == 6
-    assert "the passphrase has 5 characters" in shown
+    assert "the passphrase has only 5 characters" in shown
     assert "Once more" not in shown
     assert "bad_request" not in shown

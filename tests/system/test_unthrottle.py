@@ -61,7 +61,7 @@ def test_the_command_lists_who_has_to_wait_and_until_when(running: Daemon) -> No
     assert re.match(
         rf"{MOMENT}  verify    .*uid {OWN}\b.*  account default  refused, has to wait until {MOMENT}$", line
     )
-    assert "pki2factl unthrottle ACCOUNT lets them try again" in done.stderr
+    assert "to let them try again at once: pki2factl unthrottle ACCOUNT" in done.stderr
 
 
 def test_of_an_account_that_is_open_to_others_a_refused_caller_is_shown_waiting(running: Daemon) -> None:
@@ -69,7 +69,7 @@ def test_of_an_account_that_is_open_to_others_a_refused_caller_is_shown_waiting(
     account, refused = done.stdout.splitlines()
     assert account == "account default: unknown callers wait only for their own wrong codes"
     assert "  refused, has to wait until " in refused
-    assert done.stderr == "pki2factl: hint: pki2factl unthrottle default lets them try again at once\n"
+    assert done.stderr == "pki2factl: hint: to let them try again at once: pki2factl unthrottle default\n"
 
 
 @pytest.mark.parametrize("account", [[], ["default"]], ids=["all", "one account"])

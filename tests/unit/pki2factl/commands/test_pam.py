@@ -73,7 +73,7 @@ def roots() -> Iterator[Path]:
         ("\N{BYTE ORDER MARK}alice deploy\r\n", {"alice": "deploy"}),
         ("alice", "line 1: a line has two words"),
         ("alice deploy\nalice ops\n", "line 2: alice has an account already"),
-        ("\nalice @deploy\n", "line 2: @deploy cannot be the name"),
+        ("\nalice @deploy\n", "line 2: @deploy is not a valid account name"),
     ],
 )
 def test_a_map_is_taken_as_a_whole_or_not_at_all(

@@ -17,5 +17,5 @@ def test_labels_are_found_behind_a_megabyte_of_other_lines() -> None:
     text = lines + f"** Commit Hash: {COMMIT}\n".encode()
     text += b"> Encrypted Signature:\n" + base64.encodebytes(SEALED)
     assert prooftext.read(b"x" + text) == prooftext.Proof(SEALED, COMMIT)
-    with pytest.raises(BadRequest, match="no proof in it"):
+    with pytest.raises(BadRequest, match="there is no proof"):
         prooftext.read(b"x" + lines)

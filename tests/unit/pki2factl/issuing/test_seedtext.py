@@ -28,8 +28,8 @@ PROBLEMS = {
         "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ",
         "character 1 of 32 is a letter after F, and all of it looks like base32; ",
     ),
-    "half an object": ('{"seed": "', "it begins with { and is no JSON object"),
-    "a deep object": ('{"a":' * 100_000, "it begins with { and is no JSON object"),
+    "half an object": ('{"seed": "', "it begins with {, but is not a JSON object"),
+    "a deep object": ('{"a":' * 100_000, "it begins with {, but is not a JSON object"),
     "an object of nothing": ("{}", "none of the texts in the JSON object could be the seed; "),
     "an object of two": (
         f'{{"a": "{SEED}", "b": "{SEED[:32]}"}}',
