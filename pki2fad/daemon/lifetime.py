@@ -70,19 +70,21 @@ async def _serve(
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(_log_loop_failure)
     with contextlib.ExitStack() as resources:
-        service: Service
+        running: asyncio.Future[Service] = loop.create_future()
         stopped = asyncio.Event()
         for number, action in (
             (signal.SIGTERM, stopped.set),
             (signal.SIGINT, stopped.set),
-            (signal.SIGHUP, lambda: service.reload()),  # noqa: PLW0108 - it is built below
+            # A reload that is asked for during the start comes after it.
+            (signal.SIGHUP, lambda: running.add_done_callback(lambda _: running.result().reload())),
         ):
-            loop.add_signal_handler(number, action)  # carried out when the service is built
+            loop.add_signal_handler(number, action)
             resources.callback(loop.remove_signal_handler, number)
         with notifier.starting(), memory.uncollected():
             service = Service(config, reload_config, notifier, resources)
             await service.open()
         await service.start(sockets)
+        running.set_result(service)
         started(sockets.main[0].getsockname())
         await stopped.wait()
         await service.stop()

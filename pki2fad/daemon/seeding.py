@@ -1,30 +1,27 @@
 """Applies the files of `seeds.d` to the accounts: those that are new or have changed."""
 
-import asyncio
 from collections.abc import Iterable
 
-from pki2fad.errors import BadRequest, BadSeal, UnusableState
+from pki2fad.errors import BadRequest, BadSeal, Unavailable, UnusableState
 from pki2fad.host import log
 from pki2fad.methods.agent import Agent
 from pki2fad.methods.health import SEEDS
 from pki2fad.rules import clock
-from pki2fad.rules.changes import Answer, Steps, Work
+from pki2fad.rules.changes import Answer, FileEdit, Steps, Work
 from pki2fad.rules.keyring import Keyring
 from pki2fad.server.longwork import Done
 from pki2fad.server.server import Server
 from pki2fad.state import seedfiles
 from pki2fad.state.seedfiles import SeedFile
-from pki2fad.state.store import Store
 
 
 class Seeding:
     """Gives accounts the seeds that configuration management delivers to a `directory`."""
 
-    def __init__(self, keyring: Keyring, agent: Agent, server: Server, store: Store, directory: str) -> None:
+    def __init__(self, keyring: Keyring, agent: Agent, server: Server, directory: str) -> None:
         self._keyring = keyring
         self._agent = agent
         self._server = server
-        self._store = store
         self._directory = directory
 
     def use(self, directory: str) -> None:
@@ -34,18 +31,10 @@ class Seeding:
     def begin(self, done: Done) -> None:
         """Apply the files, piece by piece; `done` gets the outcome."""
         ignored: list[str] = []
-        self._server.long_work.begin(self._work(seedfiles.read_all(self._directory, ignored), ignored), done)
+        self._server.long_work.begin(self.apply(seedfiles.read_all(self._directory, ignored), ignored), done)
 
-    async def apply(self, seed_files: Iterable[SeedFile], ignored: list[str]) -> None:
-        """Apply these files, as `begin` does those of the directory."""
-        done: asyncio.Future[Answer | Exception] = asyncio.get_running_loop().create_future()
-        self._server.long_work.begin(self._work(seed_files, ignored), done.set_result)
-        outcome = await done
-        if isinstance(outcome, Exception):
-            raise outcome
-
-    def _work(self, seed_files: Iterable[SeedFile], ignored: list[str]) -> Work:
-        """Apply files; while the keys are locked, none.
+    def apply(self, seed_files: Iterable[SeedFile], ignored: list[str]) -> Work:
+        """Apply these files; while the keys are locked, none.
 
         `status` shows a trouble as long as something is `ignored`.
         """
@@ -68,12 +57,12 @@ class Seeding:
             before = self._keyring.accounts.get(file.account)
             try:
                 if applied == file.text_digest:
-                    self._store.keep_file_digest(file.account, file.digest)
-                    self._agent.file_digests[file.account] = file.digest
+                    yield FileEdit(file.account, file.digest)
+                    self._agent.note_file(file.account, file.digest)
                     continue
                 edit = self._agent.provision(file.account, file.sealed, file.digest, reading)
                 yield edit
-            except (BadSeal, BadRequest, UnusableState) as error:
+            except (BadSeal, BadRequest, Unavailable, UnusableState) as error:
                 seedfiles.ignore(file.path, file.account, error, ignored)
             else:
                 done = "added" if before is None else "unchanged" if edit.put is before else "replaced"

@@ -2,12 +2,11 @@
 
 import asyncio
 import contextlib
+import math
 import os
 from collections.abc import Callable
 
 from pki2fad import __version__
-from pki2fad.crypto import rsakeys
-from pki2fad.crypto.masterkey import MasterKey
 from pki2fad.crypto.rsakeys import PrivateKey
 from pki2fad.daemon import limits
 from pki2fad.daemon.config import Config
@@ -25,10 +24,9 @@ from pki2fad.methods.health import STATE, Health
 from pki2fad.methods.metrics import LAST_CODE
 from pki2fad.rules import clock
 from pki2fad.rules.access import Access, Peer, key_gid
-from pki2fad.rules.changes import Answer
+from pki2fad.rules.changes import Answer, Work
 from pki2fad.rules.clock import Reading
 from pki2fad.rules.keyring import Keyring
-from pki2fad.rules.otp import Parameters
 from pki2fad.rules.throttle import Throttle
 from pki2fad.server.credentials import CredentialServer
 from pki2fad.server.listener import Sockets
@@ -38,10 +36,6 @@ from pki2fad.state.keeping import Keeping
 from pki2fad.state.store import Store
 from pki2fad.state.vault import Vault
 from pki2fad.times import moment
-
-# With a new state file, files of seeds.d older than this (seconds) may be of accounts whose codes were
-# used under an old state file; younger ones were made just now, for this start.
-_SEED_FILE_IS_NEW = 120
 
 
 def check(config: Config) -> None:
@@ -82,7 +76,7 @@ class Service:
             store,
             config.key,
             key_group,
-            make_state=self._make_state,
+            oldest_seed=min((file.modified for file in self._first_seed_files), default=math.inf),
             unlocked=self._after_unlock,
         )
         resources.callback(self._vault.close)
@@ -101,7 +95,7 @@ class Service:
         self._server = Server(self._agent, keeping.keep, *limits.connections(config.server), store.give_up)
         self._timekeeper = Timekeeper(
             watch,
-            store.keep_watch,
+            self._server.commit.keep,
             is_busy=lambda: self._server.long_work.is_changing,
             is_failing=lambda: health.is_failing(STATE),
         )
@@ -109,20 +103,23 @@ class Service:
         self._housekeeping = Housekeeping(self._agent, self._server, notifier, config.lock.idle, why_locked)
         self._minute_log = MinuteLog(self._agent, _own_peer(), config.minute_log.files)
         self._agent.metrics.use_gauge(LAST_CODE, self._minute_log.last_code)
-        self._seeding = Seeding(keyring, self._agent, self._server, store, config.seeds_dir)
+        self._seeding = Seeding(keyring, self._agent, self._server, config.seeds_dir)
         self._reloading = Reloading(config, self._load, self._swap, self._after_reload, health)
         _warn_unless_throttled(config)
 
     async def open(self) -> None:
         """Open the state with the host's key, and apply the seed files. Raises `UnusableState`."""
-        if self._private is not None:
-            self._vault.open(self._private)
-        limits.check_memory(self._agent.account_count)
-        await self._seeding.apply(self._first_seed_files, self._ignored)
+        await self._server.long_work.carry_out(self._opening())
         until = self._agent.unavailable_until(clock.read())
         if until is not None:
             reason = "codes may have been used that are not on record"
             log.warning("verify_waits", until=moment(until), reason=reason)
+
+    def _opening(self) -> Work:
+        if self._private is not None:
+            yield from self._vault.open(self._private)
+        limits.check_memory(self._agent.account_count)
+        return (yield from self._seeding.apply(self._first_seed_files, self._ignored))
 
     async def start(self, sockets: Sockets) -> None:
         """Serve, say so, and begin what goes on by itself."""
@@ -182,21 +179,6 @@ class Service:
                 self._housekeeping.ready()
 
         self._seeding.begin(done)
-
-    def _make_state(self, private: PrivateKey) -> MasterKey:
-        """Let this key open the new state."""
-        reading = clock.read()
-        modified = [file.modified for file in self._first_seed_files]
-        in_use = min(modified, default=reading.wall) < reading.wall - _SEED_FILE_IS_NEW
-        master, public = MasterKey(), private.public_key()
-        self._store.add_keyslot(
-            rsakeys.fingerprint(public),
-            master.wrap(public),
-            [Parameters().period] if in_use else [],
-            reading.wall,
-        )
-        self._keyring.raise_floors(self._store.floors())
-        return master
 
     def _after_unlock(self) -> None:
         """Do what waited for the keys; after the answer, since it changes the state."""

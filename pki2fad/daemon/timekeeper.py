@@ -3,10 +3,12 @@
 import asyncio
 from collections.abc import Callable
 
-from pki2fad.errors import UnusableState
 from pki2fad.host import log
 from pki2fad.rules import clock
+from pki2fad.rules.changes import Change, WatchEdit
 from pki2fad.rules.clock import Reading, Watch
+from pki2fad.rules.outcomes import NotKept, Outcome, Unknown
+from pki2fad.server.commit import Settled
 from pki2fad.times import CLOCK_BEHIND
 
 _PERIOD = 1.0  # seconds between two looks
@@ -16,7 +18,7 @@ _WRITE_AFTER = 300.0
 
 
 class Timekeeper:
-    """Lets a `Watch` look at the clock; `keep` writes what has changed, unless the store `is_busy`.
+    """Lets a `Watch` look at the clock, and has the store `keep` what has changed, unless it `is_busy`.
 
     While the store `is_failing` each look writes: so it is known when it can be written again.
     """
@@ -24,7 +26,7 @@ class Timekeeper:
     def __init__(
         self,
         watch: Watch,
-        keep: Callable[[Watch], None],
+        keep: Callable[[Change, Settled], object],
         read_clock: Callable[[], Reading] = clock.read,
         is_busy: Callable[[], bool] = lambda: False,
         is_failing: Callable[[], bool] = lambda: False,
@@ -37,6 +39,7 @@ class Timekeeper:
         self._timer: asyncio.TimerHandle | None = None
         self._behind = False
         self._due = True  # something is to be written
+        self._is_writing = False
         self._kept = watch.mark
         self._accepted = watch.accepted
         self._trouble = ""
@@ -69,17 +72,22 @@ class Timekeeper:
         if step or was_accepted or self._watch.mark - self._kept >= _WRITE_AFTER:
             self._accepted = self._watch.accepted
             self._due = True
-        if (self._due or self._is_failing()) and not self._is_busy():
+        if (self._due or self._is_failing()) and not (self._is_writing or self._is_busy()):
             self._write()
 
     def _write(self) -> None:
-        try:
-            self._keep(self._watch)
-        except UnusableState as error:
-            if str(error) != self._trouble:
-                self._trouble = str(error)
-                log.error("clock_not_kept", reason=error)
+        watch = self._watch
+        edit = WatchEdit(watch.mark, watch.last, watch.stretches)
+        self._due, self._is_writing = False, True
+        self._keep(edit, lambda outcome: self._written(edit.mark, outcome))
+
+    def _written(self, mark: float, outcome: Outcome) -> None:
+        self._is_writing = False
+        if isinstance(outcome, NotKept | Unknown):
+            self._due = True
+            if str(outcome.reason) != self._trouble:
+                self._trouble = str(outcome.reason)
+                log.error("clock_not_kept", reason=outcome.reason)
         else:
-            self._due = False
-            self._kept = self._watch.mark
+            self._kept = mark
             self._trouble = ""

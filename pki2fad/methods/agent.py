@@ -164,7 +164,11 @@ class Agent:
         else:
             self._keyring.put(edit.put)
         if edit.file_digest is not None:
-            self.file_digests[edit.account] = edit.file_digest
+            self.note_file(edit.account, edit.file_digest)
+
+    def note_file(self, account: str, digest: bytes) -> None:
+        """Remember which file of `seeds.d` was applied last for an account."""
+        self.file_digests[account] = digest
 
     def applied(self, change: LargeChange) -> Pieces[None]:
         """Move memory piece by piece, now that the change is kept."""

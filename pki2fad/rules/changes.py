@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from pki2fad.errors import AccountExists, Refusal
 from pki2fad.rules.account import UNKNOWN, Account, kept
-from pki2fad.rules.clock import Interval
+from pki2fad.rules.clock import Interval, Reading
 from pki2fad.rules.pieces import Pieces, in_pieces
 from pki2fad.rules.tally import Tally
 from pki2fad.rules.throttle import Slots
@@ -98,12 +98,37 @@ class Rotation(NamedTuple):
         return f"Rotation(slots={[*self.slots]})"
 
 
+class KeyEdit(NamedTuple):
+    """The host keys of these `slots`, and no others, open the state, once this is kept.
+
+    `floors` are as in `Edits`: for a new state, where codes may have been used before it was made.
+    """
+
+    slots: Mapping[str, bytes]  # the master key, wrapped for each host key, by the key's fingerprint
+    floors: Mapping[int, int] = MappingProxyType({})
+
+
+class WatchEdit(NamedTuple):
+    """What is known of the wall clock, as `Watch` has it."""
+
+    mark: float
+    last: Reading
+    stretches: Sequence[Interval]
+
+
+class FileEdit(NamedTuple):
+    """Another digest stands for the file of `seeds.d` that was applied last for an account."""
+
+    account: str
+    digest: bytes
+
+
 class Shred(NamedTuple):
     """What was replaced leaves the files of the state, once this is kept."""
 
 
 LargeChange = Edits | ClockEdit | Rotation
-Change = Spend | Failure | Edit | LargeChange | Shred
+Change = Spend | Failure | Edit | KeyEdit | WatchEdit | FileEdit | LargeChange | Shred
 
 # A long request, in pieces of a few milliseconds. It yields
 # - None after a piece, and gets the `Reading` of now;

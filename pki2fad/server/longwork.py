@@ -166,6 +166,14 @@ class LongWork:
         self._waiting.add(_Job(self._changing.steps(work), done, client))
         self._next()
 
+    async def carry_out(self, work: Work) -> None:
+        """Carry out a work for which the daemon itself waits. Raises what it raises."""
+        done: asyncio.Future[Answer | Exception] = asyncio.get_running_loop().create_future()
+        self.begin(work, done.set_result)
+        outcome = await done
+        if isinstance(outcome, Exception):
+            raise outcome
+
     async def stop(self) -> None:
         """Give up what has changed nothing yet, and finish what is kept already."""
         self._stopping = True

@@ -7,18 +7,18 @@ raised lease are synced to the disk before they count (FULL). A `Spend` survives
 
 import contextlib
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from pki2fad.errors import UnusableState
 from pki2fad.rules.account import Account
-from pki2fad.rules.changes import Change, Edit, Edits, LargeChange, Rotation, Shred, Spend
+from pki2fad.rules.changes import Change, Edits, Failure, Rotation, Shred, Spend
 from pki2fad.rules.clock import Reading, Watch
 from pki2fad.rules.gone import Watermark
 from pki2fad.rules.outcomes import KEPT, NotKept, Outcome, Settle
 from pki2fad.rules.tally import Level
 from pki2fad.state import rows
 from pki2fad.state.database import StateFile
-from pki2fad.state.leases import Leases, safe_time
+from pki2fad.state.leases import Leases
 from pki2fad.state.writer import Writer
 
 
@@ -38,24 +38,6 @@ class Store:
     def keyslots(self) -> dict[str, bytes]:
         """The master key as wrapped for each host key, by the key's fingerprint."""
         return dict(self._file.rows("SELECT fingerprint, wrapped FROM keyslots"))
-
-    def add_keyslot(
-        self, fingerprint: str, wrapped: bytes, distrusted: Iterable[int] = (), wall: float = 0
-    ) -> None:
-        """Let a host key open the master key.
-
-        In the same transaction the floors of the `distrusted` periods rise as after a crash: for
-        accounts that may have been in use before this state file was made.
-        """
-        with self._file.transaction(durable=True):
-            self._database.execute("INSERT INTO keyslots VALUES (?, ?)", (fingerprint, wrapped))
-            for period in distrusted:
-                self._leases.raise_floor(period, safe_time(wall, period))
-
-    def drop_keyslots(self, kept: str) -> None:
-        """Let no other key than this one open the master key."""
-        with self._file.transaction(durable=True):
-            self._database.execute("DELETE FROM keyslots WHERE fingerprint <> ?", (kept,))
 
     def digest_key(self) -> bytes | None:
         """What digests are keyed with, sealed under the master key; None: they are with that itself."""
@@ -90,22 +72,9 @@ class Store:
         spent = self._file.rows("SELECT since, until FROM spent")
         return Watch(None if mark is None else float(mark), stretches, spent, reading)
 
-    def keep_watch(self, watch: Watch) -> None:
-        """Keep what is known of the wall clock."""
-        with self._file.transaction(durable=True):
-            last = watch.last
-            self._writer.set_meta(clock_mark=repr(watch.mark), looked_at=f"{last.wall!r} {last.boot!r}")
-            self._database.execute("DELETE FROM stretches")
-            self._database.executemany("INSERT INTO stretches VALUES (?, ?)", watch.stretches)
-
     def file_digests(self) -> dict[str, bytes]:
         """The digest of what the file of `seeds.d` that was last applied held, by account."""
         return dict(self._file.rows("SELECT name, digest FROM seed_files"))
-
-    def keep_file_digest(self, account: str, digest: bytes) -> None:
-        """Keep another digest of a file that was applied already."""
-        with self._file.transaction(durable=True):
-            self._writer.set_file_digest(account, digest)
 
     def begin_boot(self, boot_id: str | None, reading: Reading) -> float:
         """In another boot than the last one the floors rise to the leases.
@@ -149,7 +118,7 @@ class Store:
             return [KEPT]
         spends = [change for change in changes if isinstance(change, Spend)]
         raised = self._leases.raised(spends)
-        durable = bool(raised) or any(isinstance(change, Edit | LargeChange) for change in changes)
+        durable = bool(raised) or any(not isinstance(change, Spend | Failure) for change in changes)
         with self._file.transaction(durable=durable):
             if raised:
                 self._leases.write(raised, max(spend.wall for spend in spends))

@@ -1,6 +1,7 @@
 """The keys, while they are unlocked: the host's private key here, the master key in the keyring."""
 
 import contextlib
+import math
 from collections.abc import Callable
 from functools import partial
 
@@ -21,16 +22,23 @@ from pki2fad.errors import (
     WrongPassphrase,
 )
 from pki2fad.host import files, log
-from pki2fad.rules.changes import Rotation, Shred, Steps
+from pki2fad.rules.changes import KeyEdit, Rotation, Shred, Steps
+from pki2fad.rules.clock import Reading
 from pki2fad.rules.keyring import Keyring
-from pki2fad.rules.pieces import Pieces, finish
+from pki2fad.rules.otp import Parameters
+from pki2fad.rules.pieces import Pieces
 from pki2fad.state import hostkey
 from pki2fad.state.database import damaged
+from pki2fad.state.leases import safe_time
 from pki2fad.state.store import Store
 from pki2fad.transfer import backup, batch
 
 # Keys that one backup is for: each costs a public operation, and its slot is in the backup.
 _RECIPIENTS = 16
+
+# With a new state, files of seeds.d older than this (seconds) may be of accounts whose codes were used under
+# an old state; younger ones were made just now, for this start.
+_SEED_FILE_IS_NEW = 120
 
 _RENEWED_AT_START = "; the key is a copy of systemd's, which is renewed at a restart"
 
@@ -38,9 +46,8 @@ _RENEWED_AT_START = "; the key is a copy of systemd's, which is renewed at a res
 class Vault:
     """Opens the state with the host's key, and closes it again.
 
-    `path` is the private key's file, which `key_group` may read. `make_state` is called with a key that is
-    to open a state that has none yet, and returns the new state's master key; `unlocked` is called after
-    `unlock`.
+    `path` is the private key's file, which `key_group` may read. `oldest_seed` is the Unix time of the oldest
+    file in `seeds.d`. `unlocked` is called after `unlock`.
     """
 
     def __init__(
@@ -50,28 +57,28 @@ class Vault:
         path: str,
         key_group: int | None = None,
         *,
-        make_state: Callable[[PrivateKey], MasterKey],
-        unlocked: Callable[[], None],
+        oldest_seed: float = math.inf,
+        unlocked: Callable[[], None] = lambda: None,
     ) -> None:
         self._keyring = keyring
         self._store = store
         self._path = path
         self._key_group = key_group
-        self._make_state = make_state
+        self._oldest_seed = oldest_seed
         self._unlocked = unlocked
         self._privates: list[PrivateKey] = []  # the host's; two while it is rotated, the new one first
 
-    def open(self, private: PrivateKey) -> None:
-        """Open the state with the host's key, at a start. Raises `UnusableState`."""
-        finish(self._opened(private, self._keyring.version))
+    def open(self, private: PrivateKey) -> Steps[None]:
+        """Open the state with the host's key; a new state is sealed to it.
 
-    def _opened(self, private: PrivateKey, version: int) -> Pieces[None]:
-        """Open the state with the host's key.
-
-        Raises `UnusableState`, and `Unavailable` if the keyring was locked or changed since this `version`.
+        Raises `UnusableState`.
         """
+        yield from self._opened(private, self._keyring.version)
+
+    def _opened(self, private: PrivateKey, version: int) -> Steps[None]:
+        """Open the state. Raises `Unavailable` if the keyring was locked or changed since this `version`."""
         try:
-            master = self._master_key(private)
+            master = yield from self._master_key(private)
             try:
                 yield from self._keyring.checked(master)
                 if self._keyring.version != version:
@@ -159,7 +166,7 @@ class Vault:
             raise
         if not self._keyring.locked:  # meanwhile: either key opens the state then
             self._privates = [private, self._privates[-1]]
-            self._prove(private, fingerprint)
+            self._prove(private, fingerprint, self._keyring.master)
         return fingerprint
 
     def finish_rotation(self, fingerprint: str) -> Steps[list[str]]:
@@ -171,10 +178,11 @@ class Vault:
         current = rsakeys.fingerprint(private.public_key())
         if fingerprint != current:
             raise BadRequest(f"the daemon uses {current}: it was started or unlocked with that key meanwhile")
-        self._prove(private, fingerprint)
-        dropped = [slot for slot in self._store.keyslots() if slot != fingerprint]
-        self._store.drop_keyslots(fingerprint)
-        self._privates = [private]  # also if what follows fails
+        self._prove(private, fingerprint, self._keyring.master)
+        slots = self._store.keyslots()
+        dropped = [slot for slot in slots if slot != fingerprint]
+        yield KeyEdit({fingerprint: slots[fingerprint]})
+        del self._privates[1:]  # also if what follows fails
         yield Shred()
         return dropped
 
@@ -183,14 +191,14 @@ class Vault:
         current = rsakeys.fingerprint(self._privates[0].public_key())
         return sorted(self._store.keyslots(), key=lambda slot: (slot != current, slot))
 
-    def _prove(self, private: PrivateKey, fingerprint: str) -> None:
-        """Read a slot back and open it. Raises `UnusableState` unless it holds the master key."""
+    def _prove(self, private: PrivateKey, fingerprint: str, master: MasterKey) -> None:
+        """Read a slot back and open it. Raises `UnusableState` unless it holds this master key."""
         try:
             proven = MasterKey.unwrap(private, self._store.keyslots()[fingerprint])
         except (KeyError, UnusableKey):
             raise UnusableState(f"the slot of {fingerprint} in {self._store.path} does not open") from None
         with proven:
-            if not proven.is_same(self._keyring.master):
+            if not proven.is_same(master):
                 raise UnusableState(
                     f"the slot of {fingerprint} in {self._store.path} is of another master key"
                 )
@@ -233,10 +241,27 @@ class Vault:
                 return MasterKey.unwrap(private, wrapped)
         raise sealing.not_opened(self._privates[0])
 
-    def _master_key(self, private: PrivateKey) -> MasterKey:
+    def _new_master_key(self, private: PrivateKey) -> Steps[MasterKey]:
+        """That of a new state, which this host key opens from now on."""
+        reading: Reading = yield None
+        public, period = private.public_key(), Parameters().period
+        fingerprint = rsakeys.fingerprint(public)
+        was_in_use = self._oldest_seed < reading.wall - _SEED_FILE_IS_NEW
+        floors = {period: safe_time(reading.wall, period)} if was_in_use else {}
+        master = MasterKey()
+        try:
+            yield KeyEdit({fingerprint: master.wrap(public)}, floors)
+            self._prove(private, fingerprint, master)
+        except BaseException:
+            master.close()
+            raise
+        self._keyring.raise_floors(floors)
+        return master
+
+    def _master_key(self, private: PrivateKey) -> Steps[MasterKey]:
         slots = self._store.keyslots()
         if not slots:
-            return self._make_state(private)
+            return (yield from self._new_master_key(private))
         fingerprint = rsakeys.fingerprint(private.public_key())
         with contextlib.suppress(KeyError, UnusableKey):
             master = MasterKey.unwrap(private, slots[fingerprint])

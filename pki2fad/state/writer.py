@@ -1,12 +1,23 @@
 """Writes changes into the tables, inside a transaction of the store."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
 from pki2fad.errors import UnusableState
 from pki2fad.rules import otp
 from pki2fad.rules.account import Account, reach
-from pki2fad.rules.changes import Change, ClockEdit, Edit, Edits, Failure, Rotation, Spend
+from pki2fad.rules.changes import (
+    Change,
+    ClockEdit,
+    Edit,
+    Edits,
+    Failure,
+    FileEdit,
+    KeyEdit,
+    Rotation,
+    Spend,
+    WatchEdit,
+)
 from pki2fad.rules.gone import first_remembered
 from pki2fad.rules.outcomes import KEPT, SPENT, Outcome
 from pki2fad.state.database import StateFile
@@ -26,6 +37,18 @@ class Writer:
         self._leases = leases
         self._forgotten_at: float | None = None  # the wall clock when old watermarks were deleted last
         self._given_up = False
+        # What each returns is the outcome, None for the usual one.
+        self._writers: dict[type[Any], Callable[[Any], Outcome | None]] = {
+            Spend: self._spend,
+            Failure: self._fail,
+            Edit: lambda edit: self._edit_all(Edits([edit])),
+            Edits: self._edit_all,
+            ClockEdit: self._accept_clock,
+            Rotation: self._rotate,
+            KeyEdit: self._edit_keys,
+            WatchEdit: self._note_clock,
+            FileEdit: self._note_file,
+        }
 
     def give_up(self) -> None:
         """Have `write` raise `UnusableState` soon, in whatever thread it runs."""
@@ -33,19 +56,7 @@ class Writer:
 
     def write(self, change: Change) -> Outcome:
         """Write a change, and say what comes of it once the transaction is committed."""
-        if isinstance(change, Spend):
-            return self._spend(change)
-        if isinstance(change, Failure):
-            self._fail(change)
-        elif isinstance(change, Edit):
-            self._edit_all(Edits([change]))
-        elif isinstance(change, ClockEdit):
-            self._accept_clock(change)
-        elif isinstance(change, Edits):
-            self._edit_all(change)
-        elif isinstance(change, Rotation):
-            self._rotate(change)
-        return KEPT
+        return self._writers[type(change)](change) or KEPT
 
     def _while_wanted(self, items: Iterable[T]) -> Iterator[T]:
         """The items, until what is done with them is given up."""
@@ -83,14 +94,31 @@ class Writer:
 
     def _rotate(self, rotation: Rotation) -> None:
         """Put another master key's slots, and every seed sealed under it, in the place of what is there."""
-        self._database.execute("DELETE FROM keyslots")
-        self._database.executemany("INSERT INTO keyslots VALUES (?, ?)", rotation.slots.items())
+        self._set_slots(rotation.slots)
         for table, resealed in (("accounts", rotation.accounts), ("successors", rotation.successors)):
             self._database.executemany(
                 f"UPDATE {table} SET sealed = ? WHERE name = ?",  # noqa: S608 - one of these two names
                 ((sealed, account.name) for account, sealed in self._while_wanted(resealed)),
             )
         self._database.execute("INSERT OR REPLACE INTO secrets VALUES ('digest', ?)", (rotation.digest_key,))
+
+    def _edit_keys(self, edit: KeyEdit) -> None:
+        self._set_slots(edit.slots)
+        for period, floor in edit.floors.items():
+            self._leases.raise_floor(period, floor)
+
+    def _set_slots(self, slots: Mapping[str, bytes]) -> None:
+        self._database.execute("DELETE FROM keyslots")
+        self._database.executemany("INSERT INTO keyslots VALUES (?, ?)", slots.items())
+
+    def _note_clock(self, edit: WatchEdit) -> None:
+        last = edit.last
+        self.set_meta(clock_mark=repr(edit.mark), looked_at=f"{last.wall!r} {last.boot!r}")
+        self._database.execute("DELETE FROM stretches")
+        self._database.executemany("INSERT INTO stretches VALUES (?, ?)", edit.stretches)
+
+    def _note_file(self, edit: FileEdit) -> None:
+        self._database.execute("INSERT OR REPLACE INTO seed_files VALUES (?, ?)", (edit.account, edit.digest))
 
     def _accept_clock(self, edit: ClockEdit) -> None:
         """Let what is beyond the window around the time come down to its end."""
@@ -158,11 +186,7 @@ class Writer:
             for seed in put.seeds:
                 self._leases.add(seed.parameters.period)
         if edit.file_digest is not None:
-            self.set_file_digest(edit.account, edit.file_digest)
-
-    def set_file_digest(self, account: str, digest: bytes) -> None:
-        """Write the digest of the file of `seeds.d` that was last applied for an account."""
-        self._database.execute("INSERT OR REPLACE INTO seed_files VALUES (?, ?)", (account, digest))
+            self._note_file(FileEdit(edit.account, edit.file_digest))
 
     def _forget(self, wall: float) -> None:
         """Forget watermarks that are too old, but not soon again.

@@ -21,7 +21,7 @@ from pki2fad.crypto import rsakeys
 from pki2fad.crypto.masterkey import MasterKey
 from pki2fad.crypto.rsakeys import PrivateKey, PublicKey
 from pki2fad.rules import clock
-from pki2fad.rules.changes import Edit
+from pki2fad.rules.changes import Edit, KeyEdit
 from pki2fad.rules.keyring import Keyring
 from pki2fad.rules.otp import Parameters
 from pki2fad.state.store import Store
@@ -77,7 +77,8 @@ def write_state(directory: Path, key: PrivateKey, count: int, period: int = PERI
     with contextlib.closing(Store(str(directory / "state.db"))) as store:
         store.begin_boot(clock.boot_id(), reading)  # made in this boot: there is nothing to wait for
         master = MasterKey()
-        store.add_keyslot(rsakeys.fingerprint(key.public_key()), master.wrap(key.public_key()))
+        public = key.public_key()
+        keep(store, [KeyEdit({rsakeys.fingerprint(public): master.wrap(public)})])
         keyring = Keyring(master)
         edits = (
             Edit(

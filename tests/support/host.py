@@ -17,7 +17,7 @@ from pki2fad.rules.otp import Parameters
 from pki2fad.state.store import Store
 from pki2fad.wire.messages import Request
 from support.agents import ROOT, SEED, STARTED, USUAL, answer_to, make_agent, reference_code, sealed
-from support.stores import keep
+from support.stores import keep, one_by_one
 
 
 class Host:
@@ -58,7 +58,7 @@ class Host:
         self.store = Store(str(self.path))
         self.keyring = Keyring(self._master)
         self.watch = self.store.watch(self.reading)
-        self.timekeeper = Timekeeper(self.watch, self.store.keep_watch, lambda: self.reading)
+        self.timekeeper = Timekeeper(self.watch, one_by_one(self.store), lambda: self.reading)
         for account in self.store.accounts():
             self.keyring.put(account)
         self.keyring.gone.update(self.store.gone())

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 from pki2fad.crypto import rsakeys, sealing
-from pki2fad.crypto.masterkey import MasterKey
 from pki2fad.crypto.rsakeys import PrivateKey
 from pki2fad.host.users import Users
 from pki2fad.methods.agent import Agent
@@ -15,6 +14,7 @@ from pki2fad.state.vault import Vault
 from pki2fad.wire import messages
 from support.agents import SEED, STARTED, USUAL, no_throttle
 from support.host import Host
+from support.stores import finish
 
 
 class Site(Host):
@@ -26,11 +26,8 @@ class Site(Host):
 
     def start(self) -> None:
         super().start()
-        vault = Vault(
-            self.keyring, self.store, "host.pem", make_state=self._new_master, unlocked=lambda: None
-        )
-        vault.open(self._key)
-        self.keyring.raise_floors(self.store.floors())
+        vault = Vault(self.keyring, self.store, "host.pem")
+        finish(vault.open(self._key), self.store, self.reading)
         self.agent = Agent(
             self.keyring,
             Access((), os.geteuid(), Users()),
@@ -39,11 +36,6 @@ class Site(Host):
             keys=vault,
             started=STARTED,
         )
-
-    def _new_master(self, key: PrivateKey) -> MasterKey:
-        master = MasterKey()
-        self.store.add_keyslot(rsakeys.fingerprint(key.public_key()), master.wrap(key.public_key()))
-        return master
 
     def load(self, account: str = "default", seed: bytes = SEED, of: Parameters = USUAL) -> None:
         sealed = sealing.seal_seed(self._key.public_key(), bytearray(seed))

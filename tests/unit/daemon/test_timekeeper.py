@@ -7,11 +7,15 @@ from pathlib import Path
 
 import pytest
 from support.agents import fill_disk, logged, small_disk
+from support.stores import one_by_one
 
 from pki2fad.daemon.timekeeper import Timekeeper
 from pki2fad.errors import UnusableState
 from pki2fad.rules import clock
+from pki2fad.rules.changes import Change, WatchEdit
 from pki2fad.rules.clock import Reading, Watch
+from pki2fad.rules.outcomes import KEPT, NotKept
+from pki2fad.server.commit import Settled
 from pki2fad.state.store import Store
 
 START = 1_700_000_000.0
@@ -26,7 +30,7 @@ class Clocks:
         self.watch = Watch(None, (), (), self.reading)
         self.written: list[float] = []
         self.trouble = ""
-        self.timekeeper = Timekeeper(self.watch, self._keep, lambda: self.reading)
+        self.timekeeper = Timekeeper(self.watch, self.keep, lambda: self.reading)
 
     def look(self, passed: float = 1.0, by: float = 0.0) -> int:
         """Look when so much time has passed and the clock was set by so much; returns how often it wrote."""
@@ -35,10 +39,13 @@ class Clocks:
         self.timekeeper.look()
         return len(self.written) - before
 
-    def _keep(self, watch: Watch) -> None:
+    def keep(self, change: Change, settled: Settled) -> None:
+        assert isinstance(change, WatchEdit)
         if self.trouble:
-            raise UnusableState(self.trouble)
-        self.written.append(watch.mark)
+            settled(NotKept(UnusableState(self.trouble)))
+        else:
+            self.written.append(change.mark)
+            settled(KEPT)
 
 
 @pytest.fixture
@@ -117,7 +124,7 @@ def test_a_clock_that_is_behind_is_said_once_and_once_that_it_is_not(
 
 def test_a_clock_that_is_behind_at_the_start_is_said(lines: list[str]) -> None:
     reading = Reading(START - HOUR, 1.0)
-    Timekeeper(Watch(START, (), (), reading), lambda _: None, lambda: reading).look()
+    Timekeeper(Watch(START, (), (), reading), lambda _, settled: settled(KEPT), lambda: reading).look()
     (behind,) = lines
     assert "clock_behind" in behind
 
@@ -156,6 +163,33 @@ def test_a_store_that_cannot_be_written_is_said_once_and_tried_again(
     assert len(lines) == 3  # since it had worked again
 
 
+def test_nothing_more_is_written_while_the_store_has_not_answered(clocks: Clocks) -> None:
+    asked: list[tuple[Change, Settled]] = []
+    timekeeper = Timekeeper(clocks.watch, lambda *one: asked.append(one), lambda: clocks.reading)
+    timekeeper.look()
+    clocks.look(by=HOUR)
+    timekeeper.look()
+    ((_, settled),) = asked
+    settled(NotKept(UnusableState("no space")))
+    timekeeper.look()
+    (_, (again, settled)) = asked
+    assert isinstance(again, WatchEdit)
+    assert again.last == clocks.reading
+    settled(KEPT)
+    timekeeper.look()
+    assert len(asked) == 2
+
+
+def test_each_look_writes_while_the_state_is_failing(clocks: Clocks) -> None:
+    is_failing = True
+    timekeeper = Timekeeper(clocks.watch, clocks.keep, lambda: clocks.reading, is_failing=lambda: is_failing)
+    for _ in range(3):
+        timekeeper.look()
+    is_failing = False
+    timekeeper.look()
+    assert len(clocks.written) == 1 + 3
+
+
 def test_a_step_that_could_not_be_written_is_written_later(clocks: Clocks) -> None:
     clocks.trouble = "no space"
     clocks.look(by=HOUR)
@@ -170,10 +204,10 @@ def test_a_full_disk_ends_nothing_and_the_record_is_the_last_that_fitted(
     with small_disk(tmp_path) as disk:
         with contextlib.closing(Store(str(disk / "state.db"))) as store:
             watch = store.watch(reading)
-            Timekeeper(watch, store.keep_watch, lambda: reading).look()
+            Timekeeper(watch, one_by_one(store), lambda: reading).look()
             fill_disk(disk / "filler")
             later = Reading(START + 400, 500.0)
-            timekeeper = Timekeeper(watch, store.keep_watch, lambda: later)
+            timekeeper = Timekeeper(watch, one_by_one(store), lambda: later)
             for _ in range(1000):  # what is left of the write-ahead log is used up at some time
                 timekeeper.look()
                 watch.accept(later.wall, None)
@@ -198,7 +232,7 @@ def test_it_looks_on_from_the_running_loop_until_it_is_stopped(clocks: Clocks) -
                 looked.set()
             return clocks.reading
 
-        timekeeper = Timekeeper(clocks.watch, clocks._keep, read)
+        timekeeper = Timekeeper(clocks.watch, clocks.keep, read)
         timekeeper.start()
         assert looks == 1
         async with asyncio.timeout(30):

@@ -19,10 +19,12 @@ from support.agents import (
     sealed,
     small_disk,
 )
+from support.stores import keep
 
 from pki2fad.crypto.masterkey import MasterKey
 from pki2fad.errors import Unavailable, UnusableState
 from pki2fad.methods.agent import Agent
+from pki2fad.rules.changes import KeyEdit
 from pki2fad.rules.clock import Reading
 from pki2fad.rules.otp import Parameters
 from pki2fad.state.store import Store
@@ -222,7 +224,7 @@ def test_a_new_state_file_can_distrust_periods_that_may_have_been_in_use(
     floor = (STEP + 2) * 30
     with contextlib.closing(Store(str(path))) as store:
         syncs = Syncs(store)
-        store.add_keyslot("SHA256:a", b"wrapped", iter([30]), NOW.wall)
+        keep(store, [KeyEdit({"SHA256:a": b"wrapped"}, {30: floor})])
         assert syncs.count() == 1
     for _ in range(2):
         with booted(path, master, NOW) as (agent, store):
@@ -239,7 +241,7 @@ def test_a_new_state_file_can_distrust_periods_that_may_have_been_in_use(
 
 def test_a_new_state_file_distrusts_nothing_otherwise(path: Path, master: MasterKey) -> None:
     with contextlib.closing(Store(str(path))) as store:
-        store.add_keyslot("SHA256:a", b"wrapped")
+        keep(store, [KeyEdit({"SHA256:a": b"wrapped"})])
     with booted(path, master, NOW) as (agent, store):
         load(agent, store)
         assert accept(agent, store, NOW)

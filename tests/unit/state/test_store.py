@@ -11,6 +11,7 @@ from support.agents import (
     OTHER_SEED,
     ROOT,
     SEED,
+    Syncs,
     at_step,
     booted,
     call,
@@ -25,7 +26,7 @@ import pki2fad
 from pki2fad.crypto.masterkey import MasterKey
 from pki2fad.errors import UnusableState
 from pki2fad.rules.account import Account
-from pki2fad.rules.changes import Edit, Edits, Spend
+from pki2fad.rules.changes import Edit, Edits, FileEdit, KeyEdit, Spend
 from pki2fad.rules.otp import Parameters
 from pki2fad.rules.tally import NO_TALLY
 from pki2fad.state.store import Store
@@ -145,15 +146,26 @@ def test_a_removed_account_stays_removed(path: Path, master: MasterKey) -> None:
         assert [account["account"] for account in call(agent, "accounts", ROOT, NOW)] == ["other"]
 
 
-def test_keyslots_are_kept_by_fingerprint(path: Path) -> None:
+def test_the_keyslots_are_those_of_the_last_edit(path: Path) -> None:
     with contextlib.closing(Store(str(path))) as store:
         assert store.keyslots() == {}
-        store.add_keyslot("SHA256:a", b"wrapped for a")
-        with pytest.raises(UnusableState):
-            store.add_keyslot("SHA256:a", b"another")
-        store.add_keyslot("SHA256:b", b"wrapped for b")
+        slots = {"SHA256:a": b"wrapped for a", "SHA256:b": b"wrapped for b"}
+        keep(store, [KeyEdit(slots)])
     with contextlib.closing(Store(str(path))) as store:
-        assert store.keyslots() == {"SHA256:a": b"wrapped for a", "SHA256:b": b"wrapped for b"}
+        assert store.keyslots() == slots
+        keep(store, [KeyEdit({"SHA256:b": b"wrapped again"})])
+    with contextlib.closing(Store(str(path))) as store:
+        assert store.keyslots() == {"SHA256:b": b"wrapped again"}
+
+
+def test_another_digest_of_a_seed_file_is_kept_without_an_edit_of_its_account(path: Path) -> None:
+    with contextlib.closing(Store(str(path))) as store:
+        keep(store, [put(account_of(), file_digest=b"of the text")])
+        syncs = Syncs(store)
+        keep(store, [FileEdit("default", b"of what is sealed")])
+        assert syncs.count() == 1
+    with contextlib.closing(Store(str(path))) as store:
+        assert store.file_digests() == {"default": b"of what is sealed"}
 
 
 def test_the_digest_of_a_seed_file_is_kept_also_after_its_account_is_removed(path: Path) -> None:

@@ -26,7 +26,7 @@ from pki2fad.errors import BadRequest, Throttled, UnusableState
 from pki2fad.methods.agent import Agent
 from pki2fad.rules.access import Peer, Rule
 from pki2fad.rules.account import Account
-from pki2fad.rules.changes import Edit, Failure, Spend
+from pki2fad.rules.changes import Edit, Failure, Spend, WatchEdit
 from pki2fad.rules.clock import Reading
 from pki2fad.rules.keyring import Keyring
 from pki2fad.rules.tally import Level, Tally
@@ -86,10 +86,10 @@ def begin(
         reading = Reading(wall, boot)
         watch = store.watch(reading)
         now = store.begin_boot(boot_id, reading)
-        store.keep_watch(watch)
+        keep(store, [WatchEdit(watch.mark, watch.last, watch.stretches)])
         if until:
             watch.look(Reading(wall + until + set_by, boot + until), None)
-            store.keep_watch(watch)
+            keep(store, [WatchEdit(watch.mark, watch.last, watch.stretches)])
         return now
 
 

@@ -7,13 +7,18 @@ from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
-from support.agents import ROOT
+from support.agents import ROOT, SEED, STARTED
 from support.sites import Site
+from support.stores import finish, keep
 
-from pki2fad.crypto import rsakeys
+from pki2fad.crypto import rsakeys, sealing
 from pki2fad.crypto.masterkey import MasterKey
 from pki2fad.crypto.rsakeys import PrivateKey
 from pki2fad.errors import BadRequest, Unavailable, UnusableState
+from pki2fad.rules.changes import KeyEdit
+from pki2fad.rules.keyring import Keyring
+from pki2fad.state.store import Store
+from pki2fad.state.vault import Vault
 from pki2fad.wire.messages import Request
 
 STRAY_SLOT = """
@@ -96,3 +101,43 @@ def test_a_lock_while_the_hosts_key_is_opened_keeps_the_daemon_locked(
     with pytest.raises(Unavailable, match="locked meanwhile"):
         work.send(host_key)
     assert site.agent.locked
+
+
+def test_a_new_state_stays_locked_until_its_first_slot_is_kept(tmp_path: Path, host_key: PrivateKey) -> None:
+    with closing(Store(str(tmp_path / "new.db"))) as store:
+        keyring = Keyring()
+        vault = Vault(keyring, store, "host.pem", oldest_seed=STARTED.wall - 3600)
+        for kept in (False, True):
+            steps = vault.open(host_key)
+            assert next(steps) is None
+            edit = steps.send(STARTED)
+            assert isinstance(edit, KeyEdit)
+            assert [*edit.slots] == [rsakeys.fingerprint(host_key.public_key())]
+            assert (store.keyslots(), keyring.locked, keyring.floors) == ({}, True, {})
+            if kept:
+                keep(store, [edit])
+                finish(steps, store, STARTED)
+            else:
+                with pytest.raises(UnusableState):
+                    steps.throw(UnusableState("no space"))
+        assert store.keyslots() == edit.slots
+        assert keyring.floors == store.floors() == edit.floors != {}
+        assert not keyring.locked
+        vault.close()
+
+
+def test_the_old_key_opens_the_state_until_the_end_of_a_rotation_is_kept(
+    site: Site, host_key: PrivateKey, other_key: PrivateKey
+) -> None:
+    old, new = (rsakeys.fingerprint(key.public_key()) for key in (host_key, other_key))
+    site.call("rotate", private=rsakeys.private_pem(other_key))
+    work = site.agent.handle(Request(1, "rotate_finish", {"fingerprint": new}), ROOT, site.reading).work
+    assert work is not None
+    edit = next(work)
+    assert isinstance(edit, KeyEdit)
+    assert [*edit.slots] == [new]
+    with pytest.raises(UnusableState):
+        work.throw(UnusableState("no space"))
+    assert slots(site) == {old, new}
+    sealed = sealing.seal_seed(host_key.public_key(), bytearray(SEED))
+    assert site.call("load", account="old", sealed=sealed)["changed"]
