@@ -1,4 +1,4 @@
-"""Detaching, and how whoever started the daemon learns that it is ready. Only python-daemon user."""
+"""Detaches the daemon, and tells the command that started it when it is ready. Only python-daemon user."""
 
 import contextlib
 import os
@@ -12,31 +12,31 @@ UMASK = 0o077
 
 
 class Starter:
-    """Whoever started a detached daemon, waiting at the other end of a pipe."""
+    """The command that started a detached daemon. It waits at the other end of a pipe."""
 
     def __init__(self, pipe: int) -> None:
         self._pipe: int | None = pipe
 
     def ready(self, message: str) -> None:
-        """Let the command print this and end with success."""
+        """Make the command print this and exit with 0."""
         self._tell(b"+", message)
 
     def failed(self, message: str) -> None:
-        """Let the command end with this error."""
+        """Make the command exit with this error."""
         self._tell(b"-", message)
 
     def _tell(self, outcome: bytes, message: str) -> None:
         pipe, self._pipe = self._pipe, None
-        if pipe is not None:  # it was told nothing yet
+        if pipe is not None:  # the first word counts
             with contextlib.suppress(BrokenPipeError), open(pipe, "wb", buffering=0) as file:
                 file.write(outcome + os.fsencode(message))
 
 
 def detach(log_path: str) -> Starter:
-    """Go on in a detached child; the caller's own process ends here, when the child is ready.
+    """Go on in a detached child. The calling process ends here, when the child is ready.
 
-    It exits 0, or 1 with the child's error. What the child writes to stderr from here on goes to
-    `log_path`. Raises `UnusablePath` if that cannot be written.
+    It exits with 0, or with 1 and the child's error. The child's stderr goes to `log_path` from here on.
+    Raises `UnusablePath` if that file cannot be written.
     """
     import daemon  # only here: a start that stays in the foreground does not pay for it
 
@@ -72,7 +72,7 @@ def detach(log_path: str) -> Starter:
 
 
 def _await(pipe: int) -> NoReturn:
-    """Wait for the child's word, and exit as it says."""
+    """Wait for the child's word, and exit accordingly."""
     with open(pipe, "rb") as file:
         word = file.read()
     message = os.fsdecode(word[1:]) or "the daemon ended before it was ready"

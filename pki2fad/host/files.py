@@ -1,7 +1,7 @@
 """Files: explicit modes, exclusive creation, atomic replacement, destruction.
 
-The one place that knows how a file is written so that nothing is lost: a temporary file beside it,
-fsync, then a link or a rename, then fsync of the directory. Modes hold whatever the umask.
+Only here files are written so that nothing is lost: to a temporary file beside the final one, with an fsync,
+a link or rename, and an fsync of the directory. The umask does not change their modes.
 """
 
 import contextlib
@@ -15,18 +15,18 @@ from pki2fad.errors import UnusablePath
 PRIVATE = 0o600  # keys, state, logs, otpauth URIs
 PUBLIC = 0o644  # public keys, and sealed seeds, which only the host's key can open
 
-# Anything that is read whole here (keys, sealed seeds, settings) is far smaller.
+# Files that are read whole (keys, sealed seeds, settings) are far smaller.
 _READ_LIMIT = 1024 * 1024
 
-# What is overwritten at a time: random bytes for a large file need not be in memory at once.
+# Bytes to overwrite at a time: random bytes for a large file need not be in memory at once.
 _SHRED_SIZE = 64 * 1024
 
 
 def make_directory(path: str, mode: int | None = None) -> list[str]:
-    """Make the directory and the parents that are missing; what is there stays as it is.
+    """Make a directory and its missing parents. Existing directories stay as they are.
 
-    `mode`, and that of parents always, is 0700, and 0755 for root, whose directories others have to
-    enter. Returns the paths that were made, outermost first. Raises `UnusablePath`.
+    Parents, and the directory without a `mode`, get 0700; for root 0755, since others must enter them.
+    Returns the paths that were made, outermost first. Raises `UnusablePath`.
     """
     usual = 0o755 if os.geteuid() == 0 else 0o700
     there = path = os.path.abspath(path)
@@ -43,7 +43,7 @@ def make_directory(path: str, mode: int | None = None) -> list[str]:
                 there = os.path.join(there, name)
                 if _make_one(directory, name, usual if missing or mode is None else mode):
                     made.append(there)
-                # Somebody who may rename it could have put a link in its place.
+                # A user who may rename it could have put a link in its place.
                 directory = _open_directory(opened, name, directory)
         except NotADirectoryError:
             raise UnusablePath(f"{there} is in the way: it is not a directory") from None
@@ -53,7 +53,7 @@ def make_directory(path: str, mode: int | None = None) -> list[str]:
 
 
 def _make_one(directory: int, name: str, mode: int) -> bool:
-    """Make a directory with its mode from the start: nothing is to change then. False if there is one."""
+    """Make a directory that has its mode from the start. False if it exists."""
     umask = os.umask(0)
     try:
         os.mkdir(name, mode, dir_fd=directory)
@@ -65,7 +65,7 @@ def _make_one(directory: int, name: str, mode: int) -> bool:
 
 
 def _open_directory(opened: contextlib.ExitStack, path: str, directory: int | None = None) -> int:
-    """A descriptor to name what is in a directory by; in `directory` no link leads to another one."""
+    """A descriptor of a directory, for naming its entries. Within `directory` no link is followed."""
     flags = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC | (0 if directory is None else os.O_NOFOLLOW)
     descriptor = os.open(path, flags, dir_fd=directory)
     opened.callback(os.close, descriptor)
@@ -73,16 +73,16 @@ def _open_directory(opened: contextlib.ExitStack, path: str, directory: int | No
 
 
 def require_absent(*files_to_be: str | None) -> None:
-    """Raise `UnusablePath` if one of these is there, before something else is made in vain."""
+    """Raise `UnusablePath` if one of these files exists, before other work is done."""
     for path in files_to_be:
         if path is not None and os.path.lexists(path):
             raise UnusablePath(f"{path} exists already; it is never overwritten")
 
 
 def create(path: str, data: bytes, mode: int, like: os.stat_result | None = None) -> None:
-    """Write a file that must not exist yet. Raises `UnusablePath`, also when it does.
+    """Write a file that must not exist yet. Raises `UnusablePath`, also if it exists.
 
-    It gets the owner of `like`, which for another user than root has to be that user.
+    It gets the owner of `like`. Only root can give a file to another user.
     """
     with _temporary(path, data, mode, like) as (directory, temporary, name):
         try:
@@ -92,23 +92,23 @@ def create(path: str, data: bytes, mode: int, like: os.stat_result | None = None
 
 
 def replace(path: str, data: bytes, mode: int, expected: os.stat_result | None = None) -> None:
-    """Write a file, in the place of one that may be there. Raises `UnusablePath`.
+    """Write a file, and replace an existing one. Raises `UnusablePath`.
 
-    With `expected` it must be that file which is there still, or nothing is done.
+    With `expected` nothing is done unless the existing file still is that one.
     """
     with _temporary(path, data, mode) as (directory, temporary, name):
         if expected is not None and not os.path.samestat(_look(directory, name), expected):
-            raise UnusablePath(f"{path} is another file now than when this began; run this again")
+            raise UnusablePath(f"{path} was replaced by another file meanwhile; run this again")
         os.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
 
 
 def take_place(new: str, path: str, old: str) -> None:
-    """Rename `new` to `path`; what was there is called `old` then. Raises `UnusablePath`.
+    """Rename `new` to `path`, and the file that was there to `old`. Raises `UnusablePath`.
 
-    There is a file of the name `path` at every moment. Again after an interruption it does the rest.
+    There is a file `path` at every moment. After an interruption a second call does the rest.
     """
     try:
-        os.lstat(new)  # first: without it nothing may happen to the others
+        os.lstat(new)  # first: without it the other files must stay
         if os.path.lexists(old) and not os.path.samefile(old, path):
             shred(old, os.lstat(old))
         with contextlib.suppress(FileExistsError):
@@ -123,9 +123,9 @@ def take_place(new: str, path: str, old: str) -> None:
 def _temporary(
     path: str, data: bytes, mode: int, like: os.stat_result | None = None
 ) -> Iterator[tuple[int, str, str]]:
-    """A synced temporary file beside `path`; gone afterwards, and the directory synced.
+    """A synced temporary file beside `path`, which is removed at the end. The directory is synced then.
 
-    Gives the directory, opened once, and the names in it of the temporary file and of the one to be.
+    Gives the open directory, and the names of the temporary and of the final file in it.
     """
     try:
         with _directory_of(path) as (directory, name):
@@ -153,7 +153,7 @@ def _temporary(
 
 @contextlib.contextmanager
 def _directory_of(path: str) -> Iterator[tuple[int, str]]:
-    """The directory of a file, opened once, wherever its path leads later, and the file's name in it."""
+    """The open directory of a file, wherever its path leads later, and the file's name in it."""
     above, name = os.path.split(path)
     directory = os.open(above or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
@@ -167,7 +167,7 @@ def _look(directory: int, name: str) -> os.stat_result:
 
 
 def remove_temporary(path: str) -> None:
-    """Destroy what a process that was killed while it wrote `path` left. Nobody may be writing it."""
+    """Destroy the temporary files of killed processes that wrote `path`. Nobody may be writing it now."""
     directory, name = os.path.split(os.path.abspath(path))
     for entry in os.listdir(directory):
         if entry.startswith(f"{name}.") and entry.endswith(".tmp"):
@@ -176,7 +176,7 @@ def remove_temporary(path: str) -> None:
 
 
 def sync_directory(path: str) -> None:
-    """Make what was created, renamed or removed in the directory survive a crash of the machine."""
+    """Make new, renamed and removed names in the directory survive a crash of the machine."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
@@ -192,7 +192,7 @@ def read(path: str, limit: int = _READ_LIMIT) -> bytes:
 def read_with_status(
     path: str, *, follow_links: bool = True, limit: int = _READ_LIMIT
 ) -> tuple[bytes, os.stat_result]:
-    """The content of a regular file, and the status of just the file that was read."""
+    """The content of a regular file, and the status of that very file."""
     flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | (0 if follow_links else os.O_NOFOLLOW)
     try:
         return read_open(os.open(path, flags), path, limit)
@@ -201,7 +201,7 @@ def read_with_status(
 
 
 def read_open(descriptor: int, path: str, limit: int = _READ_LIMIT) -> tuple[bytes, os.stat_result]:
-    """As `read_with_status`, of a file that was opened by this path, and is closed here."""
+    """Do what `read_with_status` does, for a file that was opened by this path; closes it."""
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
@@ -219,8 +219,8 @@ def read_open(descriptor: int, path: str, limit: int = _READ_LIMIT) -> tuple[byt
 def open_sole(path: str, flags: int, owner: int | None = None) -> int:
     """Open a regular file that has no other name, and this owner if one is given. Raises `OSError`.
 
-    Neither a symbolic nor a hard link that somebody put there leads to another file, and nothing waits
-    for the other end of a pipe.
+    It follows no link that somebody put there, symbolic or hard, and never waits for the other end of a
+    pipe.
     """
     flags |= os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
     descriptor = os.open(path, flags, PRIVATE)
@@ -235,10 +235,9 @@ def open_sole(path: str, flags: int, owner: int | None = None) -> int:
 def shred(path: str, status: os.stat_result) -> None:
     """Overwrite a regular file with random bytes, and remove it. Raises `UnusablePath`.
 
-    `status` is that of the file when it was read, before a byte of it was: one that was changed or
-    exchanged since is left as it is. If it has other names (hard links), they stay and show the random
-    bytes. Not reached are copies that the storage itself keeps (flash, journals, copy on write),
-    snapshots and backups.
+    `status` is the file's before it was read: a file that was changed or replaced since stays as it is.
+    Other names of it (hard links) stay, and show the random bytes. Copies by the storage itself (flash,
+    journals, copy on write), snapshots and backups are not reached.
     """
     flags = os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
     try:
@@ -250,13 +249,11 @@ def shred(path: str, status: os.stat_result) -> None:
                     raise UnusablePath(f"cannot destroy {path}: it is not a regular file")
                 if _version(now) != _version(status):
                     raise UnusablePath(
-                        f"{path} has changed since it was read; nothing of it was destroyed, run this again"
+                        f"{path} has changed since it was read; nothing of it was destroyed; run this again"
                     )
                 _overwrite(descriptor, now.st_size)
                 if not os.path.samestat(_look(directory, name), now):
-                    raise UnusablePath(
-                        f"{path} is overwritten, and another file has its name now, which stays"
-                    )
+                    raise UnusablePath(f"{path} is overwritten; another file has its name now, and stays")
             finally:
                 os.close(descriptor)
             try:
@@ -275,12 +272,12 @@ def _overwrite(descriptor: int, size: int) -> None:
 
 
 def _version(status: os.stat_result) -> tuple[int, ...]:
-    """What tells a file, and what was in it at one time, from another."""
+    """A value that differs for another file, and for other content of the same file."""
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def reason(error: OSError, path: str) -> str | None:
-    """What the system says, or, of a symbolic link that is not followed, where it leads."""
+    """The system's text for an error; for a symbolic link that is not followed, where it leads."""
     if error.errno == errno.ELOOP and os.path.islink(path):
         return f"it is a symbolic link; name the file itself, {os.path.realpath(path)}"
     return error.strerror

@@ -1,6 +1,6 @@
-"""What the daemon gives up at its start, of itself: to execute any file.
+"""Landlock: the daemon gives up executing files when it starts.
 
-systemd's filter of system calls cannot take that away, since systemd itself has to execute the daemon.
+systemd's filter of system calls cannot forbid that, since systemd itself executes the daemon under it.
 """
 
 import ctypes
@@ -8,7 +8,7 @@ import os
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
-# The same on every architecture, as all calls since Linux 5.0.
+# The same on every architecture, like all calls since Linux 5.0.
 _SYS_LANDLOCK_CREATE_RULESET = 444
 _SYS_LANDLOCK_RESTRICT_SELF = 446
 _LANDLOCK_ACCESS_FS_EXECUTE = 1
@@ -17,11 +17,11 @@ _PR_SET_NO_NEW_PRIVS = 38
 
 
 def forbid_exec() -> bool:
-    """From now on neither this thread nor what it starts can execute a file, or trace who still can.
+    """Forbid this thread and its children to execute files, and to trace processes that still can.
 
-    False where the kernel has no Landlock (Linux 5.13), and all is as it was.
+    Returns False, and changes nothing, if the kernel has no Landlock (Linux 5.13).
     """
-    # What is handled, and allowed for no file by a rule, is forbidden for all of them.
+    # A right that is handled, and that no rule allows for a file, is forbidden for all files.
     handled = ctypes.c_uint64(_LANDLOCK_ACCESS_FS_EXECUTE)
     size = ctypes.c_size_t(ctypes.sizeof(handled))
     ruleset = _libc.syscall(_SYS_LANDLOCK_CREATE_RULESET, ctypes.byref(handled), size, 0)

@@ -1,4 +1,4 @@
-"""Locks on files: one process at a time, and which one it is."""
+"""Locks on files: one process at a time holds one, and others learn which."""
 
 import contextlib
 import fcntl
@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from pki2fad.errors import AlreadyRunning, UnusablePath
 from pki2fad.host import files
 
-# SQLite locks bytes of a database from here (https://www.sqlite.org/lockingv3.html), and of its -shm those
-# of who writes, checkpoints, recovers and reads (https://www.sqlite.org/walformat.html).
+# SQLite locks bytes of a database from here on (https://www.sqlite.org/lockingv3.html). In its -shm it locks
+# those of writers, checkpoints, recovery and readers (https://www.sqlite.org/walformat.html).
 _OF_DATABASE = 0x40000000
 _OF_SHM = range(120, 128)
 
@@ -18,7 +18,7 @@ _OF_SHM = range(120, 128)
 def one_at_a_time(directory: str, doing: str) -> Iterator[None]:
     """Raise `AlreadyRunning` while another process is in this context for the same directory.
 
-    `doing` says for the message what that one does. Nothing is left in the directory. Raises
+    `doing` tells the message what that process does. Nothing stays in the directory. Raises
     `UnusablePath`.
     """
     try:
@@ -37,8 +37,8 @@ def one_at_a_time(directory: str, doing: str) -> Iterator[None]:
 def lock(path: str, doing: str) -> int:
     """Take the lock file, with our pid in it, for as long as the returned descriptor is open.
 
-    flock, because such a lock is kept by a forked child. Raises `UnusablePath`, and `AlreadyRunning`
-    where another one has it; `doing` says for the message what that one does.
+    It uses flock, since a forked child keeps such a lock. Raises `UnusablePath`, and `AlreadyRunning` if
+    another process has it; `doing` tells the message what that process does.
     """
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, files.PRIVATE)
@@ -46,7 +46,7 @@ def lock(path: str, doing: str) -> int:
         raise UnusablePath(f"cannot open the lock {path}: {error.strerror}") from None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if os.fstat(descriptor).st_nlink == 0:  # who had it removed it, and another may have made it anew
+        if os.fstat(descriptor).st_nlink == 0:  # its holder removed it, and others may have made a new one
             raise BlockingIOError
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
@@ -61,17 +61,17 @@ def lock(path: str, doing: str) -> int:
 
 
 def sqlite_holder(path: str) -> str | None:
-    """Which other process keeps SQLite from a database, "pid 4711 (sqlite3)"; None if the kernel shows none.
+    """The process that keeps SQLite from a database, "pid 4711 (sqlite3)"; None if the kernel shows none.
 
-    A reader counts where nobody writes: it keeps the write-ahead log from being emptied. /proc/locks says
-    it, and not fcntl: that takes a descriptor, and closing it drops the locks that SQLite has here.
+    If nobody writes, a reader counts: it keeps the write-ahead log from being emptied. This reads
+    /proc/locks, since fcntl needs a descriptor, and closing that drops SQLite's own locks.
     """
     database, shm = _inode(path), _inode(f"{path}-shm")
     found: dict[str, int] = {}
     with contextlib.suppress(OSError), open("/proc/locks", encoding="ascii") as file:
         # 1: POSIX  ADVISORY  WRITE 4711 fe:00:2222810 120 120
         for kind, _, mode, pid, place, first, _ in (line.split()[1:] for line in file if "->" not in line):
-            inode = int(place.rpartition(":")[2])  # alone: some file systems show another device to stat
+            inode = int(place.rpartition(":")[2])  # without the device: stat may show another
             locked = (inode == shm and int(first) in _OF_SHM) or (
                 inode == database and int(first) >= _OF_DATABASE and mode == "WRITE"
             )
@@ -89,7 +89,7 @@ def _inode(path: str) -> int | None:
 
 
 def _command(pid: int) -> str:
-    """What a process is called; nothing where that is hidden, as from the unit for those of other users."""
+    """The name of a process; "" if it is hidden, as other users' processes are from the unit."""
     with contextlib.suppress(OSError), open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace") as file:
         return f" ({file.read().strip()})"
     return ""

@@ -1,7 +1,7 @@
 """The daemon's own log: one line an event, `event key=value`, never a code or a seed.
 
-An event is written to a descriptor and no more, and ordinary ones together (`later`): the standard library's
-logging takes longer for a line than all the rest of a request. Writing never waits (`sinks`).
+Events go to one descriptor, and ordinary ones go together (`later`): logging by the standard library takes
+longer for a line than all the rest of a request. Writing never waits (`sinks`).
 """
 
 import sys
@@ -20,17 +20,17 @@ def to_stderr() -> None:
 
 
 def to_file(path: str) -> None:
-    """Log to a file, which is opened again when it was rotated away."""
+    """Log to a file. It is opened again after a rotation."""
     _use(sinks.File(path))
 
 
 def info(event: str, **fields: object) -> None:
-    """Something happened as it should."""
+    """Log something that happened as it should."""
     _log(INFO, line(event, fields))
 
 
 def flush() -> None:
-    """Write what waits."""
+    """Write the lines that wait."""
     if _waiting:
         lines = _waiting.copy()
         _waiting.clear()
@@ -39,7 +39,7 @@ def flush() -> None:
 
 
 def drain() -> None:
-    """Write what there was no room for before."""
+    """Write the lines that had no room before."""
     if _sink is not None:
         _sink.drain()
 
@@ -55,22 +55,22 @@ def target() -> dict[str, object]:
 
 
 def audit(event: str, **fields: object) -> None:
-    """Accounts, keys or settings were changed; the field `audit` says in a word what was done."""
+    """Log a change of accounts, keys or settings. The field `audit` has a word for it."""
     _log(NOTICE, line(event, fields))
 
 
 def warning(event: str, **fields: object) -> None:
-    """Something that an administrator should know of."""
+    """Log something that an administrator should know."""
     _log(WARNING, line(event, fields))
 
 
 def error(event: str, **fields: object) -> None:
-    """Something failed."""
+    """Log a failure."""
     _log(ERROR, line(event, fields))
 
 
 def failure(event: str, cause: BaseException | None, **fields: object) -> None:
-    """Something failed that should not be possible; the traceback follows."""
+    """Log a failure that should be impossible, with its traceback."""
     text = line(event, fields)
     if cause is not None:
         told = "".join(traceback.format_exception(cause)).rstrip("\n")
@@ -83,8 +83,8 @@ def failure(event: str, cause: BaseException | None, **fields: object) -> None:
 _sink: sinks.Descriptor | None = None
 _waiting: list[str] = []  # always this list: `later` is a method of it
 
-# Something happened as it should, of which the line is made already (`logline.line`): it is written with
-# others at the next `flush`, or before the next event of another kind.
+# Log a line that is made already (`logline.line`), of something that happened as it should. It is written
+# with others at the next `flush`, or before the next event of another kind.
 later: Callable[[str], None] = _waiting.append
 
 

@@ -1,4 +1,4 @@
-"""How an event is written in a log, one line, `event key=value`. On the client's path: it imports nothing."""
+"""The form of an event in a log: one line, `event key=value`. On the client's path: it imports nothing."""
 
 _PLAIN = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._@/:+-"
 
@@ -12,6 +12,6 @@ def _quoted(value: object) -> str:
     text = str(value)
     if text and not text.strip(_PLAIN):
         return text
-    import json  # only here: what is written is plain mostly
+    import json  # only here: few values need quotes
 
     return json.dumps(text).replace("\x7f", "\\u007f")  # the one control character that JSON lets pass

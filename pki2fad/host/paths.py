@@ -1,7 +1,7 @@
-"""Directories and file names, for both commands, from the environment and the user.
+"""The default directories and file names of both commands, by the environment and the user.
 
-systemd's variables come first; then root has the system's directories, and any other user those of
-the XDG base directory specification. This module is on the client's path.
+systemd's variables come first. Otherwise root has the system's directories, and other users those of the XDG
+base directory specification. This module is on the client's path.
 """
 
 import os
@@ -70,7 +70,7 @@ def credential(name: str) -> str | None:
 
 
 def require_no_state(state: str, private: str) -> None:
-    """Raise `UnusableKey` if there is a state file, which needs the private key that is not there."""
+    """Raise `UnusableKey` if there is a state file: it needs the private key that is missing."""
     if os.path.lexists(state):
         raise UnusableKey(
             f"there is no key {private}, and the state {state} needs it: put {private} back; if it is lost,"
@@ -89,15 +89,15 @@ def socket_path() -> str:
 
 
 def system_sockets() -> list[str]:
-    """Where the system's daemon listens for this user, in the order in which they are tried.
+    """The sockets of the system's daemon for this user, in the order to try.
 
-    Nobody else delays what root asks on the first. An older daemon, or older units, have only the other.
+    On the first one, root waits for no other user. Older daemons and units have only the second.
     """
     return [SYSTEM_ROOT_SOCKET, SYSTEM_SOCKET] if os.geteuid() == 0 else [SYSTEM_SOCKET]
 
 
 def check_socket(path: str, setting: str) -> None:
-    """Raise `UnusablePath` for a path that is too long for a socket; `setting` is what names it."""
+    """Raise `UnusablePath` for a path that is too long for a socket. `setting` is where it was set."""
     if len(os.fsencode(path)) > _SOCKET_PATH_LIMIT:
         raise UnusablePath(
             f"the socket path {path} is longer than {_SOCKET_PATH_LIMIT} bytes, the kernel's limit;"
@@ -106,7 +106,7 @@ def check_socket(path: str, setting: str) -> None:
 
 
 def client_sockets() -> list[str]:
-    """Where a client looks for the daemon, in this order."""
+    """The sockets on which a client looks for the daemon, in this order."""
     given = os.environ.get("PKI2FAD_SOCKET")
     if given:
         return [given]
@@ -119,7 +119,7 @@ def client_sockets() -> list[str]:
 
 
 def _user_sockets() -> list[str]:
-    """The places of a user's own daemon; a run-time directory of another user (after su) is none."""
+    """The sockets of a user's own daemon, without a run-time directory of another user (after su)."""
     uid = os.geteuid()
     places = [
         os.path.join(directory, "pki2fad", SOCKET)

@@ -1,6 +1,6 @@
-"""Where the lines of a log go: to a descriptor or a file, and never by waiting for a reader.
+"""Writes the lines of a log to a descriptor or a file, and never waits for a reader.
 
-What cannot be written now is dropped and counted. Lines that matter wait in memory instead, up to a limit.
+Lines that cannot be written now are dropped and counted. Important lines wait in memory, up to a limit.
 """
 
 import atexit
@@ -16,7 +16,7 @@ from typing import IO, Any, Protocol
 from pki2fad import times
 from pki2fad.host import files, landlock, logtarget
 
-# What sd-daemon(3) puts before a line for the journal to see its priority.
+# The priorities that go before a line for the journal (sd-daemon(3)).
 ERROR, WARNING, NOTICE, INFO = 3, 4, 5, 6
 
 # Bytes of lines more urgent than `INFO` that wait for room: some 10 000 of them.
@@ -31,17 +31,17 @@ class Descriptor:
 
     def __init__(self, descriptor: int, *, prefixed: bool) -> None:
         self.dropped = 0  # lines, since the start
-        self._told = 0  # of them, how many a line spoke of
+        self._told = 0  # of them, how many a line has reported
         self._descriptor = descriptor
         self._outlet = _outlet(descriptor)
         self._prefixed = prefixed
         self._second = -1  # for which the time was written out last
         self._time = ("", "")
-        self._kept = bytearray()  # what goes first: the rest of a line that was cut, and lines that matter
+        self._kept = bytearray()  # goes first: the rest of a line that was cut, and important lines
         self._cut = False  # the last byte that was written does not end a line
 
     def write(self, priority: int, events: Iterable[str]) -> None:
-        """Events of now, each a line or several."""
+        """Write events, each of one line or several, with the time of now."""
         if self.drain() and self._told < self.dropped:
             self._tell()
         if self._kept or self._told < self.dropped:  # no line goes before the count of those dropped
@@ -50,11 +50,11 @@ class Descriptor:
             self._put(priority, self._lines(priority, events))
 
     def target(self) -> dict[str, Any]:
-        """Where the lines go, as PROTOCOL.md has it."""
+        """Where the lines go, as PROTOCOL.md says."""
         return logtarget.of(self._descriptor)
 
     def drain(self) -> bool:
-        """Write what was kept; True if nothing is left of it."""
+        """Write the lines that were kept; True if none is left."""
         if self._kept:
             del self._kept[: self._put_all(bytes(self._kept))]
         return not self._kept
@@ -64,7 +64,7 @@ class Descriptor:
         self._outlet.close()
 
     def _tell(self) -> None:
-        """Say how many lines were dropped, if that can be written."""
+        """Write how many lines were dropped, if there is room."""
         dropped = self.dropped
         line = self._lines(WARNING, [f"lines_dropped count={dropped - self._told}"])
         written = self._put_all(line)
@@ -78,7 +78,7 @@ class Descriptor:
             self._leave(priority, lines[written:])
 
     def _leave(self, priority: int, lines: bytes) -> None:
-        """Keep what could not be written, or drop it; but a line that was cut is written to its end."""
+        """Keep or drop lines that could not be written. The rest of a cut line is always kept."""
         if self._cut and not self._kept:
             end = lines.index(b"\n") + 1
             self._kept += lines[:end]
@@ -115,14 +115,14 @@ class Descriptor:
 
 
 class File(Descriptor):
-    """Writes to a file of that name, whichever it is by now. Raises `OSError` if there can be none."""
+    """Writes to the file that has the name now. Raises `OSError` if it cannot be opened."""
 
     def __init__(self, path: str) -> None:
         self._path = path
         super().__init__(open_file(path), prefixed=False)
 
     def write(self, priority: int, events: Iterable[str]) -> None:
-        """The same, to the file that has the name now."""
+        """Write events to the file that has the name now."""
         self._follow()
         super().write(priority, events)
 
@@ -153,12 +153,12 @@ class File(Descriptor):
 
 
 def open_file(path: str) -> int:
-    """Open a log of ours to append to it. Raises `OSError` for what is no regular file of our own."""
+    """Open a log to append to it. Raises `OSError` if it is not a regular file of our own."""
     return files.open_sole(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, os.geteuid())
 
 
 def say(stream: IO[str], text: str) -> None:
-    """Print a line; where that would wait, a part of it or nothing."""
+    """Print a line; only a part of it, or nothing, if that would wait."""
     with contextlib.suppress(OSError), contextlib.closing(_outlet(stream.fileno())) as outlet:
         outlet.put(f"{text}\n".encode("utf-8", "backslashreplace"))
 
@@ -192,7 +192,7 @@ def _outlet(descriptor: int) -> _Outlet:
 
 
 class _Plain:
-    """A regular file: it waits for the disk alone, as the state does."""
+    """A regular file. It waits only for the disk, like the state."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
@@ -242,7 +242,7 @@ class _Relay(_Own):
         self._thread.join(_LAST_WORDS)
 
     def _pass_on(self) -> None:
-        landlock.forbid_exec()  # it holds for the thread that gives it up, and this one may be older
+        landlock.forbid_exec()  # it holds for one thread, and this one may be older
         with contextlib.suppress(OSError), open(self._reading, "rb", buffering=0) as lines:
             while data := lines.read(64 * 1024):
                 while data:

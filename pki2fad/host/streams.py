@@ -1,4 +1,4 @@
-"""The standard streams, as whoever started us left them. On the client's path."""
+"""Makes the standard streams usable, in whatever state a process gets them. On the client's path."""
 
 import contextlib
 import os
@@ -8,11 +8,11 @@ _COLUMNS = 80  # as terminals always had
 
 
 def prepare() -> None:
-    """Let printing work whatever is there.
+    """Make printing work with any streams.
 
-    A stream that was closed goes nowhere, where Python has None in its place and the next file that
-    is opened would get its number. What a stream cannot encode, a path say, is written with escapes.
-    Failures of writing show when a stream is flushed, not in argparse, which hides them.
+    A closed stream is opened to nowhere: Python has None for it, and the next file would get its number.
+    Characters that a stream cannot encode, for example in a path, are written with escapes. Write errors
+    show when a stream is flushed, and not in argparse, which hides them.
     """
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
@@ -22,10 +22,10 @@ def prepare() -> None:
 
 
 def columns() -> int:
-    """How wide help may be: $COLUMNS, the terminal's width, or 80 where there is none.
+    """The width of help: $COLUMNS, the terminal's width, or 80 without a terminal.
 
-    argparse asks the same of `shutil` for each argument of a parser, also where no help is wanted, and to
-    import that takes longer than all the parsing.
+    argparse itself asks `shutil`, for each argument of a parser and even without help. Importing that takes
+    longer than all the parsing.
     """
     given = os.environ.get("COLUMNS", "")
     if given.isdecimal() and int(given) > 0:
@@ -36,6 +36,6 @@ def columns() -> int:
 
 
 def abandon() -> None:
-    """Nobody takes what stdout still holds: let the interpreter's own flush at the end go nowhere."""
+    """Discard what stdout still holds, so that the interpreter's flush at the end cannot fail."""
     with contextlib.suppress(OSError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

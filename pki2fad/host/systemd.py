@@ -1,6 +1,6 @@
-"""What systemd passes and wants to hear: sockets, notifications, the watchdog.
+"""Talks to systemd: sockets that it passes, notifications, the watchdog.
 
-Outside systemd there is none of its variables, and everything here does nothing.
+Without systemd's variables everything here does nothing.
 """
 
 import contextlib
@@ -20,8 +20,8 @@ ROOT_SOCKET = "pki2fad-root.socket"
 VERIFY_SOCKET = "pki2fad-verify.socket"
 CREDENTIAL_SOCKET = "pki2fad-credential.socket"
 
-# A start whose state is large takes more than systemd's 90 s; each extension lasts so long (seconds), and
-# no more than so many are asked for: a start that hangs ends.
+# A start with a large state takes more than systemd's 90 s. An extension lasts this many seconds, and their
+# number is limited, so that a start that hangs ends.
 _EXTENSION = 60.0
 _EXTENSIONS = 30
 
@@ -29,7 +29,7 @@ _EXTENSIONS = 30
 def passed_sockets() -> list[tuple[int, str]]:
     """The descriptors that systemd passed, each with its name, which is "" if it has none.
 
-    The variables are taken out of the environment, as they hold for this process only.
+    The variables are removed from the environment: they are for this process only.
     """
     pid = os.environ.pop("LISTEN_PID", "")
     count = os.environ.pop("LISTEN_FDS", "")
@@ -41,7 +41,7 @@ def passed_sockets() -> list[tuple[int, str]]:
 
 
 def watchdog_period() -> float | None:
-    """Seconds between two pings: half of what systemd allows; None where it does not watch us."""
+    """Seconds between two pings: half of what systemd allows. None if it does not watch us."""
     usec = os.environ.get("WATCHDOG_USEC", "")
     if (
         not usec.isdecimal()
@@ -53,7 +53,7 @@ def watchdog_period() -> float | None:
 
 
 def own_group(file: str = "/proc/self/cgroup") -> str | None:
-    """The control group (version 2) of this process, from the root on, None where there is none."""
+    """The control group (version 2) of this process, from the root on; None if it has none."""
     try:
         with open(file, encoding="utf-8", errors="replace") as groups:
             return next((line[3:].rstrip("\n") for line in groups if line.startswith("0::")), None)
@@ -62,7 +62,7 @@ def own_group(file: str = "/proc/self/cgroup") -> str | None:
 
 
 class Notifier:
-    """Tells systemd how the service is."""
+    """Tells systemd the state of the service."""
 
     def __init__(self) -> None:
         self._notifier = sdnotify.SystemdNotifier() if os.environ.get("NOTIFY_SOCKET") else None
@@ -70,16 +70,16 @@ class Notifier:
             self._notifier.socket.setblocking(False)  # an unread one must not hang the loop
 
     def ready(self, status: str) -> None:
-        """Requests are answered."""
+        """Tell that requests are answered."""
         self._notify("READY=1", _status(status))
 
     def status(self, status: str) -> None:
-        """How the service is has changed."""
+        """Show another status line."""
         self._notify(_status(status))
 
     @contextlib.contextmanager
     def starting(self) -> Iterator[None]:
-        """Ask for more time again and again while the state is opened, which is not done in steps."""
+        """Ask for more time again and again while the state is opened, which is one long step."""
         if self._notifier is None:
             yield
             return
@@ -100,15 +100,15 @@ class Notifier:
             thread.join()
 
     def reloading(self) -> None:
-        """The configuration is read again; `ready` ends it."""
+        """Tell that the configuration is read again, until `ready`."""
         self._notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
 
     def stopping(self) -> None:
-        """No more connections are accepted."""
+        """Tell that no more connections are accepted."""
         self._notify("STOPPING=1", _status("stopping"))
 
     def watchdog(self) -> None:
-        """The loop that answers requests is alive."""
+        """Tell that the loop that answers requests is alive."""
         self._notify("WATCHDOG=1")
 
     def close(self) -> None:
@@ -122,5 +122,5 @@ class Notifier:
 
 
 def _status(text: str) -> str:
-    """sdnotify loses what is not latin-1, and a line end would begin another assignment."""
+    """The status as ASCII in one line: sdnotify loses other text, and a line end begins an assignment."""
     return "STATUS=" + text.encode("ascii", "replace").decode().replace("\n", " ")

@@ -13,9 +13,9 @@ from collections.abc import Collection, Generator
 from pki2fad.errors import UnusablePath
 
 _OTHERS_WRITE = 0o022
-_NOBODY = 65534  # what the kernel shows for an owner that has no mapping here: it may be anybody
+_NOBODY = 65534  # the kernel shows it for an owner that has no mapping here: it may be anybody
 
-# To read a file, neither through a link in its own place nor waiting for anybody.
+# Flags to read a file that is no link, without waiting for a writer.
 _READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
 
 _MOST_LINKS = 40  # as many as the kernel follows
@@ -26,13 +26,13 @@ _Part = tuple[str, os.stat_result, int, str]
 
 
 def others_may_write(status: os.stat_result, owners: Collection[int] | None = None) -> bool:
-    """True unless it belongs to one of `owners` (by default root and us), and nobody else may write it."""
+    """True unless it belongs to one of `owners` (by default root and us) and no other user may write it."""
     owners = (0, os.geteuid()) if owners is None else owners
     return status.st_uid == _NOBODY or status.st_uid not in owners or _is_open(status)
 
 
 def objection(status: os.stat_result) -> str | None:
-    """Why it is not used, to stand behind its name; None if nobody but root and we may write it."""
+    """The reason to refuse a file, to follow its name; None if only root and we may write it."""
     if not others_may_write(status):
         return None
     return (
@@ -42,10 +42,10 @@ def objection(status: os.stat_result) -> str | None:
 
 
 def objection_to_entries(directory: int) -> str | None:
-    """As `objection`, of an open directory from which nothing is taken without a look at its owner.
+    """Do what `objection` does, for an open directory whose entries are checked for their owner.
 
-    Such a directory may have mode 1777 where it is mounted read-only, as Secrets of Kubernetes are: nobody
-    exchanges an entry of another user there.
+    Such a directory may have mode 1777 if it is mounted read-only, like Secrets of Kubernetes: nobody can
+    replace another user's entry there.
     """
     status = os.fstat(directory)
     fixed = status.st_mode & stat.S_ISVTX and os.fstatvfs(directory).f_flag & os.ST_RDONLY
@@ -55,7 +55,7 @@ def objection_to_entries(directory: int) -> str | None:
 def open_beneath(directory: int, name: str) -> int:
     """Open a regular file of a directory for reading, also through links that stay beneath the directory.
 
-    Each link, directory and file on the way must be root's or ours, and nobody else's to write. Raises
+    Every link, directory and file on the way must belong to root or us, and only we may write it. Raises
     `UnusablePath` and `OSError`.
     """
     with contextlib.closing(_parts(name, directory, "", beneath=True)) as parts:
@@ -93,13 +93,13 @@ def open_owned(path: str, owners: Collection[int]) -> int:
 
 
 def owners(path: str) -> frozenset[int]:
-    """Root, and the one other uid that may own what is at the path or a directory that leads there.
+    """The owners of the file at a path and of all directories that lead there: root and at most one other.
 
-    Raises `UnusablePath` where there are more, where a directory can be written by others than its
-    owner, and for symbolic links; and `FileNotFoundError`.
+    Raises `UnusablePath` if there are more owners, if other users may write a directory, and for symbolic
+    links. Raises `FileNotFoundError`.
     """
     if not path.startswith("/") or {".", ".."} & set(path.split("/")):
-        raise UnusablePath(f"{path} is not the whole path, from / on")
+        raise UnusablePath(f"{path} is not a full path, from / on")
     missing = None
     found = {0}
     try:
@@ -114,20 +114,17 @@ def owners(path: str) -> frozenset[int]:
     except OSError as error:
         raise UnusablePath(f"cannot look at {path}: {error.strerror}") from None
     if len(found) > 2 or _NOBODY in found:
-        raise UnusablePath(f"{path} is not safe: it is in the hands of the uids {sorted(found)}")
+        raise UnusablePath(f"{path} is not safe: it belongs to more than one user (uids {sorted(found)})")
     if missing is not None:
         raise missing
     return frozenset(found)
 
 
 def ruler(path: str) -> os.stat_result | None:
-    """The status of what belongs to the user who rules over a file's place.
+    """The status of the first component of a path that does not belong to root; None if root owns all.
 
-    None if root does, or if we are not root.
-
-    That user is the first one other than root to whom a component of the path belongs: they can exchange what
-    is below at any moment. Raises `UnusablePath` if there is no such directory, and for root where two
-    users rule, or anybody may.
+    Its owner can replace everything below at any moment. None, too, if we are not root. Raises `UnusablePath`
+    if the directory is missing, and for root if two users own components, or anybody may write one.
     """
     directory, name = os.path.split(os.path.join(os.getcwd(), path))
     try:
@@ -154,14 +151,14 @@ def ruler(path: str) -> os.stat_result | None:
                 f"{path} is not safe to write: {component} belongs to uid {status.st_uid}, and what leads"
                 f" there to uid {owner.st_uid}"
             )
-    # Ubuntu's /var/log is such a directory; a user's place in it takes nothing from root.
+    # Ubuntu's /var/log is such a directory. A user's directory in it takes nothing from root.
     if owner is None and by_group:
         raise UnusablePath(f"{path} is not safe to write for root: its group may write to {by_group}")
     return owner
 
 
 def require_roots(path: str) -> None:
-    """Raise `UnusablePath` unless root alone can write to what leads to a path, as far as it is there."""
+    """Raise `UnusablePath` unless only root can write to the existing directories that lead to a path."""
     try:
         for place, status, *_ in _from_root(path):
             if others_may_write(status, (0,)):
@@ -173,7 +170,7 @@ def require_roots(path: str) -> None:
 
 
 def _is_open(status: os.stat_result) -> bool:
-    """True if others than its owner may write it; the mode of a link says nothing."""
+    """True if other users than its owner may write it. The mode of a link says nothing."""
     return not stat.S_ISLNK(status.st_mode) and bool(status.st_mode & _OTHERS_WRITE)
 
 
@@ -191,8 +188,9 @@ def _from_root(path: str) -> Generator[_Part, None, None]:
 def _parts(path: str, top: int, name: str, *, beneath: bool) -> Generator[_Part, None, None]:
     """Each directory and link that leads from `top`, called `name`, to what a path names, and that itself.
 
-    Yields a path to show, the status, and a directory, open until the next is asked for, with the name in it.
-    With `beneath` a way out of `top` raises `UnusablePath`; else `top` is /.
+    Yields a path to show, its status, and its open directory with its name there. The directory is closed
+    when the next part is asked for. With `beneath` a way out of `top` raises `UnusablePath`; otherwise `top`
+    is /.
     """
     above = [(top, name)]
     todo = path.split("/")[::-1]

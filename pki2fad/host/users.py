@@ -7,7 +7,7 @@ import time
 
 from pki2fad.errors import Unavailable
 
-# Names that are remembered, and uids that wait to be looked up: somebody with a user namespace has thousands.
+# Names to remember, and uids that may wait to be looked up: a user namespace gives its owner thousands.
 _REMEMBERED = 4096
 _WAITING = 64
 
@@ -16,7 +16,7 @@ _AGAIN = 60.0
 
 
 class Users:
-    """Knows which uids are users of this system, as soon as a thread has looked them up."""
+    """Knows the users of this system by uid, as soon as a thread has looked them up."""
 
     def __init__(self) -> None:
         self._names: dict[int, tuple[str | None, float]] = {}  # and when that was found, CLOCK_MONOTONIC
@@ -25,14 +25,14 @@ class Users:
         self._thread: threading.Thread | None = None
 
     def look_up(self, uid: int) -> str | None:
-        """What the system calls the user of this uid, None if it has none. May block."""
+        """The name of the user with this uid, None if there is none. May block."""
         try:
             return pwd.getpwuid(uid).pw_name
         except KeyError:
             return None
 
     def is_user(self, uid: int) -> bool:
-        """True if the uid is known to have a name. Never blocks: an unknown uid is looked up meanwhile."""
+        """True if the uid is known to have a name. Never blocks: a thread looks up an unknown uid."""
         found = self._found(uid)
         return found is not None and found[0] is not None
 
@@ -41,7 +41,7 @@ class Users:
         return self._found(uid) is None
 
     def name(self, uid: int) -> str | None:
-        """The name, None if there is none. Never blocks: raises `Unavailable` until it was looked up."""
+        """The name, None if there is none. Never blocks: raises `Unavailable` until it is looked up."""
         found = self._found(uid)
         if found is None:
             raise Unavailable(f"the name of uid {uid} is being looked up; try again", 1)

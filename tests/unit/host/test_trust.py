@@ -64,7 +64,7 @@ def test_below_a_directory_that_all_may_write_nothing_is_safe(short_path: Path) 
 
 @pytest.mark.parametrize("path", ["", "socket", "/run/../socket", "./socket", "/run/./socket"])
 def test_a_path_has_to_be_whole(path: str) -> None:
-    with pytest.raises(UnusablePath, match="not the whole path"):
+    with pytest.raises(UnusablePath, match="not a full path"):
         trust.owners(path)
 
 
