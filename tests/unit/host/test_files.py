@@ -173,7 +173,7 @@ def test_a_file_is_replaced_only_if_it_is_the_expected_one(tmp_path: Path) -> No
     with pytest.raises(UnusablePath, match="cannot write"):
         files.replace(str(path), b"new", files.PRIVATE, before)
     path.write_bytes(b"after the rotation")
-    with pytest.raises(UnusablePath, match="is another file now"):
+    with pytest.raises(UnusablePath, match="was replaced by another file"):
         files.replace(str(path), b"new", files.PRIVATE, before)
     assert path.read_bytes() == b"after the rotation"
     files.replace(str(path), b"new", files.PRIVATE, path.stat())
