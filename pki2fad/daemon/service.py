@@ -61,7 +61,7 @@ class Service:
         self._private, why_locked = _key_or_reason(config, key_group)
         _make_log_directories(config)
         health = Health(log.dropped, log.target)
-        self._store = store = Store(_state_path(config), health.stored)
+        store = Store(_state_path(config), health.stored)
         resources.callback(store.close)
         self._ignored: list[str] = []  # of the first seed files
         self._first_seed_files = list(seedfiles.read_all(config.seeds_dir, self._ignored))
@@ -70,7 +70,7 @@ class Service:
         self._throttle = Throttle(
             store.throttle_secret(), store.throttle_slots(), counted, enabled=config.throttle.enabled
         )
-        self._keyring = keyring = _keyring(store, self._throttle)
+        keyring = _keyring(store, self._throttle)
         self._vault = Vault(
             keyring,
             store,
@@ -116,8 +116,9 @@ class Service:
             log.warning("verify_waits", until=moment(until), reason=reason)
 
     def _opening(self) -> Work:
-        if self._private is not None:
-            yield from self._vault.open(self._private)
+        private, self._private = self._private, None  # a lock leaves no key in memory
+        if private is not None:
+            yield from self._vault.open(private)
         limits.check_memory(self._agent.account_count)
         return (yield from self._seeding.apply(self._first_seed_files, self._ignored))
 

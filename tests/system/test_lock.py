@@ -1,6 +1,7 @@
 """Locking: without its keys the daemon answers `locked`, and gives nothing away."""
 
 import json
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -183,6 +184,16 @@ def test_after_a_lock_the_master_key_is_nowhere_in_memory(daemon: Daemon, host_k
         key = memory.master_key(daemon.state_file, host_key)
         client.lock()
         assert memory.hits(daemon.pid, {"master key": key}) == {}
+
+
+def test_after_a_lock_no_prime_of_the_hosts_key_is_in_memory(daemon: Daemon, host_key: PrivateKey) -> None:
+    prime = host_key.private_numbers().p
+    in_openssl = prime.to_bytes((prime.bit_length() + 7) // 8, sys.byteorder)  # as its big numbers are
+    daemon.start()
+    assert memory.hits(daemon.pid, {"prime": in_openssl})
+    with daemon.client() as client:
+        client.lock()
+    assert memory.hits(daemon.pid, {"prime": in_openssl}) == {}
 
 
 def test_a_protected_key_is_made_and_used_by_the_commands(tmp_path: Path) -> None:
