@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
-from support.agents import OpenKeys, no_throttle
+from support.agents import OpenKeys, filled, no_throttle
 from support.daemon import PATIENCE, Daemon, short_directory
 from support.peers import require_root
 from support.raw import RawPeer, Seed, connect, connect_as, pair_of
@@ -21,7 +21,6 @@ from pki2fad.host.users import Users
 from pki2fad.methods.agent import Agent
 from pki2fad.rules import clock
 from pki2fad.rules.access import Access, Rule
-from pki2fad.rules.keyring import Keyring
 from pki2fad.server.server import Server
 from pki2fad.state.store import Store
 
@@ -66,12 +65,7 @@ class _Local:
     def _build(self, boot_id: str) -> tuple[Server, Store]:
         store = Store(self._path)
         reading = clock.read()
-        keyring = Keyring(self._master)
-        for account in store.accounts():
-            keyring.put(account)
-        keyring.gone.update(store.gone())
-        store.begin_boot(boot_id, reading)
-        keyring.raise_floors(store.floors())
+        keyring = filled(store, self._master, reading, boot_id)
         agent = Agent(
             keyring,
             Access([_RULE], os.geteuid(), Users()),

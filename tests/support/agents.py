@@ -236,14 +236,20 @@ def is_valid(agent: Agent, code: str, reading: Reading, *, store: Store | None =
     return bool(result["valid"])
 
 
-def boot(store: Store, master: MasterKey, reading: Reading, boot_id: str | None) -> Agent:
-    """An agent over a state file, filled as the service does it at a start."""
+def filled(store: Store, master: MasterKey | None, reading: Reading, boot_id: str | None) -> Keyring:
+    """The keyring of a state file, as the service fills it at a start."""
+    store.begin_boot(boot_id, reading)
     keyring = Keyring(master)
     for account in store.accounts():
         keyring.put(account)
     keyring.gone.update(store.gone())
-    store.begin_boot(boot_id, reading)
     keyring.raise_floors(store.floors())
+    return keyring
+
+
+def boot(store: Store, master: MasterKey, reading: Reading, boot_id: str | None) -> Agent:
+    """An agent over a state file."""
+    keyring = filled(store, master, reading, boot_id)
     agent = make_agent(keyring)
     agent.file_digests = store.file_digests()
     return agent

@@ -16,7 +16,7 @@ from pki2fad.rules.keyring import Keyring
 from pki2fad.rules.otp import Parameters
 from pki2fad.state.store import Store
 from pki2fad.wire.messages import Request
-from support.agents import ROOT, SEED, STARTED, USUAL, answer_to, make_agent, reference_code, sealed
+from support.agents import ROOT, SEED, STARTED, USUAL, answer_to, filled, make_agent, reference_code, sealed
 from support.stores import keep, one_by_one
 
 
@@ -56,14 +56,9 @@ class Host:
     def start(self) -> None:
         """Start the daemon."""
         self.store = Store(str(self.path))
-        self.keyring = Keyring(self._master)
         self.watch = self.store.watch(self.reading)
         self.timekeeper = Timekeeper(self.watch, one_by_one(self.store), lambda: self.reading)
-        for account in self.store.accounts():
-            self.keyring.put(account)
-        self.keyring.gone.update(self.store.gone())
-        self.store.begin_boot(f"boot {self.boot}", self.reading)
-        self.keyring.raise_floors(self.store.floors())
+        self.keyring = filled(self.store, self._master, self.reading, f"boot {self.boot}")
         self.agent = make_agent(self.keyring, self._rules, watch=self.watch)
         self.timekeeper.look()
 
