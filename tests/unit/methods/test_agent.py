@@ -61,7 +61,7 @@ def refusal_of(agent: Agent, method: str, args: dict[str, Any] | None, peer: Pee
         ("accounts", {"account": "default"}, "no argument 'account'"),
         ("status", {"verbose": True}, "no argument 'verbose'"),
         ("generate", {"replace": True}, "no argument 'replace'"),
-        ("generate", {"x" * 1000: 1}, f"no argument '{'x' * 64}' here"),
+        ("generate", {"x" * 1000: 1}, f"no argument '{'x' * 64}'"),
         ("generate", {"account": None}, "'account' is not of type str"),
         ("generate", {"account": 7}, "'account' is not of type str"),
         ("verify", {"code": 123456}, "'code' is not of type str"),
