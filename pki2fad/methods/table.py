@@ -2,9 +2,13 @@
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from pki2fad.errors import BadRequest
 from pki2fad.rules.access import ADMIN, ENROLL, GENERATE, MONITOR, VERIFY
+from pki2fad.transfer import batch
+from pki2fad.wire import arguments, forms
+from pki2fad.wire.messages import Request
 
 _NONE: Mapping[str, type] = MappingProxyType({})
 
@@ -19,11 +23,12 @@ class Method(NamedTuple):
     everywhere: bool = False  # the role for single accounts is not enough
     locked_too: bool = False  # also while the keys are locked
     own: bool = False  # for the account of the caller's own user name
+    steady: bool = False  # the same for a whole second, unless accounts, keys or rights change
     about_all: bool = False  # without an account it is about all of them
 
 
 _METHODS = (
-    Method("generate", GENERATE, {"account": str}),
+    Method("generate", GENERATE, {"account": str}, steady=True),
     Method(
         "verify",
         VERIFY,
@@ -88,3 +93,18 @@ def is_administrative(name: str) -> bool:
     """True for a method that makes changes: its refusals and failures go to the audit too."""
     method = METHODS.get(name)
     return method is not None and method.role in (ADMIN, ENROLL)
+
+
+def checked(method: Method, request: Request) -> dict[str, Any]:
+    """The arguments, with the default account unless a batch names one. Raises `BadRequest`."""
+    if request.args is None:
+        raise BadRequest(request.fault)
+    args = arguments.typed(request.args, method.arguments, method.required)
+    if "account" not in method.arguments or (method.about_all and "account" not in args):
+        return args
+    if "account" not in args and "sealed" in args and batch.is_batch(args["sealed"]):
+        return args
+    account = args.setdefault("account", forms.DEFAULT_ACCOUNT)
+    if not forms.is_name(account):
+        raise BadRequest(forms.NAME_RULE)
+    return args

@@ -3,7 +3,7 @@
 import contextlib
 import grp
 import pwd
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
@@ -23,6 +23,9 @@ _VERIFYING = (VERIFY, RELAY)
 # Groups that have a role without any configuration, where they exist.
 DEFAULT_GROUPS = {VERIFY: "pki2fad-verify", GENERATE: "pki2fad-generate", MONITOR: "pki2fad-monitor"}
 
+# Callers whose rights are kept, so that nothing is looked up for each request.
+_CALLERS = 1024
+
 # The kernel shows this for every id that has no mapping here: it may be anybody.
 OVERFLOW_ID = 65534
 
@@ -34,6 +37,24 @@ class Peer(NamedTuple):
     uid: int
     gids: frozenset[int]  # primary and supplementary; empty for a peer in more than 256 groups
     verify_only: bool = False  # it came over the socket that only verifies
+
+
+class Rights:
+    """What one caller may do: roles for all accounts, and roles for some."""
+
+    __slots__ = ("_some", "everywhere")
+
+    def __init__(self, everywhere: frozenset[str], some: Mapping[str, frozenset[str]]) -> None:
+        self.everywhere = everywhere
+        self._some = some  # accounts by role
+
+    def allows(self, role: str, account: str) -> bool:
+        """True for the role for this account."""
+        return role in self.everywhere or account in self._some.get(role, ())
+
+    def has(self, role: str) -> bool:
+        """True for the role for any account at all."""
+        return role in self.everywhere or role in self._some
 
 
 class Rule(NamedTuple):
@@ -101,26 +122,39 @@ class Access:
             grant.gids.discard(OVERFLOW_ID)
         self._some, self._some_verifying = self._union(ROLES), self._union(_VERIFYING)
         self._names = {uid: users.look_up(uid) for uid in self._named}
+        self._rights: dict[tuple[object, ...], Rights] = {}  # by all of a peer but its pid
 
     def allows(self, peer: Peer, role: str, account: str) -> bool:
         """True if the peer has the role for this account."""
-        if not _may_have(peer, role):
-            return False
-        if self.allows_everywhere(peer, role):
-            return True
-        grant = self._accounts.get((role, account))
-        return grant is not None and grant.covers(peer)
+        return self.rights(peer).allows(role, account)
 
     def allows_everywhere(self, peer: Peer, role: str) -> bool:
         """True if the peer has the role for all accounts."""
-        return _may_have(peer, role) and self._everywhere[role].covers(peer)
+        return role in self.rights(peer).everywhere
 
     def has_role(self, peer: Peer, role: str) -> bool:
         """True if the peer has the role for any account at all."""
-        if not _may_have(peer, role):
-            return False
-        return self.allows_everywhere(peer, role) or any(
-            of == role and grant.covers(peer) for (of, _), grant in self._accounts.items()
+        return self.rights(peer).has(role)
+
+    def rights(self, peer: Peer) -> Rights:
+        """What the peer may do. It is looked up once for all callers like it."""
+        caller = peer[1:]
+        rights = self._rights.get(caller)
+        if rights is None:
+            if len(self._rights) >= _CALLERS:
+                self._rights.clear()
+            rights = self._rights[caller] = self._look_up(peer)
+        return rights
+
+    def _look_up(self, peer: Peer) -> Rights:
+        everywhere = {role for role, grant in self._everywhere.items() if grant.covers(peer)}
+        some: dict[str, set[str]] = {}
+        for (role, account), grant in self._accounts.items():
+            if grant.covers(peer):
+                some.setdefault(role, set()).add(account)
+        return Rights(
+            frozenset(role for role in everywhere if _may_have(peer, role)),
+            {role: frozenset(accounts) for role, accounts in some.items() if _may_have(peer, role)},
         )
 
     def has_some_role(self, peer: Peer) -> bool:

@@ -151,6 +151,7 @@ class Answer:
     quiet: bool = False  # it is not logged
     audit: str | None = None  # for the log: a word for the change that was made or refused
     details: dict[str, Any] | None = None  # for the log too, nothing secret
+    encoded: bytes | None = None  # the result as it is sent, where that is known
     work: Work | None = None  # long work that gives the answer in place of this one
 
     def __repr__(self) -> str:

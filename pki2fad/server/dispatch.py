@@ -53,7 +53,10 @@ class Dispatch:
         if request.method not in LOOKS and answer.refusal is None:
             self._last_use = reading.boot  # who is refused keeps nothing unlocked
         change = answer.change
-        if isinstance(change, Spend | Failure):
+        if change is None and answer.work is None:
+            connection.add(_encode(request, answer))
+            self._decisions.add(request, connection.peer, answer, reading, boot())
+        elif isinstance(change, Spend | Failure):
             call = _Call(connection, connection.hold(), request, reading)
             self._commit.add(change, partial(self._settled, call, answer))
         elif isinstance(change, Edit):
@@ -62,9 +65,6 @@ class Dispatch:
         elif answer.work is not None:
             call = _Call(connection, connection.hold_alone(), request, reading)
             self._begin(call, answer.work)
-        else:
-            connection.add(_encode(request, answer))
-            self._decisions.add(request, connection.peer, answer, reading, boot())
 
     def _answer(self, connection: Connection, request: Request, reading: Reading) -> Answer:
         try:
@@ -162,6 +162,8 @@ class Dispatch:
 
 def _encode(request: Request, answer: Answer) -> bytes:
     refusal = answer.refusal
+    if answer.encoded is not None:
+        return messages.encode_known(request.msgid, answer.encoded)
     if refusal is None:
         return messages.encode_response(request.msgid, None, answer.result)
     error: list[Any] = [refusal.code, f"{refusal.code}: {refusal}"]

@@ -64,13 +64,17 @@ class RequestLog:
 
         `reading` is of when the request was taken up, `ready` what `clock.boot` said when it was answered.
         """
-        method, refusal, outcome = request.method, answer.refusal, OK
+        method, refusal = request.method, answer.refusal
         if refusal is not None:
             outcome = refusal.code
-        elif method in _VERDICTS and not answer.result["valid"]:
-            outcome = INVALID
+        elif method in _VERDICTS:
+            outcome = OK if answer.result["valid"] else INVALID
+        else:
+            outcome = OK
         self._metrics.add(method, outcome, ready - reading.boot)
-        if (method in LOOKS or answer.quiet) and refusal is None:
+        if refusal is None and not answer.audit and method not in _VERDICTS:
+            if method not in LOOKS and not answer.quiet:
+                self._later(_usual(method, peer.uid, peer.pid, request.account))
             return
         fields: dict[str, Any] = {"pid": peer.pid}
         if request.account:
@@ -82,10 +86,8 @@ class RequestLog:
             self.warning(peer, "refused", method=method, **fields, code=refusal.code, reason=refusal)
         elif method in _VERDICTS:
             self._add_verdict(request, peer, answer, reading, fields)
-        elif answer.audit:
-            log.audit(method, uid=peer.uid, **fields, **(answer.details or {}))
         else:
-            self._later(_line(method, peer.uid, *fields.items()))
+            log.audit(method, uid=peer.uid, **fields, **(answer.details or {}))
 
     def _later(self, text: str) -> None:
         """Have a line written in a moment, with those of others."""
@@ -131,6 +133,12 @@ class RequestLog:
         steps = self._steps_off(name, code, reading)
         why = [("reason", WRONG)] if steps is None else [("reason", STALE), ("steps", f"{steps:+d}")]
         self._later(_line(request.method, uid, *fields.items(), *why))
+
+
+@functools.lru_cache(maxsize=1024)
+def _usual(method: str, uid: int, pid: int, account: str | None) -> str:
+    """The line of what was carried out and changed nothing."""
+    return line(method, {"uid": uid, "pid": pid, **({"account": account} if account else {})})
 
 
 @functools.lru_cache(maxsize=1024)

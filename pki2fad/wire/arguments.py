@@ -33,7 +33,9 @@ def text(value: "Any") -> "Any":
 
 def msgid(value: "Any") -> int | None:
     """The msgid of a request, also if it came as a float; None if it is not one."""
-    if type(value) not in (int, float) or not 0 <= value < 2**32 or value % 1:
+    if type(value) is int:
+        return value if 0 <= value < 2**32 else None
+    if type(value) is not float or not 0 <= value < 2**32 or value % 1:
         return None
     return int(value)
 
@@ -49,7 +51,7 @@ def named(params: "Any") -> "dict[str, Any]":
         raise BadRequest(_FORM)
     found = {}
     for key, value in pairs:
-        name = text(key)
+        name = key if type(key) is str else text(key)
         if type(name) is not str:
             raise BadRequest("the name of an argument must be a string")
         if name in found:
@@ -67,14 +69,14 @@ def typed(given: "dict[str, Any]", kinds: "Mapping[str, type]", required: frozen
         kind = kinds.get(name)
         if kind is None:
             raise BadRequest(f"this method has no argument {name[:64]!a}")
-        if value is None and name not in _NEVER_NIL:
-            continue
-        args[name] = _as(kind, value)
-        if type(args[name]) is not kind:
-            raise BadRequest(f"the argument {name!r} is not of type {kind.__name__}")
-    for name in required:
-        if name not in args:
-            raise BadRequest(f"the argument {name!r} is missing")
+        if type(value) is kind:
+            args[name] = value
+        elif value is not None or name in _NEVER_NIL:
+            args[name] = _as(kind, value)
+            if type(args[name]) is not kind:
+                raise BadRequest(f"the argument {name!r} is not of type {kind.__name__}")
+    if not required <= args.keys():
+        raise BadRequest(f"the argument {min(required - args.keys())!r} is missing")
     return args
 
 

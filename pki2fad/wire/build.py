@@ -121,9 +121,10 @@ def message(elements: "Any", kind: int) -> "Message":
         raise ValueError("the msgid is not an unsigned 32-bit integer")
     if kind == RESPONSE:
         return Response(msgid, _plain(method), _plain(params))
-    method = arguments.text(method)
     if type(method) is not str:
-        raise ValueError("the method is not a string")
+        method = arguments.text(method)
+        if type(method) is not str:
+            raise ValueError("the method is not a string")
     if type(given) is float:
         return Request(msgid, method, None, "the msgid is an integer, and never a float")
     try:

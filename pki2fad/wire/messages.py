@@ -79,6 +79,11 @@ def encode_response(msgid: int, error: "list[Any] | None", result: "Any") -> byt
     return _pack([RESPONSE, msgid, error, result])  # type: ignore[no-any-return]
 
 
+def encode_known(msgid: int, result: bytes) -> bytes:
+    """The bytes of a response with a result that is encoded already."""
+    return b"".join((b"\x94\1", _pack(msgid), b"\xc0", result))
+
+
 class Encoded:
     """A result that is encoded already, in parts: to encode it, or to join them, at once would take long."""
 

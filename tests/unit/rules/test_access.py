@@ -196,3 +196,20 @@ def test_a_default_group_has_its_role_where_it_exists(tmp_path: Path) -> None:
 
 def test_a_system_without_the_default_groups_needs_none(tmp_path: Path) -> None:
     assert with_groups(tmp_path) == ["nothing", "nothing"]
+
+
+def test_rights_are_kept_apart_for_callers_that_differ_in_anything_but_the_process() -> None:
+    access = Access([Rule("verify", (4001,)), Rule("generate", (4001,), ("deploy",))], 0, Users())
+    callers = [
+        Peer(pid, uid, frozenset(gids), only)
+        for pid in (1, 2)
+        for uid in (0, 4001, 4002)
+        for gids in ((), (0,))
+        for only in (False, True)
+    ]
+    for _ in range(2):
+        for caller in callers:
+            may = caller.uid in (0, 4001)
+            assert access.allows(caller, "verify", "deploy") == may
+            assert access.allows(caller, "generate", "deploy") == (may and not caller.verify_only)
+            assert access.allows(caller, "generate", "other") == (caller.uid == 0 and not caller.verify_only)

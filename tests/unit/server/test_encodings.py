@@ -199,9 +199,8 @@ async def test_nothing_more_is_read_from_a_client_that_takes_no_answers() -> Non
             while True:
                 sender.stream._socket.send(b"\0")
         client.send_bytes(wrong + encoded(2, ("remove", {"account": "deploy"}), shortest=True))
-        await asyncio.to_thread(lambda: None)
-        await asyncio.sleep(0)
-        assert asked.account_count == 0
+        while asked.account_count:  # noqa: ASYNC110 - nothing tells of it: the answer does not leave
+            await asyncio.sleep(0)
         client.send_bytes(encoded(3, ("generate", {"account": "deploy"}), shortest=True))
         await asyncio.sleep(0)
         before = sender.payer.held
