@@ -11,8 +11,8 @@ from typing import Self
 
 from support import peers
 from support.booted import Booted
+from support.documents import CHECKOUT
 
-CHECKOUT = Path(__file__).parents[2]
 SOURCES = ("pki2fad", "pki2factl", "systemd", "pyproject.toml", "README.md", "LICENSE", ".gitignore")
 
 # pip takes ten seconds, on a loaded machine a multiple of that.

@@ -14,9 +14,9 @@ from pki2fad.crypto.rsakeys import PrivateKey
 from support import peers
 from support.booted import Booted
 from support.daemon import wait_until
+from support.documents import CHECKOUT
 
-_CHECKOUT = Path(__file__).parents[2]
-_UNITS = _CHECKOUT / "systemd"
+_UNITS = CHECKOUT / "systemd"
 SERVICE = "pki2fad.service"
 SEED = b"a seed of the booted tests......"  # of the account default
 
@@ -46,7 +46,7 @@ def _install(layer: Path) -> None:
             "--python",
             python,
             "install",
-            _CHECKOUT,
+            CHECKOUT,
         ],
     ):
         done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)

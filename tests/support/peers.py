@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import subprocess
 
 import pytest
 
@@ -68,3 +69,9 @@ def missing(what: str) -> None:
     if os.environ.get("PKI2FA_REQUIRE_PEERS") == "1":
         pytest.fail(message)
     pytest.skip(message)
+
+
+def openssl(*arguments: "str | os.PathLike[str]", data: bytes = b"") -> bytes:
+    """What an openssl command prints."""
+    command = [require("openssl"), *arguments]
+    return subprocess.run(command, input=data, capture_output=True, timeout=30, check=True).stdout

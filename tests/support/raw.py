@@ -42,6 +42,9 @@ with socket.socket(fileno=channel) as channel:
 """
 
 
+Seal = Callable[[bytes], bytes]  # seals a seed to the host's key
+
+
 class Stream(Protocol):
     """What a peer needs of a socket."""
 

@@ -4,11 +4,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.daemon import Daemon
+from support.bystander import Bystander, besieged, standing_by
+from support.daemon import Daemon, short_directory
 from support.documents import run
 from support.installed import SEED, Installed, software
+from support.oldservice import BASE, OldService
 from support.peers import require_root
+from support.preload import Clock, environment
 
+from pki2fad.crypto import rsakeys
 from pki2fad.crypto.rsakeys import PrivateKey
 
 
@@ -47,3 +51,61 @@ def shell(daemon: Daemon) -> Daemon:
     run(f"pki2factl init --config-dir {daemon.config_dir}; cp config/host.pub.pem .", daemon.root)
     daemon.start()
     return daemon
+
+
+@pytest.fixture
+def home(tmp_path: Path, host_key: PrivateKey) -> Path:
+    """A directory with the host's public key, and nothing else."""
+    (tmp_path / "host.pub.pem").write_bytes(rsakeys.public_pem(host_key.public_key()))
+    return tmp_path
+
+
+@pytest.fixture
+def loadable(daemon: Daemon, host_key: PrivateKey, other_key: PrivateKey) -> Daemon:
+    """A running daemon without accounts, and the public keys of two hosts beside it."""
+    for name, key in (("host", host_key), ("other", other_key)):
+        (daemon.root / f"{name}.pub.pem").write_bytes(rsakeys.public_pem(key.public_key()))
+    return daemon.start()
+
+
+@pytest.fixture(scope="module")
+def lasting(host_key: PrivateKey) -> Iterator[Daemon]:
+    """One running daemon for all tests of a module that leave it running."""
+    with short_directory() as path:
+        daemon = Daemon(path)
+        daemon.install_key(rsakeys.private_pem(host_key))
+        yield daemon.start()
+        daemon.close()
+
+
+@pytest.fixture(scope="module")
+def besieged_daemon(host_key: PrivateKey) -> Iterator[Daemon]:
+    """One daemon with the usual caps, which must outlive all tests of a module."""
+    with besieged(host_key) as daemon:
+        yield daemon
+
+
+@pytest.fixture
+def bystander(besieged_daemon: Daemon, host_key: PrivateKey) -> Iterator[Bystander]:
+    """A client that is answered all the while."""
+    with standing_by(besieged_daemon, host_key) as bystander:
+        yield bystander
+
+
+@pytest.fixture
+def old(daemon: Daemon, host_key: PrivateKey) -> OldService:
+    """The old service's files; the daemon is not started."""
+    return OldService(daemon, host_key)
+
+
+@pytest.fixture
+def beside(old: OldService) -> OldService:
+    """The old service's files beside a running daemon."""
+    return old.start()
+
+
+@pytest.fixture
+def timed(old: OldService, clock: Clock) -> OldService:
+    """The same with the daemon started at 20 seconds after BASE."""
+    clock.set(BASE + 20)
+    return old.start(**environment(clock))

@@ -4,38 +4,27 @@ import asyncio
 import inspect
 import random
 import threading
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support.daemon import PATIENCE, Daemon, short_directory
+from support.daemon import PATIENCE, Daemon
 from support.raw import NOTIFICATION, RESPONSE, Listener, RawPeer, Seed
 
 from pki2fad import client as public
 from pki2fad.client import Account, AsyncClient, Client, Code, Enrolment
-from pki2fad.crypto import rsakeys
 from pki2fad.crypto.rsakeys import PrivateKey
 from pki2fad.errors import BadRequest, ConnectionLost, NoSuchAccount, NotReachable, ProtocolError, TimedOut
 
 BRIEF = 0.2  # seconds, where a time-out is what is waited for
 
 
-@pytest.fixture(scope="module")
-def running(host_key: PrivateKey) -> Iterator[Daemon]:
-    """One daemon for all tests that leave it running."""
-    with short_directory() as path:
-        daemon = Daemon(path)
-        daemon.install_key(rsakeys.private_pem(host_key))
-        yield daemon.start()
-        daemon.close()
-
-
 @pytest.fixture
-def seeds(running: Daemon, host_key: PrivateKey) -> dict[str, Seed]:
+def seeds(lasting: Daemon, host_key: PrivateKey) -> dict[str, Seed]:
     """New seeds, loaded as eight accounts."""
     seeds = {f"account{number}": Seed() for number in range(8)}
-    with running.client() as client:
+    with lasting.client() as client:
         for name, seed in seeds.items():
             client.load(seed.sealed(host_key), name, replace=True)
     return seeds
@@ -83,7 +72,7 @@ def test_the_module_has_no_other_names_than_it_says() -> None:
         _ = public.Asyncclient  # type: ignore[attr-defined]
 
 
-def test_every_method_answers(running: Daemon, host_key: PrivateKey) -> None:
+def test_every_method_answers(lasting: Daemon, host_key: PrivateKey) -> None:
     seed = Seed("SHA256", 8, 60)
 
     async def use(client: AsyncClient) -> None:
@@ -98,7 +87,7 @@ def test_every_method_answers(running: Daemon, host_key: PrivateKey) -> None:
         (account,) = [account for account in await client.accounts() if account.account == "every"]
         assert type(account) is Account
         assert (account.algorithm, account.digits, account.period) == ("SHA256", 8, 60)
-        assert (await client.status())["pid"] == running.pid
+        assert (await client.status())["pid"] == lasting.pid
         enrolment = await client.enroll()
         assert type(enrolment) is Enrolment
         assert enrolment.seed.hex() not in repr(enrolment)
@@ -114,7 +103,7 @@ def test_every_method_answers(running: Daemon, host_key: PrivateKey) -> None:
             await client.load(b"", "every", period=2**70)
         assert (await client.status())["ready"] is True
 
-    run(running.socket, use)
+    run(lasting.socket, use)
 
 
 def test_where_nobody_listens_the_error_names_the_path(path: Path) -> None:
@@ -142,17 +131,17 @@ def test_calls_at_once_share_a_connection_and_each_gets_its_own_answer(path: Pat
         assert listener.connections == 1
 
 
-def test_a_code_that_many_ask_for_at_once_is_accepted_once(running: Daemon, seeds: dict[str, Seed]) -> None:
+def test_a_code_that_many_ask_for_at_once_is_accepted_once(lasting: Daemon, seeds: dict[str, Seed]) -> None:
     async def use(client: AsyncClient) -> None:
         for name, seed in seeds.items():
             code = seed.code()
             verdicts = await asyncio.gather(*(client.verify(code, name) for _ in range(64)))
             assert verdicts.count(True) == 1
 
-    run(running.socket, use)
+    run(lasting.socket, use)
 
 
-def test_calls_that_are_cancelled_anywhere_confuse_no_other(running: Daemon, seeds: dict[str, Seed]) -> None:
+def test_calls_that_are_cancelled_anywhere_confuse_no_other(lasting: Daemon, seeds: dict[str, Seed]) -> None:
     chance = random.Random(20260101)
     made: list[tuple[str, Code]] = []
 
@@ -169,7 +158,7 @@ def test_calls_that_are_cancelled_anywhere_confuse_no_other(running: Daemon, see
                     task.cancel()
             await asyncio.wait(tasks)
 
-    run(running.socket, use)
+    run(lasting.socket, use)
     right = {(name, step): seeds[name].code(step) for name, step in {(n, code.step) for n, code in made}}
     assert len(made) > 200
     assert [code.code for _, code in made] == [right[name, code.step] for name, code in made]
@@ -276,7 +265,7 @@ def test_in_another_event_loop_nothing_is_sent(path: Path) -> None:
     assert received == ["status", "status"]
 
 
-def test_a_call_that_is_cancelled_while_it_connects_leaves_the_client_usable(running: Daemon) -> None:
+def test_a_call_that_is_cancelled_while_it_connects_leaves_the_client_usable(lasting: Daemon) -> None:
     async def use(client: AsyncClient) -> None:
         for turns in range(6):
             task = asyncio.create_task(client.status())
@@ -284,10 +273,10 @@ def test_a_call_that_is_cancelled_while_it_connects_leaves_the_client_usable(run
                 await asyncio.sleep(0)
             task.cancel()
             await asyncio.wait([task])
-            assert (await client.status())["pid"] == running.pid
+            assert (await client.status())["pid"] == lasting.pid
             await client.close()
 
-    run(running.socket, use)
+    run(lasting.socket, use)
 
 
 DIE: dict[str, Callable[[RawPeer, int], None]] = {

@@ -12,6 +12,7 @@ from datetime import datetime
 import pytest
 from support.daemon import Daemon, as_user, code_of, wait_until
 from support.preload import Clock, environment
+from support.raw import Seal
 
 from pki2fad.client import Client
 from pki2fad.crypto import rsakeys
@@ -26,7 +27,6 @@ NOTICE, WARNING, ERROR = 5, 4, 3  # as syslog has them
 OWN = str(os.geteuid())
 UID = 4242
 
-Seal = Callable[[bytes], bytes]
 Line = tuple[int, str, dict[str, str]]
 
 

@@ -28,21 +28,6 @@ OTHER_SEED = "ab" * 32
 STRANGER = 54_321
 
 
-@pytest.fixture
-def running(daemon: Daemon, host_key: PrivateKey, other_key: PrivateKey) -> Daemon:
-    """A daemon without accounts, and the public keys of two hosts."""
-    for name, key in (("host", host_key), ("other", other_key)):
-        (daemon.root / f"{name}.pub.pem").write_bytes(rsakeys.public_pem(key.public_key()))
-    return daemon.start()
-
-
-@pytest.fixture
-def home(tmp_path: Path, host_key: PrivateKey) -> Path:
-    """The host's public key, and nothing else."""
-    (tmp_path / "host.pub.pem").write_bytes(rsakeys.public_pem(host_key.public_key()))
-    return tmp_path
-
-
 def seal(
     home: Path, text: str, *arguments: str, out: str = "all.batch"
 ) -> "subprocess.CompletedProcess[str]":
@@ -72,62 +57,62 @@ def generated(daemon: Daemon, account: str) -> tuple[str, int]:
     return code.code, code.step * period
 
 
-def test_new_seeds_are_loaded_and_their_uris_make_the_same_codes(running: Daemon) -> None:
+def test_new_seeds_are_loaded_and_their_uris_make_the_same_codes(loadable: Daemon) -> None:
     names = [f"user{number:03}" for number in range(2 * batch.MOST + 1)]
-    (running.root / "names").write_text("\n".join(names))
-    done = ctl(running.root, "seal-batch", "names", "--to=host.pub.pem", "--out=all.batch", "--uri-out=uris")
+    (loadable.root / "names").write_text("\n".join(names))
+    done = ctl(loadable.root, "seal-batch", "names", "--to=host.pub.pem", "--out=all.batch", "--uri-out=uris")
     assert (done.returncode, done.stderr) == (0, "")
     assert (
         done.stdout
-        == f"made all.batch: 401 accounts, 401 of them with new seeds, for {fingerprint(running)}\n"
+        == f"made all.batch: 401 accounts, 401 of them with new seeds, for {fingerprint(loadable)}\n"
     )
-    assert stat.S_IMODE((running.root / "all.batch").stat().st_mode) == 0o644
-    assert stat.S_IMODE((running.root / "uris").stat().st_mode) == 0o600
-    assert len((running.root / "all.batch").read_text().splitlines()) == 3
-    done = running.ctl("load-batch", "all.batch")
+    assert stat.S_IMODE((loadable.root / "all.batch").stat().st_mode) == 0o644
+    assert stat.S_IMODE((loadable.root / "uris").stat().st_mode) == 0o600
+    assert len((loadable.root / "all.batch").read_text().splitlines()) == 3
+    done = loadable.ctl("load-batch", "all.batch")
     assert (done.stdout, done.stderr) == ("401 accounts in the file, 401 changed\n", "")
-    uris = (running.root / "uris").read_text().splitlines()
+    uris = (loadable.root / "uris").read_text().splitlines()
     assert [urlsplit(uri).path.rpartition(":")[2] for uri in uris] == names
     secrets = [parse_qs(urlsplit(uri).query)["secret"][0] for uri in uris]
     assert len(set(secrets)) == len(names)
     for name, secret in list(zip(names, secrets, strict=True))[:: batch.MOST]:
-        code, now = generated(running, name)
+        code, now = generated(loadable, name)
         assert code == oathtool(secret, now)
-    again = running.ctl("load-batch", "--json", "all.batch")
+    again = loadable.ctl("load-batch", "--json", "all.batch")
     assert json.loads(again.stdout) == {"accounts": 401, "changed": []}
 
 
-def test_seeds_that_are_given_have_the_parameters_that_are_given(running: Daemon) -> None:
+def test_seeds_that_are_given_have_the_parameters_that_are_given(loadable: Daemon) -> None:
     text = f"\N{BYTE ORDER MARK}a {SEED}\r\n\nb\t{OTHER_SEED} \n\n"
-    done = seal(running.root, text, "--algorithm=SHA256", "--digits=8", "--period=60", "--json")
+    done = seal(loadable.root, text, "--algorithm=SHA256", "--digits=8", "--period=60", "--json")
     assert json.loads(done.stdout) == {
         "file": "all.batch",
         "accounts": 2,
         "new": 0,
-        "fingerprint": fingerprint(running),
+        "fingerprint": fingerprint(loadable),
     }
-    loaded = running.ctl("load-batch", input=(running.root / "all.batch").read_text())
+    loaded = loadable.ctl("load-batch", input=(loadable.root / "all.batch").read_text())
     assert loaded.stdout == "2 accounts in the file, 2 changed\n"
     for name, seed in (("a", SEED), ("b", OTHER_SEED)):
-        code, now = generated(running, name)
+        code, now = generated(loadable, name)
         assert code == oathtool(seed, now, "SHA256", 8, 60)
-    printed = done.stdout + done.stderr + loaded.stdout + loaded.stderr + running.log()
+    printed = done.stdout + done.stderr + loaded.stdout + loaded.stderr + loadable.log()
     for seed in (SEED, OTHER_SEED):
         assert seed not in printed
         assert base64.b32encode(bytes.fromhex(seed)).decode().rstrip("=") not in printed
 
 
-def test_other_seeds_are_replaced_only_when_that_is_said(running: Daemon) -> None:
-    seal(running.root, f"a {SEED}\n")
-    seal(running.root, f"a {OTHER_SEED}\nb {SEED}\n", out="other.batch")
-    assert running.ctl("load-batch", "all.batch").returncode == 0
-    refused = running.ctl("load-batch", "other.batch")
+def test_other_seeds_are_replaced_only_when_that_is_said(loadable: Daemon) -> None:
+    seal(loadable.root, f"a {SEED}\n")
+    seal(loadable.root, f"a {OTHER_SEED}\nb {SEED}\n", out="other.batch")
+    assert loadable.ctl("load-batch", "all.batch").returncode == 0
+    refused = loadable.ctl("load-batch", "other.batch")
     assert refused.returncode == 6
     assert "account_exists: batch 1: accounts have another seed or other parameters: a\n" in refused.stderr
     assert "hint: with --replace the codes of the old seed stop working\n" in refused.stderr
-    assert running.ctl("accounts").stdout.count("\n") == 1
-    assert running.ctl("load-batch", "--replace", "other.batch").stdout.endswith("2 changed\n")
-    code, now = generated(running, "a")
+    assert loadable.ctl("accounts").stdout.count("\n") == 1
+    assert loadable.ctl("load-batch", "--replace", "other.batch").stdout.endswith("2 changed\n")
+    code, now = generated(loadable, "a")
     assert code == oathtool(OTHER_SEED, now)
 
 
@@ -179,16 +164,16 @@ def test_a_file_that_is_there_is_kept_and_the_other_is_not_made(home: Path, pres
     assert (home / present).read_text() == "mine"
 
 
-def test_what_was_loaded_before_a_damaged_line_stays_and_can_be_loaded_again(running: Daemon) -> None:
+def test_what_was_loaded_before_a_damaged_line_stays_and_can_be_loaded_again(loadable: Daemon) -> None:
     names = "".join(f"user{number:03}\n" for number in range(batch.MOST + 1))
-    seal(running.root, names, "--uri-out=uris")
-    first, second = (running.root / "all.batch").read_text().splitlines()
+    seal(loadable.root, names, "--uri-out=uris")
+    first, second = (loadable.root / "all.batch").read_text().splitlines()
     damaged = second[:-8] + "AAAAAAA="
-    done = running.ctl("load-batch", input=f"{first}\n{damaged}\n")
+    done = loadable.ctl("load-batch", input=f"{first}\n{damaged}\n")
     assert done.returncode == 6
     stay = f"{batch.MOST} accounts before it stay loaded"
     assert f"bad_seal: batch 2: this is damaged or cut short; {stay}\n" in done.stderr
-    done = running.ctl("load-batch", "all.batch")
+    done = loadable.ctl("load-batch", "all.batch")
     assert done.stdout == f"{batch.MOST + 1} accounts in the file, 1 changed\n"
 
 
@@ -200,43 +185,43 @@ def test_what_was_loaded_before_a_damaged_line_stays_and_can_be_loaded_again(run
         ("AAAA\n", "batch 1: this is not a batch of pki2fad\n"),
     ],
 )
-def test_what_is_no_batch_is_refused(running: Daemon, text: str, problem: str) -> None:
-    done = running.ctl("load-batch", input=text)
+def test_what_is_no_batch_is_refused(loadable: Daemon, text: str, problem: str) -> None:
+    done = loadable.ctl("load-batch", input=text)
     assert done.returncode == 6
     assert problem in done.stderr
-    assert running.ctl("accounts").stdout == ""
+    assert loadable.ctl("accounts").stdout == ""
 
 
-def test_a_file_of_which_a_line_is_no_base64_changes_nothing(running: Daemon) -> None:
-    seal(running.root, f"a {SEED}\n")
-    text = (running.root / "all.batch").read_text()
-    done = running.ctl("load-batch", input=f"{text}{text[:-3]}\n")
+def test_a_file_of_which_a_line_is_no_base64_changes_nothing(loadable: Daemon) -> None:
+    seal(loadable.root, f"a {SEED}\n")
+    text = (loadable.root / "all.batch").read_text()
+    done = loadable.ctl("load-batch", input=f"{text}{text[:-3]}\n")
     assert (done.returncode, "batch 2: this is not base64\n" in done.stderr) == (6, True)
-    assert running.ctl("accounts").stdout == ""
+    assert loadable.ctl("accounts").stdout == ""
 
 
 @pytest.mark.parametrize(("width", "end"), [(64, "\n"), (76, "\r\n")])
-def test_batches_may_have_line_breaks(running: Daemon, width: int, end: str) -> None:
+def test_batches_may_have_line_breaks(loadable: Daemon, width: int, end: str) -> None:
     names = "".join(f"user{number:03}\n" for number in range(batch.MOST + 1))
-    seal(running.root, names, "--uri-out=uris")
-    text = (running.root / "all.batch").read_text()
+    seal(loadable.root, names, "--uri-out=uris")
+    text = (loadable.root / "all.batch").read_text()
     wrapped = "".join(line + end for one in text.split() for line in textwrap.wrap(one, width))
-    done = running.ctl("load-batch", input=wrapped)
+    done = loadable.ctl("load-batch", input=wrapped)
     assert done.stdout == f"{batch.MOST + 1} accounts in the file, {batch.MOST + 1} changed\n"
 
 
-def test_a_sealed_seed_is_no_batch_and_a_batch_no_backup(running: Daemon) -> None:
-    seal(running.root, f"a {SEED}\n")
-    ctl(running.root, "seal", "--to=host.pub.pem", "--out=one.sealed")
+def test_a_sealed_seed_is_no_batch_and_a_batch_no_backup(loadable: Daemon) -> None:
+    seal(loadable.root, f"a {SEED}\n")
+    ctl(loadable.root, "seal", "--to=host.pub.pem", "--out=one.sealed")
     for command, file in (("load-batch", "one.sealed"), ("restore", "all.batch")):
-        done = running.ctl(command, file)
+        done = loadable.ctl(command, file)
         assert (done.returncode, "bad_seal" in done.stderr) == (6, True)
-    assert running.ctl("accounts").stdout == ""
+    assert loadable.ctl("accounts").stdout == ""
 
 
-def test_a_batch_for_another_host_names_the_key_that_is_here(running: Daemon, host_key: PrivateKey) -> None:
-    ctl(running.root, "seal-batch", "-", "--to=other.pub.pem", "--out=all.batch", input=f"a {SEED}\n")
-    done = running.ctl("load-batch", "all.batch")
+def test_a_batch_for_another_host_names_the_key_that_is_here(loadable: Daemon, host_key: PrivateKey) -> None:
+    ctl(loadable.root, "seal-batch", "-", "--to=other.pub.pem", "--out=all.batch", input=f"a {SEED}\n")
+    done = loadable.ctl("load-batch", "all.batch")
     assert done.returncode == 6
     assert rsakeys.fingerprint(host_key.public_key()) in done.stderr
 
@@ -278,14 +263,14 @@ def test_who_interrupts_it_is_told_that_some_are_loaded(home: Path, short_path: 
     assert f"at least {batch.MOST} accounts are loaded" in said
 
 
-def test_the_asynchronous_client_loads_several_at_once(running: Daemon) -> None:
+def test_the_asynchronous_client_loads_several_at_once(loadable: Daemon) -> None:
     names = "".join(f"user{number}\n" for number in range(4 * batch.MOST))
-    seal(running.root, names, "--uri-out=uris")
-    batches = list(map(sealing.sealed_from_text, (running.root / "all.batch").read_bytes().split()))
+    seal(loadable.root, names, "--uri-out=uris")
+    batches = list(map(sealing.sealed_from_text, (loadable.root / "all.batch").read_bytes().split()))
 
     async def load() -> list[dict[str, Any]]:
-        async with AsyncClient(str(running.socket)) as client:
+        async with AsyncClient(str(loadable.socket)) as client:
             return await asyncio.gather(*(client.load_batch(one) for one in batches))
 
     assert [one["accounts"] for one in asyncio.run(load())] == [batch.MOST] * 4
-    assert running.ctl("accounts").stdout.count("\n") == 4 * batch.MOST
+    assert loadable.ctl("accounts").stdout.count("\n") == 4 * batch.MOST

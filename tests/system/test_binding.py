@@ -2,13 +2,13 @@
 
 import os
 import socket
-import stat
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from support.daemon import Daemon, as_user
+from support.paths import mode
 from support.peers import require_root
 
 UID = 4242
@@ -87,10 +87,6 @@ def test_a_longer_path_is_refused_by_name(daemon: Daemon) -> None:
     assert str(daemon.socket) in error
     assert "107" in error
     assert not daemon.socket.parent.exists()
-
-
-def mode(path: Path) -> int:
-    return stat.S_IMODE(path.stat().st_mode)
 
 
 def test_everybody_may_connect_to_a_daemon_of_root(daemon: Daemon) -> None:

@@ -10,12 +10,11 @@ import pytest
 from support.agents import oathtool_code
 from support.daemon import Daemon, Mounts, as_user, wait_until
 from support.preload import Clock, environment
+from support.raw import Seal
 
 SEED = b"a seed of the tests of the clock"
 HOUR = 3600
 UID = 4242
-
-Seal = Callable[[bytes], bytes]
 
 
 @pytest.fixture

@@ -3,16 +3,15 @@
 import os
 import stat
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from support.daemon import PATIENCE, PKI2FACTL, PKI2FAD, Daemon, Mounts, as_user, ctl, environment
+from support.raw import Seal
 
 SEED = b"a seed of the tests of places..."
 UID = 4242
-
-Seal = Callable[[bytes], bytes]
 
 
 class PlainDaemon(Daemon):

@@ -5,15 +5,12 @@ import select
 import socket
 import threading
 import time
-from collections.abc import Iterator
 
 import msgpack
 import pytest
-from support.bystander import MARGIN, Bystander, besieged, standing_by
+from support.bystander import MARGIN, Bystander
 from support.daemon import PATIENCE, Daemon
 from support.raw import NOTIFICATION, REQUEST, RESPONSE, connect
-
-from pki2fad.crypto.rsakeys import PrivateKey
 
 LIMIT = 64 * 1024  # bytes of a message
 
@@ -56,19 +53,6 @@ HALVES = {
     "a message without its end": REQUEST_HEAD,
     "nearly 64 KiB": msgpack.packb([REQUEST, 1, "load", [{"sealed": bytes(LIMIT - 100)}]])[:-1],
 }
-
-
-@pytest.fixture(scope="module")
-def running(host_key: PrivateKey) -> Iterator[Daemon]:
-    """One daemon, which has to outlive all of this."""
-    with besieged(host_key) as daemon:
-        yield daemon
-
-
-@pytest.fixture
-def bystander(running: Daemon, host_key: PrivateKey) -> Iterator[Bystander]:
-    with standing_by(running, host_key) as bystander:
-        yield bystander
 
 
 def attack(daemon: Daemon, data: bytes) -> list[list[object]]:

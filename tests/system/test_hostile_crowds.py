@@ -35,19 +35,6 @@ who = {list(VERIFIERS)}
 """
 
 
-@pytest.fixture(scope="module")
-def running(host_key: PrivateKey) -> Iterator[Daemon]:
-    """A daemon with the usual caps."""
-    with besieged(host_key) as daemon:
-        yield daemon
-
-
-@pytest.fixture
-def bystander(running: Daemon, host_key: PrivateKey) -> Iterator[Bystander]:
-    with standing_by(running, host_key) as bystander:
-        yield bystander
-
-
 @pytest.fixture
 def capped(host_key: PrivateKey) -> Iterator[Bystander]:
     """A daemon with small caps, and root's client at it."""
@@ -163,12 +150,12 @@ def test_a_thousand_connections_that_say_nothing_leave_nothing_behind(
 
 
 def test_who_has_no_role_has_few_connections_and_others_answers_do_not_wait_for_them(
-    running: Daemon, bystander: Bystander, crowd: contextlib.ExitStack
+    besieged_daemon: Daemon, bystander: Bystander, crowd: contextlib.ExitStack
 ) -> None:
     require_root()
-    running.root.chmod(0o755)
-    running.socket.chmod(0o666)
-    peers = served(gather(crowd, running, 200, uid=USER))
+    besieged_daemon.root.chmod(0o755)
+    besieged_daemon.socket.chmod(0o666)
+    peers = served(gather(crowd, besieged_daemon, 200, uid=USER))
     assert len(peers) == WITHOUT_ROLE
     bystander.check()
 

@@ -2,7 +2,6 @@
 
 import json
 import os
-import stat
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +10,8 @@ from typing import Any
 import pytest
 from support import peers
 from support.daemon import PKI2FAD, Daemon, as_user, ctl
+from support.paths import mode
+from support.peers import openssl
 
 from pki2fad.crypto import rsakeys
 from pki2fad.crypto.rsakeys import PrivateKey
@@ -44,11 +45,6 @@ def keyed(config: Path, host_key: PrivateKey) -> Path:
     return config
 
 
-def openssl(*arguments: "str | Path", stdin: bytes = b"") -> bytes:
-    command = [peers.require("openssl"), *arguments]
-    return subprocess.run(command, input=stdin, capture_output=True, timeout=30, check=True).stdout
-
-
 def content(directory: Path) -> dict[str, tuple[bytes, int, int]]:
     """Every path below: bytes, mode, and when it was modified."""
     return {
@@ -59,10 +55,6 @@ def content(directory: Path) -> dict[str, tuple[bytes, int, int]]:
         )
         for path in (directory, *directory.rglob("*"))
     }
-
-
-def mode(path: Path) -> int:
-    return stat.S_IMODE(path.stat().st_mode)
 
 
 def assert_fails_with(done: "subprocess.CompletedProcess[str]", path: Path) -> None:
@@ -92,7 +84,7 @@ def test_the_key_has_4096_bits_and_opens_the_seed(config: Path) -> None:
     sealed = openssl("base64", "-d", "-A", "-in", config / "seeds.d" / "default.sealed")
     options = ("rsa_padding_mode:oaep", "rsa_oaep_md:sha256", "rsa_mgf1_md:sha256")
     more = [word for option in options for word in ("-pkeyopt", option)]
-    seed = openssl("pkeyutl", "-decrypt", "-inkey", private, *more, stdin=sealed)
+    seed = openssl("pkeyutl", "-decrypt", "-inkey", private, *more, data=sealed)
     assert len(bytes.fromhex(seed.decode())) == 32
 
 
@@ -213,7 +205,7 @@ def test_a_lost_key_whose_state_is_there_is_not_replaced_by_another(short_path: 
 
 def protected(key: PrivateKey) -> bytes:
     pem = rsakeys.private_pem(key)
-    return openssl("pkey", "-aes256", "-passout", "pass:secret", stdin=pem)
+    return openssl("pkey", "-aes256", "-passout", "pass:secret", data=pem)
 
 
 BAD_KEYS: dict[str, tuple[Callable[[PrivateKey], bytes], str]] = {

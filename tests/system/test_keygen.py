@@ -4,23 +4,13 @@ import base64
 import hashlib
 import json
 import os
-import stat
 import subprocess
 from pathlib import Path
 
 import pytest
-from support import peers
 from support.daemon import as_user, ctl
-
-
-def openssl(*arguments: "str | Path") -> bytes:
-    return subprocess.run(
-        [peers.require("openssl"), *arguments], capture_output=True, timeout=30, check=True
-    ).stdout
-
-
-def mode(path: Path) -> int:
-    return stat.S_IMODE(path.stat().st_mode)
+from support.paths import mode
+from support.peers import openssl
 
 
 def keygen(

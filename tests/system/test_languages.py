@@ -3,18 +3,16 @@
 import base64
 import json
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import msgpack
 import pytest
 from support.clients import Clients
-from support.daemon import PATIENCE, Daemon, short_directory
+from support.daemon import PATIENCE, Daemon
 from support.languages import Programs, answering, block, run
 from support.raw import RESPONSE, Listener, RawPeer, Seed, connect
 
-from pki2fad.crypto import rsakeys
 from pki2fad.crypto.rsakeys import PrivateKey
 
 pytestmark = pytest.mark.slow  # clients in other languages
@@ -49,20 +47,10 @@ HOSTILE = {
 }
 
 
-@pytest.fixture(scope="module")
-def running(host_key: PrivateKey) -> Iterator[Daemon]:
-    """One daemon for all tests."""
-    with short_directory() as path:
-        daemon = Daemon(path)
-        daemon.install_key(rsakeys.private_pem(host_key))
-        yield daemon.start()
-        daemon.close()
-
-
 @pytest.fixture
-def seed(running: Daemon, host_key: PrivateKey) -> Seed:
+def seed(lasting: Daemon, host_key: PrivateKey) -> Seed:
     """A new seed, loaded as the account `default`."""
-    return loaded(running, host_key, "default")
+    return loaded(lasting, host_key, "default")
 
 
 def loaded(daemon: Daemon, key: PrivateKey, account: str) -> Seed:
@@ -115,25 +103,25 @@ def test_node_reads_every_form_of_what_results_are_made_of(programs: Programs, s
 
 
 @pytest.mark.parametrize("label", VERIFIERS)
-def test_a_code_is_valid_once(label: str, programs: Programs, running: Daemon, seed: Seed) -> None:
+def test_a_code_is_valid_once(label: str, programs: Programs, lasting: Daemon, seed: Seed) -> None:
     code = seed.code()
     for expected in (0, 1):
-        done = run(programs[label], running.socket, code)
+        done = run(programs[label], lasting.socket, code)
         assert (done.returncode, done.stdout, done.stderr) == (expected, "", "")
 
 
 @pytest.mark.parametrize("label", VERIFIERS)
 def test_an_account_can_be_named(
-    label: str, programs: Programs, running: Daemon, seed: Seed, host_key: PrivateKey
+    label: str, programs: Programs, lasting: Daemon, seed: Seed, host_key: PrivateKey
 ) -> None:
-    other = loaded(running, host_key, "other")
-    assert run(programs[label], running.socket, other.code(), "other").returncode == 0
-    assert run(programs[label], running.socket, seed.code(), "default").returncode == 0
+    other = loaded(lasting, host_key, "other")
+    assert run(programs[label], lasting.socket, other.code(), "other").returncode == 0
+    assert run(programs[label], lasting.socket, seed.code(), "default").returncode == 0
 
 
 @pytest.mark.parametrize("label", LABELS)
-def test_a_refusal_is_told(label: str, programs: Programs, running: Daemon, seed: Seed) -> None:
-    done = run(programs[label], running.socket, *verify(label, seed.code(), "nobody"))
+def test_a_refusal_is_told(label: str, programs: Programs, lasting: Daemon, seed: Seed) -> None:
+    done = run(programs[label], lasting.socket, *verify(label, seed.code(), "nobody"))
     assert (done.returncode, done.stdout) == (REFUSED[label], "")
     assert "no_such_account: there is no account 'nobody'\n" in done.stderr
 
@@ -220,12 +208,12 @@ def test_no_other_result_is_taken_for_a_verdict(label: str, programs: Programs, 
 
 
 def test_what_neovims_client_asks_first_does_not_end_its_connection(
-    clients: Clients, running: Daemon, short_path: Path
+    clients: Clients, lasting: Daemon, short_path: Path
 ) -> None:
     passed: list[Any] = []
 
     def pass_on(client: RawPeer, _number: int) -> None:
-        with connect(running.socket) as daemon:
+        with connect(lasting.socket) as daemon:
             for request in client.messages():
                 daemon.send(request)
                 passed.append((request, daemon.receive()))
@@ -241,6 +229,6 @@ def test_what_neovims_client_asks_first_does_not_end_its_connection(
 
 
 @pytest.mark.usefixtures("seed")
-def test_the_program_with_neovims_client_prints_what_it_says(clients: Clients, running: Daemon) -> None:
-    done = run(clients.printed("neovim"), running.socket)
+def test_the_program_with_neovims_client_prints_what_it_says(clients: Clients, lasting: Daemon) -> None:
+    done = run(clients.printed("neovim"), lasting.socket)
     assert (done.stdout, done.stderr) == ("true\nfalse\n", "")

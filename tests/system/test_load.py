@@ -19,14 +19,6 @@ SEED = "3132333435363738393031323334353637383930313233343536373839303132"
 OTHER_SEED = "ab" * 32
 
 
-@pytest.fixture
-def running(daemon: Daemon, host_key: PrivateKey, other_key: PrivateKey) -> Daemon:
-    """A daemon without accounts, and the public keys of two hosts."""
-    for name, key in (("host", host_key), ("other", other_key)):
-        (daemon.root / f"{name}.pub.pem").write_bytes(rsakeys.public_pem(key.public_key()))
-    return daemon.start()
-
-
 @pytest.fixture(scope="module")
 def shared(host_key: PrivateKey) -> Iterator[Daemon]:
     """A daemon with the account default, for tests that change nothing."""
@@ -77,60 +69,60 @@ def assert_makes_codes_of(daemon: Daemon, seed: str, account: str = "default", *
     assert generated["code"] == oathtool(seed, generated["step"] * how.get("period", 30), **how)
 
 
-def test_a_seed_from_a_file_makes_oathtools_codes(running: Daemon) -> None:
-    (running.root / "seed.sealed").write_text(sealed(running.root, SEED))
-    done = running.ctl("load", "seed.sealed")
+def test_a_seed_from_a_file_makes_oathtools_codes(loadable: Daemon) -> None:
+    (loadable.root / "seed.sealed").write_text(sealed(loadable.root, SEED))
+    done = loadable.ctl("load", "seed.sealed")
     assert (done.returncode, done.stdout, done.stderr) == (0, "loaded default\n", "")
-    assert_makes_codes_of(running, SEED)
+    assert_makes_codes_of(loadable, SEED)
 
 
 @pytest.mark.parametrize("arguments", [[], ["-"]], ids=["no argument", "-"])
-def test_a_seed_from_stdin_makes_oathtools_codes(running: Daemon, arguments: list[str]) -> None:
-    done = load(running, sealed(running.root, SEED), *arguments, "--account", "deploy", "--json")
+def test_a_seed_from_stdin_makes_oathtools_codes(loadable: Daemon, arguments: list[str]) -> None:
+    done = load(loadable, sealed(loadable.root, SEED), *arguments, "--account", "deploy", "--json")
     assert json.loads(done.stdout) == {"account": "deploy", "changed": True}
-    assert_makes_codes_of(running, SEED, "deploy")
+    assert_makes_codes_of(loadable, SEED, "deploy")
 
 
 @pytest.mark.parametrize("digits", [32, 64, 128])
-def test_seeds_of_16_to_64_bytes_are_taken(running: Daemon, digits: int) -> None:
+def test_seeds_of_16_to_64_bytes_are_taken(loadable: Daemon, digits: int) -> None:
     seed = (SEED * 2)[:digits]
-    assert load(running, sealed(running.root, seed)).returncode == 0
-    assert_makes_codes_of(running, seed)
+    assert load(loadable, sealed(loadable.root, seed)).returncode == 0
+    assert_makes_codes_of(loadable, seed)
 
 
-def test_white_space_around_the_base64_is_allowed(running: Daemon) -> None:
-    done = load(running, f" \r\n\t{sealed(running.root, SEED)} \n\n")
+def test_white_space_around_the_base64_is_allowed(loadable: Daemon) -> None:
+    done = load(loadable, f" \r\n\t{sealed(loadable.root, SEED)} \n\n")
     assert done.returncode == 0, done.stderr
-    assert_makes_codes_of(running, SEED)
+    assert_makes_codes_of(loadable, SEED)
 
 
-def test_base64_may_have_line_breaks(running: Daemon) -> None:
-    text = base64.encodebytes(base64.b64decode(sealed(running.root, SEED))).decode()
+def test_base64_may_have_line_breaks(loadable: Daemon) -> None:
+    text = base64.encodebytes(base64.b64decode(sealed(loadable.root, SEED))).decode()
     assert text.count("\n") > 1
-    assert load(running, text).stdout == "loaded default\n"
-    assert load(running, text.replace("\n", "\r\n")).stdout == "default has this seed already\n"
-    assert_makes_codes_of(running, SEED)
+    assert load(loadable, text).stdout == "loaded default\n"
+    assert load(loadable, text.replace("\n", "\r\n")).stdout == "default has this seed already\n"
+    assert_makes_codes_of(loadable, SEED)
 
 
 @pytest.mark.slow
-def test_codes_are_oathtools_for_all_parameters(running: Daemon) -> None:
-    text = sealed(running.root, SEED)
+def test_codes_are_oathtools_for_all_parameters(loadable: Daemon) -> None:
+    text = sealed(loadable.root, SEED)
     for algorithm, digits, period in itertools.product(("SHA1", "SHA256", "SHA512"), (6, 7, 8), (1, 30, 120)):
         account = f"{algorithm}-{digits}-{period}"
         given = ("--algorithm", algorithm, "--digits", str(digits), "--period", str(period))
-        done = load(running, text, "--account", account, *given)
+        done = load(loadable, text, "--account", account, *given)
         assert done.returncode == 0, done.stderr
-        assert_makes_codes_of(running, SEED, account, algorithm=algorithm, digits=digits, period=period)
+        assert_makes_codes_of(loadable, SEED, account, algorithm=algorithm, digits=digits, period=period)
 
 
 @pytest.mark.parametrize("algorithm", ["SHA1", "SHA256", "SHA512"])
 @pytest.mark.parametrize("digits", [6, 8])
-def test_a_code_of_oathtool_is_valid(running: Daemon, algorithm: str, digits: int) -> None:
+def test_a_code_of_oathtool_is_valid(loadable: Daemon, algorithm: str, digits: int) -> None:
     given = ("--algorithm", algorithm, "--digits", str(digits), "--period", "60")
-    load(running, sealed(running.root, SEED), *given)
-    step = json.loads(running.ctl("generate", "--json").stdout)["step"]
+    load(loadable, sealed(loadable.root, SEED), *given)
+    step = json.loads(loadable.ctl("generate", "--json").stdout)["step"]
     code = oathtool(SEED, step * 60, algorithm, digits, 60)
-    assert running.ctl("verify", code).stdout == "valid\n"
+    assert loadable.ctl("verify", code).stdout == "valid\n"
 
 
 NOT_BASE64 = {
@@ -185,32 +177,32 @@ def assert_only_the_first_seed_is_there(daemon: Daemon) -> None:
 
 
 @pytest.mark.parametrize("spoil", NOT_BASE64.values(), ids=NOT_BASE64)
-def test_what_is_not_base64_changes_nothing(running: Daemon, spoil: Callable[[str], str]) -> None:
-    load(running, sealed(running.root, SEED))
-    assert "base64" in refusal(running, spoil(sealed(running.root, OTHER_SEED)))
-    assert_only_the_first_seed_is_there(running)
+def test_what_is_not_base64_changes_nothing(loadable: Daemon, spoil: Callable[[str], str]) -> None:
+    load(loadable, sealed(loadable.root, SEED))
+    assert "base64" in refusal(loadable, spoil(sealed(loadable.root, OTHER_SEED)))
+    assert_only_the_first_seed_is_there(loadable)
 
 
 @pytest.mark.slow
 def test_what_opens_to_no_seed_changes_nothing_and_gets_one_text(
-    running: Daemon, host_key: PrivateKey
+    loadable: Daemon, host_key: PrivateKey
 ) -> None:
-    home = running.root
-    load(running, sealed(home, SEED))
+    home = loadable.root
+    load(loadable, sealed(home, SEED))
     good = base64.b64decode(sealed(home, OTHER_SEED))
     texts = {name: sealed(home, plaintext) for name, plaintext in BAD_PLAINTEXTS.items()}
     texts |= {name: base64.b64encode(spoil(good)).decode() for name, spoil in BAD_BYTES.items()}
     texts["another key"] = sealed(home, OTHER_SEED, "other")
     texts["SHA-1"] = sealed(home, OTHER_SEED, digest="sha1")
-    errors = {name: refusal(running, text) for name, text in texts.items()}
+    errors = {name: refusal(loadable, text) for name, text in texts.items()}
     assert len(set(errors.values())) == 1, errors
     assert rsakeys.fingerprint(host_key.public_key()) in errors["another key"]
-    assert_only_the_first_seed_is_there(running)
+    assert_only_the_first_seed_is_there(loadable)
 
 
-def test_the_refused_seed_is_in_no_message_and_not_in_the_log(running: Daemon) -> None:
-    done = load(running, sealed(running.root, SEED + "\n"))
-    assert SEED not in done.stderr + running.log()
+def test_the_refused_seed_is_in_no_message_and_not_in_the_log(loadable: Daemon) -> None:
+    done = load(loadable, sealed(loadable.root, SEED + "\n"))
+    assert SEED not in done.stderr + loadable.log()
 
 
 @pytest.mark.parametrize("form", ["{}", "{}\n", "0x{}", '{{"seed": "{}"}}'])
@@ -222,38 +214,38 @@ def test_a_seed_in_plain_text_is_to_be_sealed_first_and_is_sent_nowhere(tmp_path
     assert SEED not in done.stderr
 
 
-def test_another_seed_needs_replace(running: Daemon) -> None:
-    load(running, sealed(running.root, SEED))
-    other = sealed(running.root, OTHER_SEED)
-    refused = load(running, other)
+def test_another_seed_needs_replace(loadable: Daemon) -> None:
+    load(loadable, sealed(loadable.root, SEED))
+    other = sealed(loadable.root, OTHER_SEED)
+    refused = load(loadable, other)
     assert refused.returncode == 6
     assert refused.stderr.startswith("pki2factl: error: account_exists: ")
     assert "hint: with --replace the codes of the old seed stop working; with --successor" in refused.stderr
-    assert_makes_codes_of(running, SEED)
-    replaced = load(running, other, "--replace", "--json")
+    assert_makes_codes_of(loadable, SEED)
+    replaced = load(loadable, other, "--replace", "--json")
     assert json.loads(replaced.stdout) == {"account": "default", "changed": True}
-    assert_makes_codes_of(running, OTHER_SEED)
+    assert_makes_codes_of(loadable, OTHER_SEED)
 
 
-def test_other_parameters_need_replace(running: Daemon) -> None:
-    text = sealed(running.root, SEED)
-    load(running, text)
-    refused = load(running, text, "--digits", "8")
+def test_other_parameters_need_replace(loadable: Daemon) -> None:
+    text = sealed(loadable.root, SEED)
+    load(loadable, text)
+    refused = load(loadable, text, "--digits", "8")
     assert refused.stderr.startswith("pki2factl: error: account_exists: ")
-    assert load(running, text, "--digits", "8", "--replace").returncode == 0
-    assert_makes_codes_of(running, SEED, digits=8)
+    assert load(loadable, text, "--digits", "8", "--replace").returncode == 0
+    assert_makes_codes_of(loadable, SEED, digits=8)
 
 
 @pytest.mark.parametrize("arguments", [[], ["--replace"]], ids=["plain", "--replace"])
-def test_the_same_seed_again_changes_nothing(running: Daemon, arguments: list[str]) -> None:
-    load(running, sealed(running.root, SEED))
-    code = running.ctl("generate").stdout.strip()
-    running.ctl("verify", code)
-    again = sealed(running.root, SEED)  # OAEP is random: other bytes, the same seed
-    assert load(running, again, *arguments).stdout == "default has this seed already\n"
-    done = load(running, again, *arguments, "--json")
+def test_the_same_seed_again_changes_nothing(loadable: Daemon, arguments: list[str]) -> None:
+    load(loadable, sealed(loadable.root, SEED))
+    code = loadable.ctl("generate").stdout.strip()
+    loadable.ctl("verify", code)
+    again = sealed(loadable.root, SEED)  # OAEP is random: other bytes, the same seed
+    assert load(loadable, again, *arguments).stdout == "default has this seed already\n"
+    done = load(loadable, again, *arguments, "--json")
     assert (done.returncode, json.loads(done.stdout)) == (0, {"account": "default", "changed": False})
-    assert running.ctl("verify", code).stdout == "invalid\n"
+    assert loadable.ctl("verify", code).stdout == "invalid\n"
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from datetime import datetime
 import pytest
 from support.daemon import Daemon, code_of
 from support.preload import Clock, SyncedCopy, environment
+from support.raw import Seal
 
 from pki2fad.client import Client
 from pki2fad.errors import Unavailable
@@ -26,7 +27,6 @@ HOUR = 3600
 PERIODS = (1, 30, 120)
 ROUNDS = 12
 
-Seal = Callable[[bytes], bytes]
 Use = tuple[int, int]  # of the code of a period's account, by its step
 
 WRONG_CLOCKS: dict[str, Callable[[float], float]] = {

@@ -8,7 +8,7 @@ import stat
 import subprocess
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,11 +16,11 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse
 from support.daemon import Daemon, as_user, code_of, ctl, wait_until
 from support.peers import require
+from support.raw import Seal
 
 SEED = b"a seed of the metrics tests....."
 UID = 4242
 
-Seal = Callable[[bytes], bytes]
 Samples = dict[tuple[str, ...], float]
 
 

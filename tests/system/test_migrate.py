@@ -5,82 +5,61 @@ import re
 import stat
 
 import pytest
-from support.daemon import Daemon, as_user, ctl, wait_until
+from support.daemon import as_user, ctl, wait_until
 from support.oldservice import BASE, OLD_LINES, OTHER_SEED, SEED, OldService, oathtool, relay
-from support.preload import Clock, environment
-
-from pki2fad.crypto.rsakeys import PrivateKey
+from support.preload import Clock
 
 UID = 4711
-
-
-@pytest.fixture
-def old(daemon: Daemon, host_key: PrivateKey) -> OldService:
-    """The old files; the daemon is not started."""
-    return OldService(daemon, host_key)
-
-
-@pytest.fixture
-def running(old: OldService) -> OldService:
-    """The same with the daemon started."""
-    return old.start()
-
-
-@pytest.fixture
-def timed(old: OldService, clock: Clock) -> OldService:
-    """The same with the daemon started at 20 seconds after BASE."""
-    clock.set(BASE + 20)
-    return old.start(**environment(clock))
 
 
 # The seed
 
 
-def test_the_daemon_makes_oathtools_codes_of_the_old_seed(running: OldService) -> None:
-    done = running.migrate(log=False)
+def test_the_daemon_makes_oathtools_codes_of_the_old_seed(beside: OldService) -> None:
+    done = beside.migrate(log=False)
     assert done.returncode == 0, done.stderr
-    assert done.stdout == f"loaded default\nnow to be destroyed: {running.seed}\n"
-    running.assert_makes_codes_of(SEED)
+    assert done.stdout == f"loaded default\nnow to be destroyed: {beside.seed}\n"
+    beside.assert_makes_codes_of(SEED)
 
 
-def test_what_to_do_next_is_hinted(running: OldService) -> None:
-    hints = running.migrate().stderr
+def test_what_to_do_next_is_hinted(beside: OldService) -> None:
+    hints = beside.migrate().stderr
     assert all(line.startswith("pki2factl: hint: ") for line in hints.splitlines())
     assert "stop the old service" in hints
-    assert f"with --shred, or run: shred -u {running.log} {running.seed}\n" in hints
+    assert f"with --shred, or run: shred -u {beside.log} {beside.seed}\n" in hints
     assert "backups" in hints
 
 
-def test_it_stays_over_a_restart(running: OldService) -> None:
-    running.migrate()
-    running.daemon.kill()
-    running.daemon.start()
-    running.assert_makes_codes_of(SEED)
+def test_it_stays_over_a_restart(beside: OldService) -> None:
+    beside.migrate()
+    beside.daemon.kill()
+    beside.daemon.start()
+    beside.assert_makes_codes_of(SEED)
 
 
 @pytest.mark.parametrize("around", ["{}\n", "{}\r\n", " \t{}", "\n\n{} \n\n"])
-def test_white_space_around_the_seed_is_no_part_of_it(running: OldService, around: str) -> None:
-    running.seed.write_text(around.format(SEED), newline="")
-    running.migrated(log=False)
-    running.assert_makes_codes_of(SEED)
+def test_white_space_around_the_seed_is_no_part_of_it(beside: OldService, around: str) -> None:
+    beside.seed.write_text(around.format(SEED), newline="")
+    beside.migrated(log=False)
+    beside.assert_makes_codes_of(SEED)
 
 
-def test_another_account_may_take_it(running: OldService) -> None:
-    running.load(OTHER_SEED)
-    assert running.migrated("--account=web", log=False)["account"] == "web"
-    running.assert_makes_codes_of(SEED, "web")
-    running.assert_makes_codes_of(OTHER_SEED)
+def test_another_account_may_take_it(beside: OldService) -> None:
+    beside.load(OTHER_SEED)
+    assert beside.migrated("--account=web", log=False)["account"] == "web"
+    beside.assert_makes_codes_of(SEED, "web")
+    beside.assert_makes_codes_of(OTHER_SEED)
 
 
-def test_as_json_it_says_what_was_done_and_what_is_left_to_do(running: OldService) -> None:
-    first, again = running.migrated(), running.migrated("--shred")
-    both = [str(running.log), str(running.seed)]
-    log = str(running.daemon.codes_log)
+def test_as_json_it_says_what_was_done_and_what_is_left_to_do(beside: OldService) -> None:
+    first, again = beside.migrated(), beside.migrated("--shred")
+    both = [str(beside.log), str(beside.seed)]
+    log = str(beside.daemon.codes_log)
     same = {"account": "default", "log": log}
     assert first == {**same, "changed": True, "plaintext": both, "destroyed": []}
     assert again == {**same, "changed": False, "plaintext": [], "destroyed": both}
-    running.seed.write_text(SEED)
-    assert running.migrated(log=False) == {
+    beside.seed.write_text(SEED)
+    assert beside.migrated(log=False) == {
         **same,
         "changed": False,
         "log": None,
@@ -141,13 +120,13 @@ def test_a_log_of_codes_alone_is_continued(timed: OldService) -> None:
     assert timed.minute_log().startswith("000001\n000002\n")
 
 
-def test_a_line_that_cannot_be_read_is_shown_and_kept(running: OldService) -> None:
+def test_a_line_that_cannot_be_read_is_shown_and_kept(beside: OldService) -> None:
     strange = "31.01.2024 12:30 code 000003\n"
-    running.log.write_text(OLD_LINES + strange)
-    done = running.migrate()
+    beside.log.write_text(OLD_LINES + strange)
+    done = beside.migrate()
     assert done.returncode == 0
-    assert f"{running.log}: line 5 is 31.01.2024 12:30 code …; it is kept as it is" in done.stderr
-    assert running.minute_log().startswith(OLD_LINES + strange)
+    assert f"{beside.log}: line 5 is 31.01.2024 12:30 code …; it is kept as it is" in done.stderr
+    assert beside.minute_log().startswith(OLD_LINES + strange)
 
 
 @pytest.mark.slow
@@ -198,12 +177,12 @@ def test_a_log_is_continued_also_for_an_account_that_has_the_seed_already(
 
 
 @pytest.mark.slow
-def test_whatever_else_is_in_the_old_log_is_kept_to_the_byte(running: OldService) -> None:
+def test_whatever_else_is_in_the_old_log_is_kept_to_the_byte(beside: OldService) -> None:
     odd = b"\xff\0\r\n\n" + OLD_LINES.encode() + b"Traceback (most recent call last):\n"
-    running.log.write_bytes(odd)
-    said = running.daemon.codes_log.read_bytes()
-    running.migrated()
-    assert running.daemon.codes_log.read_bytes().startswith(odd + said)
+    beside.log.write_bytes(odd)
+    said = beside.daemon.codes_log.read_bytes()
+    beside.migrated()
+    assert beside.daemon.codes_log.read_bytes().startswith(odd + said)
 
 
 def test_a_line_that_is_being_written_while_the_log_is_put_in_place_is_not_lost(timed: OldService) -> None:

@@ -6,9 +6,8 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 
 import pytest
-from support.daemon import Daemon, as_user, wait_until
-from support.oldservice import BASE, NO_FILES, OLD_LINES, OTHER_SEED, SEED, OldService
-from support.preload import Clock, environment
+from support.daemon import as_user, wait_until
+from support.oldservice import NO_FILES, OLD_LINES, OTHER_SEED, SEED, OldService
 
 from pki2fad.crypto import rsakeys
 from pki2fad.crypto.rsakeys import PrivateKey
@@ -17,32 +16,13 @@ UID = 4711
 
 
 @pytest.fixture
-def old(daemon: Daemon, host_key: PrivateKey) -> OldService:
-    """The old files; the daemon is not started."""
-    return OldService(daemon, host_key)
-
-
-@pytest.fixture
-def running(old: OldService) -> OldService:
-    """The same with the daemon started."""
-    return old.start()
-
-
-@pytest.fixture
-def timed(old: OldService, clock: Clock) -> OldService:
-    """The same with the daemon started at 20 seconds after BASE."""
-    clock.set(BASE + 20)
-    return old.start(**environment(clock))
-
-
-@pytest.fixture
-def untouched(running: OldService) -> Iterator[OldService]:
+def untouched(beside: OldService) -> Iterator[OldService]:
     """Whatever the test does: nothing was loaded, continued or destroyed."""
-    lines = running.minute_log()
-    yield running
-    assert not running.has_account()
-    assert running.minute_log() == lines
-    assert [path.name for path in running.daemon.log_dir.iterdir()] == ["codes.log"]
+    lines = beside.minute_log()
+    yield beside
+    assert not beside.has_account()
+    assert beside.minute_log() == lines
+    assert [path.name for path in beside.daemon.log_dir.iterdir()] == ["codes.log"]
 
 
 BAD_SEEDS = {
@@ -178,17 +158,17 @@ def test_an_account_that_makes_other_codes_is_left_alone_and_so_are_the_old_file
 
 
 def test_with_the_key_of_another_host_nothing_is_destroyed_and_with_the_right_one_it_goes_on(
-    running: OldService, other_key: PrivateKey
+    beside: OldService, other_key: PrivateKey
 ) -> None:
-    said = running.minute_log()
-    right = running.public.read_bytes()
-    running.public.write_bytes(rsakeys.public_pem(other_key.public_key()))
-    done = running.migrate("--shred")
+    said = beside.minute_log()
+    right = beside.public.read_bytes()
+    beside.public.write_bytes(rsakeys.public_pem(other_key.public_key()))
+    done = beside.migrate("--shred")
     assert (done.returncode, done.stdout) == (6, "")
     assert "bad_seal" in done.stderr
-    assert not running.has_account()
-    assert (running.seed.read_text(), running.log.read_text()) == (SEED, OLD_LINES)
-    running.public.write_bytes(right)
-    assert running.migrated()["changed"] is True
-    assert running.minute_log().startswith(OLD_LINES + said)
-    assert running.minute_log().count(OLD_LINES) == 1
+    assert not beside.has_account()
+    assert (beside.seed.read_text(), beside.log.read_text()) == (SEED, OLD_LINES)
+    beside.public.write_bytes(right)
+    assert beside.migrated()["changed"] is True
+    assert beside.minute_log().startswith(OLD_LINES + said)
+    assert beside.minute_log().count(OLD_LINES) == 1

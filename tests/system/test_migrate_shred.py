@@ -8,76 +8,62 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from support.daemon import Daemon, Mounts, as_user, wait_until
+from support.daemon import Mounts, as_user, wait_until
 from support.oldservice import OLD_LINES, OTHER_SEED, SEED, OldService, relay
 from support.peers import require_root
-
-from pki2fad.crypto.rsakeys import PrivateKey
 
 pytestmark = pytest.mark.slow  # migrations of the old family
 
 UID = 4711
 
 
-@pytest.fixture
-def old(daemon: Daemon, host_key: PrivateKey) -> OldService:
-    """The old files; the daemon is not started."""
-    return OldService(daemon, host_key)
-
-
-@pytest.fixture
-def running(old: OldService) -> OldService:
-    """The same with the daemon started."""
-    return old.start()
-
-
-def test_with_shred_the_old_files_are_overwritten_and_gone(running: OldService) -> None:
-    other_name = running.daemon.root / "other-name"
-    os.link(running.seed, other_name)
-    with running.log.open() as reader:
-        done = running.migrate("--shred")
+def test_with_shred_the_old_files_are_overwritten_and_gone(beside: OldService) -> None:
+    other_name = beside.daemon.root / "other-name"
+    os.link(beside.seed, other_name)
+    with beside.log.open() as reader:
+        done = beside.migrate("--shred")
         left = reader.buffer.read()
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[2:] == [f"destroyed {running.log}", f"destroyed {running.seed}"]
-    assert os.listdir(running.data) == []
+    assert done.stdout.splitlines()[2:] == [f"destroyed {beside.log}", f"destroyed {beside.seed}"]
+    assert os.listdir(beside.data) == []
     assert len(other_name.read_bytes()) == len(SEED)
     assert SEED[:8].encode() not in other_name.read_bytes()
     assert len(left) == len(OLD_LINES)
     assert b"2FA Code" not in left
-    assert running.minute_log().startswith(OLD_LINES)
-    running.assert_makes_codes_of(SEED)
+    assert beside.minute_log().startswith(OLD_LINES)
+    beside.assert_makes_codes_of(SEED)
     assert "backups" in done.stderr
     assert "shred -u" not in done.stderr
 
 
-def test_what_is_not_named_is_not_destroyed(running: OldService) -> None:
-    running.migrated("--shred", log=False)
-    assert os.listdir(running.data) == ["last_code.txt"]
-    assert running.log.read_text() == OLD_LINES
+def test_what_is_not_named_is_not_destroyed(beside: OldService) -> None:
+    beside.migrated("--shred", log=False)
+    assert os.listdir(beside.data) == ["last_code.txt"]
+    assert beside.log.read_text() == OLD_LINES
 
 
 def test_while_the_log_cannot_be_destroyed_the_seeds_file_stays_so_that_it_can_be_run_again(
-    running: OldService,
+    beside: OldService,
 ) -> None:
     mount = 'mount -t tmpfs none "$1" && cp "$2" "$1" && mount -o remount,ro "$1"'
-    fixed = running.daemon.root / "fixed"
+    fixed = beside.daemon.root / "fixed"
     fixed.mkdir()
-    mounts = Mounts(mount, str(fixed), str(running.log))
+    mounts = Mounts(mount, str(fixed), str(beside.log))
     with contextlib.closing(mounts):
-        running.log = fixed / running.log.name
-        done = running.migrate("--shred", "--json", command=mounts.enter)
-        again = running.migrate("--shred", command=mounts.enter)
+        beside.log = fixed / beside.log.name
+        done = beside.migrate("--shred", "--json", command=mounts.enter)
+        again = beside.migrate("--shred", command=mounts.enter)
     assert done.returncode == 7
     assert (again.returncode, again.stderr) == (7, done.stderr)
-    assert f"error: cannot destroy {running.log}: Read-only file system\n" in done.stderr
-    assert f"again with --shred, or run: shred -u {running.log} {running.seed}\n" in done.stderr
+    assert f"error: cannot destroy {beside.log}: Read-only file system\n" in done.stderr
+    assert f"again with --shred, or run: shred -u {beside.log} {beside.seed}\n" in done.stderr
     data = json.loads(done.stdout)
-    assert (data["destroyed"], data["plaintext"]) == ([], [str(running.log), str(running.seed)])
+    assert (data["destroyed"], data["plaintext"]) == ([], [str(beside.log), str(beside.seed)])
     assert (data["error"], data["message"]) == (
         "unusable_path",
-        f"cannot destroy {running.log}: Read-only file system",
+        f"cannot destroy {beside.log}: Read-only file system",
     )
-    assert running.seed.read_text() == SEED
+    assert beside.seed.read_text() == SEED
 
 
 def before_the_last_request(change: Callable[[], object]) -> Callable[[bytes], None]:
@@ -94,49 +80,49 @@ def before_the_last_request(change: Callable[[], object]) -> Callable[[bytes], N
 
 
 def test_a_line_that_comes_to_the_old_log_meanwhile_is_not_destroyed_but_continued_next_time(
-    running: OldService,
+    beside: OldService,
 ) -> None:
     line = "2024-01-31 12:31:01 - 2FA Code: 777777\n"
 
     def append() -> None:
-        with running.log.open("a") as log:
+        with beside.log.open("a") as log:
             log.write(line)
 
-    with relay(running.daemon, before_the_last_request(append)) as through:
-        done = running.migrate("--shred", through=through)
+    with relay(beside.daemon, before_the_last_request(append)) as through:
+        done = beside.migrate("--shred", through=through)
     assert done.returncode == 7
-    assert f"{running.log} has changed since it was read" in done.stderr
-    assert (running.seed.read_text(), running.log.read_text()) == (SEED, OLD_LINES + line)
-    running.migrated("--shred")
-    assert running.minute_log().startswith(OLD_LINES + line)
-    assert os.listdir(running.data) == []
+    assert f"{beside.log} has changed since it was read" in done.stderr
+    assert (beside.seed.read_text(), beside.log.read_text()) == (SEED, OLD_LINES + line)
+    beside.migrated("--shred")
+    assert beside.minute_log().startswith(OLD_LINES + line)
+    assert os.listdir(beside.data) == []
 
 
-def test_a_seeds_file_that_is_exchanged_meanwhile_is_not_destroyed(running: OldService) -> None:
+def test_a_seeds_file_that_is_exchanged_meanwhile_is_not_destroyed(beside: OldService) -> None:
     def exchange() -> None:
-        running.data.rename(running.daemon.root / "moved")
-        running.data.mkdir()
-        running.seed.write_text(OTHER_SEED)
+        beside.data.rename(beside.daemon.root / "moved")
+        beside.data.mkdir()
+        beside.seed.write_text(OTHER_SEED)
 
-    with relay(running.daemon, before_the_last_request(exchange)) as through:
-        done = running.migrate("--shred", log=False, through=through)
+    with relay(beside.daemon, before_the_last_request(exchange)) as through:
+        done = beside.migrate("--shred", log=False, through=through)
     assert done.returncode == 7
-    assert f"{running.seed} has changed since it was read" in done.stderr
-    assert running.seed.read_text() == OTHER_SEED
-    assert (running.daemon.root / "moved" / "seed.txt").read_text() == SEED
+    assert f"{beside.seed} has changed since it was read" in done.stderr
+    assert beside.seed.read_text() == OTHER_SEED
+    assert (beside.daemon.root / "moved" / "seed.txt").read_text() == SEED
 
 
-def test_when_only_the_seeds_file_is_left_the_log_is_not_to_be_named_again(running: OldService) -> None:
+def test_when_only_the_seeds_file_is_left_the_log_is_not_to_be_named_again(beside: OldService) -> None:
     def touch() -> None:
-        os.utime(running.seed)
+        os.utime(beside.seed)
 
-    with relay(running.daemon, before_the_last_request(touch)) as through:
-        done = running.migrate("--shred", through=through)
+    with relay(beside.daemon, before_the_last_request(touch)) as through:
+        done = beside.migrate("--shred", through=through)
     assert done.returncode == 7
-    assert f"again with --shred without --log, or run: shred -u {running.seed}\n" in done.stderr
-    assert os.listdir(running.data) == ["seed.txt"]
-    running.migrated("--shred", log=False)
-    assert os.listdir(running.data) == []
+    assert f"again with --shred without --log, or run: shred -u {beside.seed}\n" in done.stderr
+    assert os.listdir(beside.data) == ["seed.txt"]
+    beside.migrated("--shred", log=False)
+    assert os.listdir(beside.data) == []
 
 
 def test_nothing_is_destroyed_if_the_daemon_does_not_make_the_codes_of_the_seed(old: OldService) -> None:

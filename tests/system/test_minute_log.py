@@ -8,20 +8,18 @@ import stat
 import statistics
 import subprocess
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from support.daemon import Daemon, code_of, wait_until
 from support.peers import require
 from support.preload import Clock, environment
+from support.raw import Seal
 
 SEED = b"a seed of the minute log tests.."
 BASE = calendar.timegm((2026, 1, 31, 12, 30, 0))  # a whole minute
 NO_CODE = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d - (?!2FA Code)\S.*")
 CODE = re.compile(r"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) - 2FA Code: (\d{6})")
-
-Seal = Callable[[bytes], bytes]
 
 
 def oathtool(moment: float) -> str:

@@ -5,15 +5,14 @@ import re
 import signal
 import socket
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
 
 import pytest
 from support.daemon import Daemon, as_user
 from support.logins import NEVER, PAM, PASSWORD, Host, host_with
-
-Seal = Callable[[bytes], bytes]
+from support.raw import Seal
 
 SCRIPT = ["/opt/pki2fad/bin/pki2factl", "pam"]
 IN, INVALID, NOT_REACHABLE, TRY_LATER, REFUSED, FAILED = 0, 1, 3, 5, 6, 7

@@ -1,16 +1,15 @@
 """The shipped PAM stacks, as pamtester, sudo, sshd and ssh see them."""
 
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 from support.daemon import Daemon, as_user
 from support.logins import NEVER, PASSWORD, Host, host_with, shown
 from support.peers import require
+from support.raw import Seal
 
 pytestmark = pytest.mark.slow  # logins through sshd and sudo
-
-Seal = Callable[[bytes], bytes]
 
 CROWD = [f"user{number}" for number in range(20)]
 DENIED = "alice@127.0.0.1: Permission denied (keyboard-interactive)."

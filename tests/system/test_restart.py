@@ -2,17 +2,14 @@
 
 import base64
 import contextlib
-from collections.abc import Callable
 
 import msgpack
 import pytest
 from support.daemon import Daemon, code_of
-from support.raw import REQUEST, connect
+from support.raw import REQUEST, Seal, connect
 
 A = b"seed A of the restart tests....."
 B = b"seed B of the restart tests....."
-
-Seal = Callable[[bytes], bytes]
 
 
 def load(daemon: Daemon, sealed: bytes, *options: str) -> None:

@@ -4,11 +4,12 @@ import grp
 import pwd
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from support.daemon import Daemon, Mounts, as_user
+from support.raw import Seal
 
 SEED = b"a seed of the role tests........"
 UID = 4242
@@ -39,8 +40,6 @@ with Client(sys.argv[1], 30) as client:
         except Refusal:
             print(method)
 """
-
-Seal = Callable[[bytes], bytes]
 
 
 def existing_user() -> "pwd.struct_passwd":

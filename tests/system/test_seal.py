@@ -3,7 +3,6 @@
 import base64
 import json
 import re
-import stat
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +11,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from support import peers
 from support.daemon import ctl
+from support.paths import mode
 
 from pki2fad.crypto import rsakeys
 from pki2fad.crypto.rsakeys import PrivateKey
@@ -44,10 +44,6 @@ def secret_of(uri: str) -> str:
     """The seed in an otpauth: URI, as hex digits."""
     (secret,) = parse_qs(urlsplit(uri).query)["secret"]
     return base64.b32decode(secret + "=" * (-len(secret) % 8)).hex()
-
-
-def mode(path: Path) -> int:
-    return stat.S_IMODE(path.stat().st_mode)
 
 
 def assert_hides(done: "subprocess.CompletedProcess[str]", seed: str) -> None:

@@ -10,7 +10,6 @@ import pytest
 from support.daemon import Daemon, ctl
 from support.oldservice import SEED, OldService
 
-from pki2fad.crypto import rsakeys
 from pki2fad.crypto.rsakeys import PrivateKey
 
 MARK = b"\xef\xbb\xbf"
@@ -28,13 +27,6 @@ FORMS = {
     "JSON of several lines": MARK + json.dumps({"seed": SEED}, indent=2).encode().replace(b"\n", b"\r\n"),
 }
 OF_A_LINE = {kind: form for kind, form in FORMS.items() if b"\n" not in form.strip()}
-
-
-@pytest.fixture
-def home(tmp_path: Path, host_key: PrivateKey) -> Path:
-    """The host's public key, and nothing else."""
-    (tmp_path / "host.pub.pem").write_bytes(rsakeys.public_pem(host_key.public_key()))
-    return tmp_path
 
 
 def secret(uri: str) -> str:

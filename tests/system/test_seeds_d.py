@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from support.daemon import Daemon, as_user, code_of
+from support.raw import Seal
 
 from pki2fad.crypto import sealing
 from pki2fad.crypto.rsakeys import PrivateKey
@@ -16,8 +17,6 @@ TWO = b"another seed of the same tests.."
 UID = 4242
 
 OLDER = Path(__file__).parents[1] / "vectors" / "older-state"
-
-Seal = Callable[[bytes], bytes]
 
 
 def has(daemon: Daemon, seed: bytes, account: str = "default") -> bool:

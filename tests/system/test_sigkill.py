@@ -5,10 +5,10 @@ import os
 import random
 import threading
 import time
-from collections.abc import Callable
 
 import pytest
 from support.daemon import PATIENCE, Daemon, code_of
+from support.raw import Seal
 
 from pki2fad.client import Client
 from pki2fad.errors import ConnectionLost, NotReachable
@@ -21,7 +21,6 @@ ANSWERS = 40  # at most so many until a kill
 PERIOD = 120  # so long that codes of all lives are still in the window
 DIGITS = 8  # so many that two codes are hardly ever the same
 
-Seal = Callable[[bytes], bytes]
 Use = tuple[str, int]  # of an account's code, by its step
 
 

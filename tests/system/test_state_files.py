@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from support.daemon import Daemon, Mounts, as_user, code_of
-from support.peers import require, require_root
+from support.peers import openssl, require_root
 
 from pki2fad.crypto import rsakeys
 from pki2fad.crypto.rsakeys import PrivateKey
@@ -19,10 +19,6 @@ from pki2fad.errors import Unavailable
 SEED = b"a seed of the state file tests.."
 UID = 4242
 GROUP = 4243
-
-
-def openssl(*arguments: "str | Path") -> None:
-    subprocess.run([require("openssl"), *map(str, arguments)], check=True, capture_output=True, timeout=60)
 
 
 @pytest.fixture

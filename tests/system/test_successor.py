@@ -10,6 +10,7 @@ import pytest
 from support.daemon import Daemon
 from support.peers import require
 from support.preload import Clock, environment
+from support.raw import Seal
 
 from pki2fad.client import Client
 from pki2fad.errors import AccountExists, BadRequest
@@ -17,8 +18,6 @@ from pki2fad.errors import AccountExists, BadRequest
 OLD, NEW = bytes(range(20)), bytes(range(32))
 DAY = 86_400
 START = 1_900_000_010.0  # in a step of 30 seconds, and of 60
-
-Seal = Callable[[bytes], bytes]
 
 
 def oathtool(seed: bytes, moment: float) -> str:

@@ -7,14 +7,13 @@ import os
 import pwd
 import sqlite3
 import time
-from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
 import pytest
 from support.daemon import Daemon, as_user, code_of, wait_until
 from support.peers import require_root
-from support.raw import REQUEST, RawPeer, connect, connect_as
+from support.raw import REQUEST, RawPeer, Seal, connect, connect_as
 
 from pki2fad.client import AsyncClient
 from pki2fad.state.database import APPLICATION_ID, MIGRATIONS
@@ -25,8 +24,6 @@ UID = 4242
 NEVER = "0000000"  # one digit too many to be good: it counts as a wrong code all the same
 INVALID = (None, {"valid": False})
 VALID = (None, {"valid": True})
-
-Seal = Callable[[bytes], bytes]
 
 
 @pytest.fixture

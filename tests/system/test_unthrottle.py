@@ -5,13 +5,12 @@ import json
 import os
 import re
 import time
-from collections.abc import Callable
 from datetime import datetime
 
 import pytest
 from support.agents import oathtool_code
 from support.daemon import Daemon, as_user, code_of, wait_until
-from support.raw import connect
+from support.raw import Seal, connect
 
 from pki2fad.client import AsyncClient
 from pki2fad.errors import Throttled
@@ -20,8 +19,6 @@ SEED = b"the seed of the unthrottle tests"
 NEVER = "0000000"  # one digit too many to be good: it counts as a wrong code all the same
 OWN = os.geteuid()
 MOMENT = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d\d:\d\d"
-
-Seal = Callable[[bytes], bytes]
 
 
 @pytest.fixture

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 from support import peers
 from support.daemon import PKI2FACTL, PKI2FAD, environment
+from support.documents import CHECKOUT
 
 import pki2fad
 
 pytestmark = pytest.mark.slow  # whole installs
 
-CHECKOUT = Path(__file__).parents[2]
 SOURCES = ("pki2fad", "pki2factl", "pyproject.toml", "README.md", "LICENSE", ".gitignore")
 
 

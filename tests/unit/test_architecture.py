@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
+from support.documents import CHECKOUT
 
 import pki2factl
 import pki2fad
@@ -15,7 +16,6 @@ PACKAGES = sorted(
     for package in (pki2fad, pki2factl)
     for init in Path(str(package.__file__)).parent.glob("*/__init__.py")
 )
-CHECKOUT = Path(__file__).parents[2]
 PATHS = sorted(set(re.findall(r"`((?:pki2fad|pki2factl|tests|systemd)/[\w./-]+)`", TEXT)))
 
 

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
     load_pem_private_key,
 )
-from support import peers
+from support.peers import openssl
 
 from pki2fad.crypto import rsakeys
 from pki2fad.crypto.rsakeys import PrivateKey
@@ -30,11 +30,6 @@ OPENSSL = {
     "another cipher": ("pkcs8 -topk8 -v2 aes-128-cbc", True),
     "older form": ("rsa -traditional -aes128", True),
 }
-
-
-def openssl(*arguments: str, data: bytes) -> bytes:
-    command = [peers.require("openssl"), *arguments]
-    return subprocess.run(command, input=data, capture_output=True, check=True).stdout
 
 
 @pytest.fixture(scope="module")

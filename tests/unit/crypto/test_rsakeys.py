@@ -6,18 +6,13 @@ from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
-from support import peers
+from support.peers import openssl
 
 from pki2fad.crypto import rsakeys, sealing
 from pki2fad.crypto.rsakeys import PrivateKey
 from pki2fad.errors import UnusableKey
 
 PATH = "/etc/pki2fad/host.pem"
-
-
-def openssl(*arguments: str, data: bytes = b"") -> bytes:
-    command = [peers.require("openssl"), *arguments]
-    return subprocess.run(command, input=data, capture_output=True, check=True).stdout
 
 
 def private_refusal(pem: bytes) -> str:

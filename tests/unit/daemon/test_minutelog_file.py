@@ -3,7 +3,6 @@
 import contextlib
 import os
 import shutil
-import stat
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,6 +24,7 @@ from support.agents import (
     stamp,
     write_due,
 )
+from support.paths import mode
 from support.peers import require_root
 
 from pki2fad.daemon.minutelog import MinuteLog
@@ -46,10 +46,6 @@ def path(tmp_path: Path) -> Path:
 @pytest.fixture
 def log(path: Path) -> MinuteLog:
     return make_log(path)
-
-
-def mode(path: Path) -> int:
-    return stat.S_IMODE(path.stat().st_mode)
 
 
 def content(*walls: float) -> str:

@@ -1,7 +1,6 @@
 """Files: modes whatever the umask, nothing overwritten, replaced or half written by accident."""
 
 import os
-import stat
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -9,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from support import peers
+from support.paths import mode
 
 from pki2fad.errors import UnusablePath
 from pki2fad.host import files
@@ -24,10 +24,6 @@ def umask(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[int]:
     before = os.umask(request.param)
     yield request.param
     os.umask(before)
-
-
-def mode(path: Path) -> int:
-    return stat.S_IMODE(path.stat().st_mode)
 
 
 def run(script: str, *arguments: str, command: tuple[str, ...] = ()) -> str:

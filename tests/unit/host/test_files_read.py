@@ -1,10 +1,10 @@
 """What is read whole has to be a file of a sensible size, and what is trusted has to be in safe hands."""
 
 import os
-import socket
 from pathlib import Path
 
 import pytest
+from support.paths import put_socket
 
 from pki2fad.errors import UnusablePath
 from pki2fad.host import files
@@ -35,11 +35,6 @@ def test_the_status_is_that_of_the_file_that_was_read(tmp_path: Path) -> None:
 
 def put_fifo(path: Path) -> None:
     os.mkfifo(path)
-
-
-def put_socket(path: Path) -> None:
-    with socket.socket(socket.AF_UNIX) as bound:
-        bound.bind(str(path))
 
 
 def put_large_file(path: Path) -> None:

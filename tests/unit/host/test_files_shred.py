@@ -1,7 +1,6 @@
 """Destroying a file: its bytes are overwritten under every name, and nothing else is touched."""
 
 import os
-import socket
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +8,7 @@ from pathlib import Path
 import pytest
 from support.agents import small_disk
 from support.daemon import wait_until
+from support.paths import put_socket
 from support.peers import missing, require, require_root
 
 from pki2fad.errors import UnusablePath
@@ -72,11 +72,6 @@ def test_a_symbolic_link_is_not_followed_and_what_it_leads_to_is_named(tmp_path:
         shred(link)
     assert link.is_symlink()
     assert path.read_bytes() == SEED
-
-
-def put_socket(path: Path) -> None:
-    with socket.socket(socket.AF_UNIX) as bound:
-        bound.bind(str(path))
 
 
 NO_FILES: dict[str, tuple[Callable[[Path], object], str]] = {

@@ -3,13 +3,11 @@
 import ast
 import os
 import stat
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from support.agents import logged, open_below
-from support.peers import require_root
 
 import pki2factl
 import pki2fad
@@ -66,14 +64,6 @@ def test_below_a_directory_that_all_may_write_nothing_is_safe(short_path: Path) 
 def test_a_path_has_to_be_whole(path: str) -> None:
     with pytest.raises(UnusablePath, match="not a full path"):
         trust.owners(path)
-
-
-@pytest.fixture
-def roots() -> Iterator[Path]:
-    """A directory in which nobody but root can write, from / on."""
-    require_root()
-    with tempfile.TemporaryDirectory(dir="/root") as directory:
-        yield Path(directory)
 
 
 def load_settings(path: Path) -> None:

@@ -1,8 +1,6 @@
 """What a batch changes: what as many loads would, all of it or nothing."""
 
 import json
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,12 +18,6 @@ from pki2fad.transfer import batch, entry
 from pki2fad.transfer.entry import Entry
 
 LONG = Parameters("SHA256", 8, 60)
-
-
-@pytest.fixture
-def site(tmp_path: Path, host_key: PrivateKey) -> Iterator[Site]:
-    with Site(tmp_path / "site.db", host_key) as site:
-        yield site
 
 
 def sealed(key: PrivateKey, of: Parameters = USUAL, **seeds: bytes) -> bytes:

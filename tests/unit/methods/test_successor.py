@@ -1,28 +1,26 @@
 """A successor: which codes count, what is spent, and what a deadline does."""
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
-from support.agents import OTHER_SEED, ROOT, SEED, USUAL, at_step, reference_code
+from support.agents import OTHER_SEED, ROOT, SEED, USUAL, reference_code
 from support.host import Host
-from support.successors import HOUR, NEW, in_hours, listed, new_is_good, old_is_good, rows, succeed, use_due
+from support.successors import (
+    HOUR,
+    NEW,
+    STEP,
+    in_hours,
+    listed,
+    new_is_good,
+    old_is_good,
+    rows,
+    succeed,
+    use_due,
+)
 
-from pki2fad.crypto.masterkey import MasterKey
 from pki2fad.errors import Unavailable
 from pki2fad.rules.changes import Edit
 from pki2fad.wire.messages import Request
 
-STEP = 50_000_000
 BEFORE_SAME_CODE = 367_000  # where the search for a seed begins
-
-
-@pytest.fixture
-def host(tmp_path: Path, master: MasterKey) -> Iterator[Host]:
-    """With an account that has no successor yet."""
-    with Host(tmp_path / "state.db", master, at_step(STEP).wall) as host:
-        host.load()
-        yield host
 
 
 def test_both_seeds_are_good_until_the_first_code_of_the_new_one(host: Host) -> None:

@@ -3,7 +3,6 @@
 import contextlib
 import shutil
 import sqlite3
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,25 +22,26 @@ from support.agents import (
     sealed,
 )
 from support.host import Host
-from support.successors import HOUR, NEW, in_hours, listed, new_is_good, old_is_good, rows, succeed, use_due
+from support.successors import (
+    HOUR,
+    NEW,
+    STEP,
+    in_hours,
+    listed,
+    new_is_good,
+    old_is_good,
+    rows,
+    succeed,
+    use_due,
+)
 
-from pki2fad.crypto.masterkey import MasterKey
 from pki2fad.errors import AccountExists, BadRequest, NoSuchAccount, Throttled, Unavailable, UnusableState
 from pki2fad.methods.agent import Agent
 from pki2fad.rules import otp
 from pki2fad.rules.otp import Parameters
 from pki2fad.rules.throttle import Throttle
 
-STEP = 50_000_000
 THIRD_SEED = b"third seed, 20 bytes"
-
-
-@pytest.fixture
-def host(tmp_path: Path, master: MasterKey) -> Iterator[Host]:
-    """With an account that has no successor yet."""
-    with Host(tmp_path / "state.db", master, at_step(STEP).wall) as host:
-        host.load()
-        yield host
 
 
 # Loading

@@ -8,17 +8,6 @@ from support.throttles import DAY, HOUR, NOW, STARTED, SUCCESSOR, WINDOW, Accoun
 from pki2fad.rules.clock import Reading
 from pki2fad.rules.throttle import Throttle
 
-
-@pytest.fixture
-def throttle() -> Throttle:
-    return make_throttle()
-
-
-@pytest.fixture
-def account(throttle: Throttle) -> Account:
-    return Account(throttle)
-
-
 costs = pytest.mark.parametrize("cost", [WINDOW, SUCCESSOR])
 
 

@@ -9,17 +9,6 @@ from pki2fad.rules.clock import Reading
 from pki2fad.rules.tally import EMPTY, Level, Tally
 from pki2fad.rules.throttle import KEY_SLOTS, NAME_SLOTS, Throttle
 
-
-@pytest.fixture
-def throttle() -> Throttle:
-    return make_throttle()
-
-
-@pytest.fixture
-def account(throttle: Throttle) -> Account:
-    return Account(throttle)
-
-
 # Marks
 
 

@@ -1,8 +1,6 @@
 """Long requests go in pieces, between which others are answered."""
 
 import asyncio
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from support.agents import SEED, reference_code, unpacked
@@ -15,11 +13,9 @@ from support.longwork import (
     begin_restore,
     is_answered,
     long_requests,
-    other_seeds,
     requests,
     send_and_wait,
     served,
-    slow_site,
 )
 from support.raw import REQUEST
 
@@ -27,17 +23,6 @@ from pki2fad.crypto import rsakeys, sealing
 from pki2fad.crypto.rsakeys import PrivateKey
 from pki2fad.rules import clock
 from pki2fad.rules.changes import ClockEdit, Edits, Rotation
-
-
-@pytest.fixture
-def slow(tmp_path: Path, host_key: PrivateKey) -> Iterator[Slow]:
-    with slow_site(tmp_path, host_key) as slow:
-        yield slow
-
-
-@pytest.fixture
-def replacing(slow: Slow, tmp_path: Path, host_key: PrivateKey, other_key: PrivateKey) -> bytes:
-    return other_seeds(slow, tmp_path, host_key, other_key)
 
 
 @pytest.mark.parametrize("method", ["accounts", "backup", "rotate", "clock_accept"])

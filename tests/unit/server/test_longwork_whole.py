@@ -1,8 +1,6 @@
 """Of what a long request changes all is kept, or nothing, whatever comes between its pieces."""
 
 import asyncio
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from support.agents import OTHER_SEED, SEED, reference_code
@@ -10,11 +8,9 @@ from support.bench import TIMEOUT, call, in_loop, receive
 from support.longwork import (
     Slow,
     begin_restore,
-    other_seeds,
     requests,
     send_and_wait,
     served,
-    slow_site,
 )
 from support.raw import REQUEST
 
@@ -24,17 +20,6 @@ from pki2fad.rules import clock
 from pki2fad.rules.changes import Rotation
 from pki2fad.rules.otp import Parameters
 from pki2fad.transfer import batch
-
-
-@pytest.fixture
-def slow(tmp_path: Path, host_key: PrivateKey) -> Iterator[Slow]:
-    with slow_site(tmp_path, host_key) as slow:
-        yield slow
-
-
-@pytest.fixture
-def replacing(slow: Slow, tmp_path: Path, host_key: PrivateKey, other_key: PrivateKey) -> bytes:
-    return other_seeds(slow, tmp_path, host_key, other_key)
 
 
 @in_loop

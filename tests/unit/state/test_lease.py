@@ -34,11 +34,6 @@ NOW = at_step(STEP)
 CODE = reference_code(SEED, STEP)
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "state.db"
-
-
 def load(agent: Agent, store: Store, period: int = 30) -> None:
     """An account that is named by its period."""
     call(agent, "load", ROOT, NOW, store=store, account=str(period), sealed=sealed(SEED), period=period)

@@ -14,14 +14,6 @@ from pki2fad.crypto import sealing
 from pki2fad.crypto.rsakeys import PrivateKey
 from pki2fad.state.seedfiles import SeedFile, read_all
 
-
-@pytest.fixture
-def directory(tmp_path: Path) -> Path:
-    path = tmp_path / "seeds.d"
-    path.mkdir(mode=0o755)
-    return path
-
-
 # What is taken
 
 

@@ -14,13 +14,6 @@ from support.seeds import SOMEBODY, assert_directory_is_refused, assert_only_it_
 from pki2fad.state.seedfiles import read_all
 
 
-@pytest.fixture
-def directory(tmp_path: Path) -> Path:
-    path = tmp_path / "seeds.d"
-    path.mkdir(mode=0o755)
-    return path
-
-
 def mounted(directory: Path, *names: str) -> Path:
     """Files as Kubernetes mounts a Secret; returns the directory that they are in."""
     data = directory / "..2026_01_31_12_34_56.123456789"

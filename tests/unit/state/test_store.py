@@ -37,11 +37,6 @@ CODE = reference_code(SEED, STEP)
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "state.db"
-
-
-@pytest.fixture
 def store(path: Path) -> Iterator[Store]:
     with contextlib.closing(Store(str(path))) as store:
         yield store

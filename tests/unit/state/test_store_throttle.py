@@ -43,11 +43,6 @@ DAY = 86_400
 VECTORS = Path(__file__).parents[2] / "vectors"
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "state.db"
-
-
 @contextlib.contextmanager
 def run(path: Path, master: MasterKey) -> Iterator[tuple[Agent, Store]]:
     """One run of an agent that throttles, filled from the state file as the service does it."""

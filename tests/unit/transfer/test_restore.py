@@ -20,13 +20,6 @@ from pki2fad.wire import messages
 
 
 @pytest.fixture
-def site(tmp_path: Path, host_key: PrivateKey) -> Iterator[Site]:
-    """Where backups are made."""
-    with Site(tmp_path / "site.db", host_key) as site:
-        yield site
-
-
-@pytest.fixture
 def other(tmp_path: Path, other_key: PrivateKey) -> Iterator[Site]:
     """Where they are restored, with another key and a new state."""
     with Site(tmp_path / "other.db", other_key) as other:

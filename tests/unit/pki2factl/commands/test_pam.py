@@ -2,12 +2,10 @@
 
 import argparse
 import os
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.peers import require, require_root
+from support.peers import require
 
 from pki2factl.commands import pam
 from pki2factl.login import accountmap, password
@@ -54,14 +52,6 @@ def test_what_is_wrong_or_asks_for_help_is_left_to_argparse(arguments: list[str]
     assert pam.quick_options(arguments) is None
     with pytest.raises(SystemExit):
         parsed(arguments)
-
-
-@pytest.fixture
-def roots() -> Iterator[Path]:
-    """A directory in which nobody but root can write, from / on."""
-    require_root()
-    with tempfile.TemporaryDirectory(dir="/root") as directory:
-        yield Path(directory)
 
 
 @pytest.mark.parametrize(

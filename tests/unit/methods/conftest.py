@@ -1,0 +1,19 @@
+"""Fixtures for tests of methods."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support.agents import at_step
+from support.host import Host
+from support.successors import STEP
+
+from pki2fad.crypto.masterkey import MasterKey
+
+
+@pytest.fixture
+def host(tmp_path: Path, master: MasterKey) -> Iterator[Host]:
+    """A host with an account that has no successor yet."""
+    with Host(tmp_path / "state.db", master, at_step(STEP).wall) as host:
+        host.load()
+        yield host
