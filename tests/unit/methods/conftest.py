@@ -4,11 +4,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.agents import at_step
+from support.agents import SEED, at_step, make_agent, make_keyring
 from support.host import Host
 from support.successors import STEP
 
 from pki2fad.crypto.masterkey import MasterKey
+from pki2fad.methods.agent import Agent
+
+
+@pytest.fixture
+def agent() -> Agent:
+    """An agent with the account default, which does not throttle."""
+    return make_agent(make_keyring({"default": SEED}))
 
 
 @pytest.fixture

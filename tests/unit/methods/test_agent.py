@@ -37,11 +37,6 @@ NAMED = ("generate", "verify", "load", "remove")  # those that take an account
 NEEDED: dict[str, dict[str, Any]] = {"verify": {"code": CODE}, "load": {"sealed": sealed(SEED)}}
 
 
-@pytest.fixture
-def agent() -> Agent:
-    return make_agent(make_keyring({"default": SEED}))
-
-
 def refusal_of(agent: Agent, method: str, args: dict[str, Any] | None, peer: Peer = ROOT) -> Refusal:
     answer = agent.handle(Request(1, method, args), peer, NOW)
     assert answer.refusal is not None

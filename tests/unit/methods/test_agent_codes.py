@@ -32,11 +32,6 @@ NOW = at_step(STEP)
 CODE = reference_code(SEED, STEP)
 
 
-@pytest.fixture
-def agent() -> Agent:
-    return make_agent(make_keyring({"default": SEED}))
-
-
 @pytest.mark.parametrize("vector", range(18))
 def test_codes_are_those_of_rfc_6238(rfc: dict[str, list[dict[str, Any]]], vector: int) -> None:
     assert len(rfc["totp"]) == 18
