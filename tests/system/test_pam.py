@@ -107,7 +107,7 @@ def test_what_is_too_long_for_an_address_is_refused(started: Host) -> None:
 @pytest.mark.parametrize("kind", ["account", "password", "open_session", "close_session", ""])
 def test_other_lines_than_auth_are_refused(started: Host, kind: str) -> None:
     assert started.pam("alice", started.code("alice"), TYPE=kind).returncode == REFUSED
-    assert "begin with 'auth'" in started.log("refused")
+    assert "only for 'auth' lines" in started.log("refused")
 
 
 # Accounts
