@@ -153,7 +153,7 @@ def test_the_offline_key_may_need_a_passphrase_and_has_to_be_one_that_was_named(
     before = rows(daemon)
     for key, reason in (
         ("offline.pem", "passphrase"),
-        ("host.pem", "this backup can be opened by"),
+        ("host.pem", "this backup can be opened with"),
     ):
         done = daemon.ctl("restore", f"--key={key}", "--public-key=host.pub.pem", "all.backup")
         assert done.returncode == 6
