@@ -246,7 +246,9 @@ class Connection:
                 return
             if isinstance(message, messages.Request):
                 self._owner.handle(self, message, reading)
-            if self._pace is not Pace.GOING or self._answers.is_full or boot() > end:
+            if self._pace is not Pace.GOING or self._answers.is_full or not self._inbox.has_more:
+                return
+            if boot() > end:
                 return
 
     def _send(self) -> None:

@@ -44,7 +44,10 @@ class Inbox:
                 self.has_more = False
                 return None
             self._found.reverse()
-        return self._found.pop()
+        message = self._found.pop()
+        if not self._found and not self._decoder.partial:
+            self.has_more = False
+        return message
 
     def drop(self) -> None:
         """Find no more."""

@@ -127,7 +127,7 @@ class Turns:
             served: set[Payer] = set()  # whose answers have not left
             self._look(first=True)
             while payer := self._next():
-                if _is_urgent(served - {payer}, payer):
+                if served and _is_urgent(served - {payer}, payer):
                     self._flush()
                     served.clear()
                 self._serve(payer)

@@ -76,7 +76,7 @@ class Decoder:
     def held(self) -> int:
         """Bytes of memory that are held for what is not read yet, at most."""
         scanner = 0 if self._scanner is None else Unpacker.__basicsize__ + self._buffer
-        return self._raw.__alloc__() + scanner
+        return (self._raw.__alloc__() if self._raw else 0) + scanner
 
     def feed(self, data: bytes) -> None:
         """Take what was received. `some` has to be called until it gives nothing, or `next` until None."""
