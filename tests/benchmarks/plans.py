@@ -86,17 +86,26 @@ def verify(asked: Iterable[Asked]) -> list[Exchange]:
     ]
 
 
-def generate(count: int, step: int) -> list[Exchange]:
-    """`generate` in a step and the one after it, by PROTOCOL.md; `write` them with the turn between both."""
+def generate(count: int, step: int, *, other: bool = False) -> list[Exchange]:
+    """`generate` in a step and the one after it, by PROTOCOL.md; `write` them with the turn between both.
+
+    The `other` encoding has text as bin, as older MessagePack has it, and lengths in more bytes.
+    """
     codes = [accounts.right_codes(step), accounts.right_codes(step + 1)]
 
     def reply(msgid: int, code: str, at: int) -> bytes:
         start = b"\x94\x01" + packb(msgid) + b"\xc0\x83" + packb("code") + packb(code)
         return b"".join((start, packb("valid_for"), _WILD, packb("step"), packb(at)))
 
+    def request(msgid: int, name: str) -> bytes:
+        if other:
+            args = packb(b"account") + b"\xc5" + len(name).to_bytes(2, "big") + name.encode()
+            return b"".join((b"\xdc\0\4\0", packb(msgid), packb(b"generate"), b"\x91\xde\0\1", args))
+        return bytes(packb([0, msgid, "generate", [{"account": name}]]))
+
     return [
         Exchange(
-            packb([0, msgid, "generate", [{"account": accounts.name(number)}]]),
+            request(msgid, accounts.name(number)),
             reply(msgid, codes[0][number % accounts.SEEDS], step),
             reply(msgid, codes[1][number % accounts.SEEDS], step + 1),
         )

@@ -7,7 +7,7 @@ from benchmarks import contestants as names
 from benchmarks import goals, peers, plans
 from benchmarks.accounts import States
 from benchmarks.contestants import Oathtool, PythonClient, Row
-from benchmarks.daemons import IN_MEMORY, NOT_THROTTLED, Pki2fad
+from benchmarks.daemons import IN_MEMORY, NOT_THROTTLED, Older, Pki2fad
 from benchmarks.generator import Load, Programs, Result
 from benchmarks.report import Cell, Table
 from benchmarks.rounds import Rounds, Say, interleaved, latency, median, rate, ratio, started
@@ -20,6 +20,8 @@ ACCOUNTS = 1000  # that all contestants have, but for right codes
 def measure(root: Path, programs: Programs, states: States, size: Size, say: Say) -> list[Table]:
     """A table for each load."""
     rows = all_rows(root, programs, states, size.fresh)
+    if size.older:
+        rows += _older_rows(root, programs, states, size)
     with started(rows, say):
         measured = interleaved(rows, size.loads, size.rounds, size.seconds, say)
     tables = [table(load, rows, rounds) for load, rounds in measured.items()]
@@ -60,9 +62,20 @@ def all_rows(root: Path, programs: Programs, states: States, fresh: int) -> list
         row(names.RIGHT, right, lambda: Fresh(root / "right.plan", fresh)),
         row(names.IN_MEMORY_RIGHT, memory, lambda: Fresh(root / "memory.plan", fresh)),
         row(names.GENERATE, daemon, lambda: Generated(root / "generate.plan", ACCOUNTS)),
+        row(names.GENERATE_OTHER, daemon, lambda: Generated(root / "other.plan", ACCOUNTS, other=True)),
         row(names.THROTTLED, throttled, lambda: Forgiven(root / "throttled.plan", programs, throttled)),
         PythonClient(names.CLIENT, programs, daemon, Load(1, 1)),
         PythonClient(names.ASYNC_CLIENT, programs, daemon, MOST),
+    ]
+
+
+def _older_rows(root: Path, programs: Programs, states: States, size: Size) -> list[Row]:
+    """The same of the version that another interpreter has."""
+    few = Older(root / "older", states, ACCOUNTS, size.older)
+    many = Older(root / "olderright", states, size.fresh, size.older)
+    return [
+        Row(names.OLDER_GENERATE, programs, few, lambda: Generated(root / "older.plan", ACCOUNTS)),
+        Row(names.OLDER_RIGHT, programs, many, lambda: Fresh(root / "olderright.plan", size.fresh)),
     ]
 
 

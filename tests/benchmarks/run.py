@@ -128,7 +128,7 @@ def _failed(row: list[Cell]) -> bool:
 
 
 def _size(options: argparse.Namespace) -> Size:
-    given = {name: getattr(options, name) for name in ("rounds", "seconds", "requests")}
+    given = {name: getattr(options, name) for name in ("rounds", "seconds", "requests", "older")}
     size: Size = options.size
     return dataclasses.replace(size, **{name: value for name, value in given.items() if value is not None})
 
@@ -146,6 +146,9 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, metavar="N", help="how often each is measured")
     parser.add_argument("--seconds", type=float, metavar="S", help="of one measurement")
     parser.add_argument("--requests", type=int, metavar="N", help="of the soak")
+    parser.add_argument(
+        "--older", metavar="PYTHON", help="measure the version that this interpreter has, too"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all rounds")
     parser.add_argument("--plot", type=Path, metavar="FILE.png", help="draw the rates")
     parser.add_argument(

@@ -23,6 +23,7 @@ class Size:
     idle: int = 10_000  # connections
     slow: int = 500
     requests: int = 20_000_000  # of the soak
+    older: str = ""  # the interpreter that has an older version, to be measured beside this one
     slice: float = 10.0  # seconds of it after which is looked at memory and descriptors
 
 

@@ -41,15 +41,16 @@ class Cycle:
 class Generated:
     """Codes of the step in which they are asked for, and of the next, should that come meanwhile."""
 
-    def __init__(self, path: Path, count: int) -> None:
+    def __init__(self, path: Path, count: int, *, other: bool = False) -> None:
         self._path = path
         self._count = count
+        self._other = other  # encoding
         self._step = -1
 
     def take(self, _load: Load) -> tuple[Path, list[str]]:
         step = accounts.step_now()
         if step != self._step:
-            exchanges = plans.generate(self._count, step)
+            exchanges = plans.generate(self._count, step, other=self._other)
             plans.write(self._path, exchanges, turn=(step + 1) * accounts.PERIOD)
             self._step = step
         return self._path, ["--cycle"]

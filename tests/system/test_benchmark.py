@@ -45,6 +45,7 @@ CONTESTANTS = [
     names.RIGHT,
     names.IN_MEMORY_RIGHT,
     names.GENERATE,
+    names.GENERATE_OTHER,
     names.THROTTLED,
     names.CLIENT,
     names.ASYNC_CLIENT,
