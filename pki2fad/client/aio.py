@@ -47,13 +47,13 @@ def _awaited(
 
 
 class AsyncClient:
-    """A connection to the daemon, opened by the first call and kept; `Client` says what the calls do.
+    """A connection to the daemon, opened by the first call and kept; `Client` describes the calls.
 
-    Calls may run at the same time: each is sent at once, and takes its own answer. One that is
-    cancelled or takes too long ends alone; its answer is dropped when it comes, and the request may
-    still be carried out. When the connection breaks, all that wait for an answer raise
-    `ConnectionLost`, and the next call opens another; so it does when a call took too long and nothing
-    at all arrived meanwhile.
+    Calls may run at the same time: each is sent at once, and gets its own answer. A call that is
+    cancelled or times out ends alone. Its answer is dropped when it comes, and the request may still be
+    carried out. When the connection breaks, all calls that wait for an answer raise `ConnectionLost`, and
+    the next call opens a new connection. A call does that too after one that timed out while nothing at
+    all arrived.
 
     A client belongs to the event loop in which it is first used; in another one it raises
     `RuntimeError`, before anything is sent.
@@ -190,7 +190,7 @@ class _Connection(asyncio.Protocol):
         self._decoder = Decoder(messages.RESPONSE, messages.RESPONSE_LIMIT)
         self._waiting: dict[int, asyncio.Future[messages.Response]] = {}  # by msgid; also those given up
         self._msgid = 0
-        self._callers = 0  # who wait for an answer, or to be sent
+        self._callers = 0  # calls that wait to be sent, or for an answer
         self._is_retired = False
         self._error: Pki2fadError | None = None  # why no more answers come
         self._writable = asyncio.Event()

@@ -25,15 +25,14 @@ if TYPE_CHECKING:
 class Client(Methods):
     """A connection to the daemon, opened by the first call and kept.
 
-    `path` is the socket; without it `$PKI2FAD_SOCKET`, the user's own places and the system's are
-    tried in order. `timeout` bounds each call as a whole, in seconds. `servers`, where it is given, are
-    the uids that may serve the socket: for programs that decide by the answers.
+    `path` is the socket. Without it the client tries `$PKI2FAD_SOCKET`, the user's own places and the
+    system's, in this order. `timeout`, in seconds, bounds each call as a whole. `servers` are the uids that
+    may serve the socket, for programs that decide by the answers; without it any may.
 
-    Every method raises a `Refusal` where the daemon says no (one class for each code of the protocol,
-    see `pki2fad.errors`), `NotReachable` where there is no daemon, and `ConnectionLost` (`TimedOut`)
-    where a request may have been carried out but its answer did not come. A request that may have
-    left is never repeated; a connection that the daemon closed meanwhile, by a restart say, is opened
-    again first.
+    Every method raises a `Refusal` if the daemon refuses (one class for each code of the protocol, see
+    `pki2fad.errors`), `NotReachable` if there is no daemon, and `ConnectionLost` (`TimedOut`) if no answer
+    came to a request that may have been carried out. Such a request is never repeated. A connection that
+    the daemon closed between two calls, for example by a restart, is opened again first.
 
     Threads may share a client: their calls take turns. A forked child opens a connection of its own.
     """
