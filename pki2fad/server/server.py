@@ -185,10 +185,10 @@ class Server:
 
     def _flush(self) -> None:
         """Keep what was changed, and let the answers go; their payers pay for it."""
-        if not self._answered:
-            return
         begun = boot()
         self.commit.flush()
+        if not self._answered:
+            return
         answered, self._answered = self._answered, []
         for connection in answered:
             connection.release()
