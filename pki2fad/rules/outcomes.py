@@ -36,16 +36,3 @@ Settle = Callable[[Sequence[tuple[int, Outcome]]], None]
 
 # Has the store keep changes, one at least. Those of one account take effect in the order of the calls.
 Keep = Callable[[Sequence[Change], Settle], None]
-
-
-def keep_now(keep: Keep, changes: Sequence[Change]) -> list[Outcome]:
-    """What became of changes, from a store that settles before it returns.
-
-    Raises the reason, where one of them was not kept.
-    """
-    outcomes: dict[int, Outcome] = {}
-    keep(changes, outcomes.update)
-    for outcome in outcomes.values():
-        if isinstance(outcome, NotKept | Unknown):
-            raise outcome.reason
-    return [outcomes[index] for index in range(len(changes))]

@@ -5,7 +5,7 @@ from typing import Any, Protocol, TypeVar
 
 from pki2fad.rules.changes import Change, Steps
 from pki2fad.rules.clock import Reading
-from pki2fad.rules.outcomes import KEPT, Settle, keep_now
+from pki2fad.rules.outcomes import KEPT, NotKept, Outcome, Settle, Unknown
 from pki2fad.server.commit import Settled
 
 T = TypeVar("T")
@@ -19,7 +19,12 @@ class Keeping(Protocol):
 
 def keep(store: Keeping, changes: Sequence[Change]) -> list[bool]:
     """Whether each change was kept: false for a Spend whose step was spent. Raises why it was not."""
-    return [outcome is KEPT for outcome in keep_now(store.keep, changes)]
+    outcomes: dict[int, Outcome] = {}
+    store.keep(changes, outcomes.update)
+    for outcome in outcomes.values():
+        if isinstance(outcome, NotKept | Unknown):
+            raise outcome.reason
+    return [outcomes[index] is KEPT for index in range(len(changes))]
 
 
 def one_by_one(store: Keeping) -> Callable[[Change, Settled], None]:
