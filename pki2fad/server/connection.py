@@ -159,7 +159,7 @@ class Connection:
 
     def release(self) -> None:
         """Write the answers, up to the first that waits."""
-        if self.stream.unsent or self.stage is Stage.CLOSED:
+        if not self._answers or self.stream.unsent or self.stage is Stage.CLOSED:
             return
         self.stream.put(self._answers.take(_WRITTEN_AT_ONCE))
         if self.stream.unsent:
@@ -267,11 +267,10 @@ class Connection:
             if self.stage is Stage.ENDING or (self.stage is Stage.FINISHED and not self._inbox.has_more):
                 self.close()
                 return False
-        if self.holding or self.stream.unsent or self._inbox or is_late:
+        if is_late or self.holding.size or self.stream.unsent or self._inbox:
             self._count()
-        return not self._is_blocked and (
-            self._inbox.has_more or (self.stream.is_readable and self.stage < Stage.FINISHED)
-        )
+        has_more = self._inbox.has_more or (self.stream.is_readable and self.stage < Stage.FINISHED)
+        return has_more and not self._is_blocked
 
     def _count(self) -> None:
         size = self._inbox.size

@@ -150,24 +150,21 @@ class Pool:
 class Holding:
     """Who pays for one connection, by which rules, and what it holds of the pool."""
 
-    __slots__ = ("_looks", "_pool", "_size", "_stalled_by", "access", "payer")
+    __slots__ = ("_looks", "_pool", "_stalled_by", "access", "payer", "size")
 
     def __init__(self, pool: Pool, payer: Payer) -> None:
         self.payer = payer
         self.access: Access | None = None  # the rules by which it is the payer
         self._pool = pool
         self._looks = 0  # how often it was looked whether the uid of its client is known
-        self._size = 0  # bytes
+        self.size = 0  # bytes
         self._stalled_by: object = None  # what is waited for from its client, None if nothing is
-
-    def __bool__(self) -> bool:
-        return self._size > 0
 
     def count(self, client: Client, size: int, stalled_by: object) -> None:
         """Count `size` bytes in the pool, and set a deadline for what is waited for."""
-        if size != self._size:
-            self._pool.change(self.payer, size - self._size)
-            self._size = size
+        if size != self.size:
+            self._pool.change(self.payer, size - self.size)
+            self.size = size
         if stalled_by != self._stalled_by:
             self._stalled_by = stalled_by
             self.payer.stalled.pop(client, None)
@@ -185,7 +182,7 @@ class Holding:
 
     def move(self, client: Client, payer: Payer) -> None:
         """Let another payer pay for it from now on."""
-        size, stalled_by = self._size, self._stalled_by
+        size, stalled_by = self.size, self._stalled_by
         self.count(client, 0, None)
         self.payer = payer
         self.count(client, size, stalled_by)
