@@ -103,6 +103,17 @@ async def bench(agent: Agent, keeper: Keeping) -> AsyncIterator[Bench]:
         await bench.close()
 
 
+def arrived(peer: RawPeer) -> list[Any]:
+    """The answers that are there by now."""
+    peer.stream.setblocking(False)
+    answers = []
+    with contextlib.suppress(BlockingIOError):
+        for answer in peer.messages():
+            answers.append(answer)  # noqa: PERF402 - it ends by an exception, and what came before counts
+    peer.stream.settimeout(TIMEOUT)
+    return answers
+
+
 async def receive(peer: RawPeer, count: int) -> list[Any]:
     """The next answers, while the loop goes on."""
 

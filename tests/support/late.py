@@ -2,17 +2,17 @@
 
 import asyncio
 import contextlib
+import os
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from pki2fad.rules import clock
 from pki2fad.rules.changes import Change, Edit, Failure, Spend
 from pki2fad.rules.outcomes import Outcome, Settle, Unknown
 from pki2fad.state.store import Store
 from support.agents import SEED, make_agent, make_keyring, reference_code
-from support.bench import TIMEOUT, Bench, bench
-from support.raw import RawPeer
+from support.bench import Bench, bench
 from support.stores import keep
 
 
@@ -74,7 +74,7 @@ async def late_bench(directory: Path, count: int) -> AsyncIterator[tuple[Bench, 
         keyring = make_keyring({f"a{number}": SEED for number in range(count)})
         keep(store, [Edit(name, clock.wall(), one, None) for name, one in keyring.accounts.items()])
         late = Late(store)
-        async with bench(make_agent(keyring), late) as at:
+        async with bench(make_agent(keyring, own_uid=os.geteuid()), late) as at:
             yield at, late
             late.settle_all()
 
@@ -93,14 +93,3 @@ async def turns(until: Callable[[], bool] | None = None, count: int = 20) -> Non
     async with asyncio.timeout(10):
         while not until():  # noqa: ASYNC110 - it tells nobody
             await asyncio.sleep(0)
-
-
-def arrived(peer: RawPeer) -> list[Any]:
-    """The answers that are there by now."""
-    peer.stream.setblocking(False)
-    answers = []
-    with contextlib.suppress(BlockingIOError):
-        for answer in peer.messages():
-            answers.append(answer)  # noqa: PERF402 - it ends by an exception, and what came before counts
-    peer.stream.settimeout(TIMEOUT)
-    return answers

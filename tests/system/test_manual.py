@@ -111,12 +111,12 @@ def test_every_command_in_the_examples_of_a_page_parses(root: Path, page: str, t
         parser.parse_args(shlex.split(arguments))
 
 
-def test_the_example_of_settings_is_valid(root: Path, tmp_path: Path) -> None:
+def test_the_example_of_settings_is_valid(root: Path, tmp_path: Path, short_path: Path) -> None:
     settings = tmp_path / "pki2fad.toml"
     lines = re.findall(r"^    (.*)|^$", section(root, PAGES[1], "EXAMPLES", tmp_path), re.MULTILINE)
     settings.write_text("\n".join(lines))
     assert tomllib.loads(settings.read_text())["access"]
-    assert "valid" in run(BIN / "pki2fad", "--check-config", "--config", settings, home=tmp_path)
+    assert "valid" in run(BIN / "pki2fad", "--check-config", "--config", settings, home=short_path)
 
 
 @pytest.mark.parametrize(

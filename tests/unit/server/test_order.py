@@ -10,7 +10,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from support.agents import OTHER_SEED, sealed
-from support.late import arrived, code, late_bench, turns
+from support.bench import arrived
+from support.late import code, late_bench, turns
 from support.raw import REQUEST, RawPeer
 
 from pki2fad.errors import UnusableState
