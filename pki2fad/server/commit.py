@@ -43,12 +43,7 @@ class Commit:
         self._changes: list[Change] = []  # of this turn
         self._waiting: list[Settled] = []  # for these, in the same order
         self._edits = 0  # that are on their way
-        self._alone = False
-
-    @property
-    def is_alone(self) -> bool:
-        """True while many accounts are being changed, in the store or in memory."""
-        return self._alone
+        self._alone = False  # True while many accounts are being changed, in the store or in memory
 
     def add(self, change: Spend | Failure, settled: Settled) -> None:
         """Have a change kept with the others of this turn."""

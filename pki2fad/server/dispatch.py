@@ -35,11 +35,11 @@ class _Call(NamedTuple):
 class Dispatch:
     """Handles requests. An answer with a change waits for the store, one with long work for that."""
 
-    def __init__(self, agent: Agent, commit: Commit, long_work: LongWork, decisions: RequestLog) -> None:
+    def __init__(self, agent: Agent, commit: Commit, long_work: LongWork, request_log: RequestLog) -> None:
         self._agent = agent
         self._commit = commit
         self._long_work = long_work
-        self._decisions = decisions
+        self._request_log = request_log
         self._long: Connection | None = None  # that had the last long answer
         self._last_use = boot()  # a look at the daemon is none
 
@@ -55,7 +55,7 @@ class Dispatch:
         change = answer.change
         if change is None and answer.work is None:
             connection.add(_encode(request, answer))
-            self._decisions.add(request, connection.peer, answer, reading, boot())
+            self._request_log.add(request, connection.peer, answer, reading, boot())
         elif isinstance(change, Spend | Failure):
             call = _Call(connection, connection.hold(), request, reading)
             self._commit.add(change, partial(self._settled, call, answer))
@@ -102,7 +102,7 @@ class Dispatch:
         self._log(call, answer)
 
     def _log(self, call: _Call, answer: Answer) -> None:
-        self._decisions.add(call.request, call.connection.peer, answer, call.reading, boot())
+        self._request_log.add(call.request, call.connection.peer, answer, call.reading, boot())
 
     def _unkept(self, call: _Call, answer: Answer, outcome: Outcome) -> Answer:
         """The answer in place of one whose change is not kept."""

@@ -66,8 +66,8 @@ class Server:
         self._answered: list[Connection] = []  # that have answers
         self._without_room: set[Connection] = set()  # that are read later
         self._closed = asyncio.Event()  # some connection ended
-        self._decisions = RequestLog(agent.steps_off, agent.metrics, lambda peer: self._payer(peer).key)
-        self._dispatch = Dispatch(agent, self.commit, self.long_work, self._decisions)
+        self._request_log = RequestLog(agent.steps_off, agent.metrics, lambda peer: self._payer(peer).key)
+        self._dispatch = Dispatch(agent, self.commit, self.long_work, self._request_log)
         agent.metrics.use_gauge(CONNECTIONS, lambda: len(self._connections))
         self._sweep()
 
@@ -113,12 +113,12 @@ class Server:
         payer = self._payer(peer)
         stream = Stream(connected, self.closer)
         if not self.admission.admit(payer, peer.uid):
-            self._decisions.warning(peer, "connection_refused", reason="too many connections")
+            self._request_log.warning(peer, "connection_refused", reason="too many connections")
             stream.close(lambda: None)
             return None
         if not peer.gids:
             reason = "the peer is in more than 256 groups"
-            self._decisions.warning(peer, "groups_ignored", pid=peer.pid, reason=reason)
+            self._request_log.warning(peer, "groups_ignored", pid=peer.pid, reason=reason)
         connection = Connection(self, stream, peer, Holding(self.pool, payer))
         self._connections.add(connection)
         self.turns.add(connection)
@@ -181,7 +181,7 @@ class Server:
     def violated(self, connection: Connection, reason: object) -> None:
         """A connection is ended for what its client did."""
         peer = connection.peer
-        self._decisions.warning(peer, "connection_ended", pid=peer.pid, reason=reason)
+        self._request_log.warning(peer, "connection_ended", pid=peer.pid, reason=reason)
 
     def _flush(self) -> None:
         """Keep what was changed, and let the answers go; their payers pay for it."""
