@@ -151,7 +151,7 @@ class AsyncClient:
         connection.retire()
 
     async def _connect(self) -> socket.socket:
-        """A new connection; `_call` bounds for how long a busy daemon is tried."""
+        """A new connection; `_ask` bounds for how long a busy daemon is tried."""
         while True:
             try:
                 return connect.to_daemon(self._path, self._servers)

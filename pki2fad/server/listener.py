@@ -145,7 +145,7 @@ def _clear(path: str) -> None:
         except ConnectionRefusedError:
             os.unlink(path)
             return
-        except OSError as error:  # a time-out, say: somebody is there, and busy
+        except OSError as error:  # for example a time-out: somebody is there, and busy
             raise AlreadyRunning(f"somebody listens on {path} ({error})") from None
         pid = ids_of(probe)[0]
     raise AlreadyRunning(f"a daemon (pid {pid}) answers on {path} already; stop it, or name another --socket")

@@ -1,7 +1,7 @@
 """Builds messages from bytes that hold whole ones, and bounds what is built.
 
-Two ways lead to the same messages: `several` at once, which is fast, and `one` alone, which takes whatever it
-is. All that is not usual is left to the second.
+Two ways lead to the same messages: `Several` builds many at once, which is fast, and `one` takes whatever
+comes. What is not usual is left to `one`.
 """
 
 from itertools import islice
