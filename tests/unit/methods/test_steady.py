@@ -103,7 +103,9 @@ def test_who_may_not_generate_gets_nothing_of_what_others_got() -> None:
 )
 def test_what_is_refused_is_refused_again(args: dict[str, Any]) -> None:
     host = Host()
-    assert host.generate(ROOT, **args) is host.generate(ROOT, **args)
+    first = host.generate(ROOT, **args)
+    assert issubclass(first, Refusal)
+    assert host.generate(ROOT, **args) is first
 
 
 def test_it_is_made_once_in_a_second() -> None:
