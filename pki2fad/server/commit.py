@@ -76,7 +76,10 @@ class Commit:
             self._edits -= 1
             self._memory.let_go(edit)
             if outcome is KEPT:
-                self._memory.apply(edit)
+                try:
+                    self._memory.apply(edit)
+                except Exception as error:  # it is kept, and memory is not as it says
+                    outcome = Unknown(error)
             settled(outcome)
 
         self.keep(edit, follow)

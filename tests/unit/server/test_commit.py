@@ -1,0 +1,26 @@
+"""What has the store keep changes: whoever waits for one hears of it, once."""
+
+from pki2fad.rules.changes import Edit
+from pki2fad.rules.outcomes import KEPT, Outcome, Unknown
+from pki2fad.server.commit import Commit
+
+
+class Mistaken:
+    """A memory that cannot follow."""
+
+    def hold(self, edit: Edit) -> None: ...
+
+    def let_go(self, edit: Edit) -> None: ...
+
+    def apply(self, _edit: Edit) -> None:
+        raise KeyError("a mistake of ours")
+
+
+def test_who_waits_for_an_edit_hears_of_it_where_memory_cannot_follow() -> None:
+    told: list[Outcome] = []
+    commit = Commit(
+        lambda changes, settle: settle([(place, KEPT) for place in range(len(changes))]), Mistaken()
+    )
+    commit.edit(Edit("a", 0.0, None, None), told.append)
+    (outcome,) = told
+    assert isinstance(outcome, Unknown)
