@@ -26,6 +26,7 @@ GENERATE = "generate"
 GENERATE_OTHER = "generate, other encoding"
 OLDER_GENERATE = "generate, older version"
 OLDER_RIGHT = "right code, older version"
+OLDER = (OLDER_GENERATE, OLDER_RIGHT)
 THROTTLED = "verify, wrong, throttle on"
 CLIENT = "Client.verify"
 ASYNC_CLIENT = "AsyncClient.verify"

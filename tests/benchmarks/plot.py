@@ -7,14 +7,10 @@ from benchmarks import contestants as names
 from benchmarks.generator import Missing
 from benchmarks.report import Table
 
-_OURS = (
-    names.WRONG,
-    names.RIGHT,
-    names.GENERATE,
-    names.THROTTLED,
-    names.CLIENT,
-    names.ASYNC_CLIENT,
-)
+_OURS = (names.RIGHT, names.THROTTLED, names.GENERATE, names.GENERATE_OTHER)
+
+# What nobody runs, with throttling off; and what only a comparison needs.
+_LEFT_OUT = (names.WRONG, names.CLIENT, names.ASYNC_CLIENT, names.IN_MEMORY_RIGHT, *names.OLDER)
 
 
 def draw(path: Path, tables: list[Table], about: dict[str, Any]) -> None:
@@ -31,7 +27,8 @@ def draw(path: Path, tables: list[Table], about: dict[str, Any]) -> None:
         1, len(shown), figsize=(4.5 * len(shown), 5), sharey=True, squeeze=False, layout="constrained"
     )
     for axis, table in zip(axes[0], shown, strict=True):
-        bars = [(str(row[0]).strip(), row[2] if len(row) > 2 else None) for row in table.rows]
+        rows = [row for row in table.rows if row[0] not in _LEFT_OUT]
+        bars = [(str(row[0]).strip(), row[2] if len(row) > 2 else None) for row in rows]
         labels = [label for label, _ in bars]
         shares = [share if isinstance(share, float) else 0.0 for _, share in bars]
         colours = ["tab:blue" if label in _OURS else "tab:gray" for label in labels]
