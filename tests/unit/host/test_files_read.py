@@ -4,16 +4,12 @@ import os
 from pathlib import Path
 
 import pytest
-from support.paths import put_socket
+from support.paths import no_descriptor_stays_open, put_socket
 
 from pki2fad.errors import UnusablePath
 from pki2fad.host import files
 
 MEGABYTE = 1024 * 1024
-
-
-def open_descriptors() -> set[str]:
-    return set(os.listdir("/proc/self/fd"))
 
 
 @pytest.mark.parametrize("size", [0, 1, MEGABYTE])
@@ -85,10 +81,8 @@ def test_what_is_no_readable_file_is_refused_at_once_and_by_name(kind: str, shor
 def test_a_refused_file_leaves_no_descriptor_open(kind: str, short_path: Path) -> None:
     put, _ = UNREADABLE[kind]
     put(short_path / "thing")
-    before = open_descriptors()
-    with pytest.raises(UnusablePath):
+    with no_descriptor_stays_open(), pytest.raises(UnusablePath):
         files.read(str(short_path / "thing"))
-    assert open_descriptors() == before
 
 
 def test_a_link_is_not_followed_where_that_is_not_wanted(tmp_path: Path) -> None:

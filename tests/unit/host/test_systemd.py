@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from support.agents import open_below
+from support.paths import no_descriptor_stays_open
 
 from pki2fad.host.systemd import Notifier, own_group, passed_sockets, watchdog_period
 
@@ -206,11 +207,10 @@ def test_outside_systemd_nothing_is_said(address: str | None, monkeypatch: pytes
         monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
     else:
         monkeypatch.setenv("NOTIFY_SOCKET", address)
-    before = len(os.listdir("/proc/self/fd"))
-    notifier = Notifier()
-    notifier.ready("nobody hears")
-    notifier.reloading()
-    assert len(os.listdir("/proc/self/fd")) == before
+    with no_descriptor_stays_open():
+        notifier = Notifier()
+        notifier.ready("nobody hears")
+        notifier.reloading()
     notifier.close()
 
 
