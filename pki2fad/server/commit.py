@@ -6,28 +6,15 @@ memory follows when it is kept. The store may answer before it is asked for the 
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from typing import Protocol
 
 from pki2fad.errors import Internal, Refusal, Unavailable, UnusableState
 from pki2fad.host import log
+from pki2fad.methods.agent import Agent
 from pki2fad.rules.changes import Change, Edit, Failure, Spend
 from pki2fad.rules.outcomes import KEPT, Keep, NotKept, Outcome, Unknown
 
 Settled = Callable[[Outcome], object]
 Unkept = NotKept | Unknown
-
-
-class Memory(Protocol):
-    """What follows the edits that are kept."""
-
-    def hold(self, edit: Edit) -> None:
-        """Let nothing else change the account until the edit is applied or let go. Raises `Unavailable`."""
-
-    def apply(self, edit: Edit) -> None:
-        """Move memory, now that the edit is kept."""
-
-    def let_go(self, edit: Edit) -> None:
-        """The edit is over."""
 
 
 class Commit:
@@ -37,9 +24,9 @@ class Commit:
     or later, always in the loop.
     """
 
-    def __init__(self, keep: Keep, memory: Memory) -> None:
+    def __init__(self, keep: Keep, agent: Agent) -> None:
         self._keep = keep
-        self._memory = memory
+        self._agent = agent
         self._changes: list[Change] = []  # of this turn
         self._waiting: list[Settled] = []  # for these, in the same order
         self._edits = 0  # that are on their way
@@ -69,15 +56,15 @@ class Commit:
         """
         if self._alone:
             raise Unavailable("many accounts are being changed; try again", 1)
-        self._memory.hold(edit)
+        self._agent.hold(edit)
         self._edits += 1
 
         def follow(outcome: Outcome) -> None:
             self._edits -= 1
-            self._memory.let_go(edit)
+            self._agent.let_go(edit)
             if outcome is KEPT:
                 try:
-                    self._memory.apply(edit)
+                    self._agent.apply(edit)
                 except Exception as error:  # it is kept, and memory is not as it says
                     outcome = Unknown(error)
             settled(outcome)

@@ -1,25 +1,24 @@
 """What has the store keep changes: whoever waits for one hears of it, once."""
 
+from support.bench import agent
+
+from pki2fad.methods.agent import Agent
 from pki2fad.rules.changes import Edit
 from pki2fad.rules.outcomes import KEPT, Outcome, Unknown
 from pki2fad.server.commit import Commit
 
 
-class Mistaken:
-    """A memory that cannot follow."""
+class Mistaken(Agent):
+    """An agent whose memory cannot follow."""
 
-    def hold(self, edit: Edit) -> None: ...
-
-    def let_go(self, edit: Edit) -> None: ...
-
-    def apply(self, _edit: Edit) -> None:
-        raise KeyError("a mistake of ours")
+    def apply(self, edit: Edit) -> None:
+        raise KeyError(f"a mistake of ours in {edit.account}")
 
 
 def test_who_waits_for_an_edit_hears_of_it_where_memory_cannot_follow() -> None:
     told: list[Outcome] = []
     commit = Commit(
-        lambda changes, settle: settle([(place, KEPT) for place in range(len(changes))]), Mistaken()
+        lambda changes, settle: settle([(place, KEPT) for place in range(len(changes))]), agent(Mistaken)
     )
     commit.edit(Edit("a", 0.0, None, None), told.append)
     (outcome,) = told
