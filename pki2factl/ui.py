@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 # Exit codes, documented in GUIDE.md.
 DONE = 0
-INVALID = 1
+NOT_VALID = 1
 USAGE = 2
 NOT_REACHABLE = 3
 FORBIDDEN = 4

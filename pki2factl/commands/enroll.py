@@ -47,7 +47,7 @@ def run(options: argparse.Namespace) -> int:
     delete = f"delete {options.uri_out}, " if options.uri_out else ""
     ui.hint(f"{delete}check the authenticator's clock, and run this again for a new seed")
     ui.result("", ui.failure("invalid", message) if options.json else None, as_json=options.json)
-    return ui.INVALID
+    return ui.NOT_VALID
 
 
 def _hand_over(enrolment: Enrolment, uri_out: str | None) -> None:

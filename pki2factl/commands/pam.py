@@ -170,7 +170,7 @@ def _decide(options: "Any") -> int:
 
         if not passwords.is_right(user, password):
             _log("refused", "the password is wrong")
-            return ui.INVALID
+            return ui.NOT_VALID
     try:
         valid = _verify(code, account, origin, options)
     except NobodyListens as error:
@@ -180,7 +180,7 @@ def _decide(options: "Any") -> int:
         return ui.DONE
     if not valid:
         _log("refused", "the code is not valid", account=account)
-    return ui.DONE if valid else ui.INVALID
+    return ui.DONE if valid else ui.NOT_VALID
 
 
 def _verify(code: str, account: str, origin: str | None, options: "Any") -> bool:

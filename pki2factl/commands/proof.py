@@ -119,4 +119,4 @@ def _verify(options: argparse.Namespace) -> int:
         "to": rsakeys.fingerprint(key.public_key()),
     }
     ui.result("valid" if valid else "invalid", data, as_json=options.json)
-    return ui.DONE if valid else ui.INVALID
+    return ui.DONE if valid else ui.NOT_VALID

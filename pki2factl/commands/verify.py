@@ -49,7 +49,7 @@ def run(options: argparse.Namespace) -> int:
         else:
             data = {"valid": client.verify(code, options.account, origin=options.origin)}
     ui.result(_text(data), data, as_json=options.json)
-    return ui.DONE if data["valid"] else ui.INVALID
+    return ui.DONE if data["valid"] else ui.NOT_VALID
 
 
 def _text(data: "dict[str, Any]") -> str:

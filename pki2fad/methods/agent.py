@@ -59,7 +59,7 @@ class Agent:
         enroller = Enrolment(keyring, self._verifier, keys)
         throttling = ThrottleAdmin(keyring, throttle, self._verifier.refusals, watch, self._payer)
         self.health = health or Health()
-        self.metrics = Metrics(METHODS)  # the server counts
+        self.metrics = Metrics(METHODS.values())  # the server counts
         self.reports = Reports(
             keyring,
             throttle,

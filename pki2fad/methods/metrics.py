@@ -4,9 +4,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterable
 from typing import Any
 
-# The outcomes of requests that were carried out. Others have the code of their refusal.
-OK = "ok"
-INVALID = "invalid"  # a code that was not good
+from pki2fad.methods.table import UNKNOWN, Method
 
 # Numbers that other parts of the daemon have, by their names on the wire.
 CONNECTIONS = "connections"
@@ -16,21 +14,16 @@ LAST_CODE = "last_code"
 # hundred, RSA some thousand, and a large backup seconds.
 BOUNDS = (25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 100_000, 1_000_000)
 
-_UNKNOWN = "unknown"  # counts for all methods that do not exist
-
-# Counts that begin with 0, so that a monitor sees the first one as a rise.
-_ALWAYS = {"verify": (OK, INVALID, "throttled")}
-
 
 class Metrics:
     """The counts since the start, for each of `methods`. Clients cannot add names to them."""
 
-    def __init__(self, methods: Iterable[str]) -> None:
+    def __init__(self, methods: Iterable[Method]) -> None:
         self._gauges: dict[str, Callable[[], int | None]] = {
             CONNECTIONS: lambda: 0,  # that are open
             LAST_CODE: lambda: None,  # the minute log's, as `MinuteLog` says
         }
-        self._counts = {name: _Counts(_ALWAYS.get(name, ())) for name in (*methods, _UNKNOWN)}
+        self._counts = {of.name: _Counts(of.counted) for of in (*methods, UNKNOWN)}
 
     def use_gauge(self, name: str, read: Callable[[], int | None]) -> None:
         """Call this to read one of the numbers of other parts."""
@@ -38,7 +31,7 @@ class Metrics:
 
     def add(self, method: str, outcome: str, seconds: float) -> None:
         """Count a request. `seconds` is the time until its answer was ready."""
-        (self._counts.get(method) or self._counts[_UNKNOWN]).add(outcome, seconds)
+        (self._counts.get(method) or self._counts[UNKNOWN.name]).add(outcome, seconds)
 
     def read(self) -> dict[str, Any]:
         """All counts, as PROTOCOL.md says; methods that were never called are left out."""

@@ -4,13 +4,17 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from pki2fad.errors import BadRequest
+from pki2fad.errors import BadRequest, Throttled
 from pki2fad.rules.access import ADMIN, ENROLL, GENERATE, MONITOR, VERIFY
 from pki2fad.transfer import batch
 from pki2fad.wire import arguments, forms
 from pki2fad.wire.messages import Request
 
 _NONE: Mapping[str, type] = MappingProxyType({})
+
+# The outcomes of requests that were carried out. Others have the code of their refusal.
+OK = "ok"
+INVALID = "invalid"  # a code that was not good
 
 
 class Method(NamedTuple):
@@ -25,6 +29,10 @@ class Method(NamedTuple):
     own: bool = False  # for the account of the caller's own user name
     steady: bool = False  # the same for a whole second, unless accounts, keys or rights change
     about_all: bool = False  # without an account it is about all of them
+    look: bool = False  # only looks at the daemon: not logged, since monitors ask all the time, and no use
+    verdict: bool = False  # says whether a code was good
+    long: bool = False  # its answer is large
+    counted: tuple[str, ...] = ()  # from 0 on, so that a monitor sees the first one as a rise
 
 
 _METHODS = (
@@ -34,6 +42,8 @@ _METHODS = (
         VERIFY,
         {"account": str, "code": str, "origin": str, "explain": bool},
         frozenset({"code"}),
+        verdict=True,
+        counted=(OK, INVALID, Throttled.code),
     ),
     # A sealed seed does not say which account it is for. With the role for one account alone, a caller could
     # load another account's sealed seed, which is no secret, under that one name and get its codes.
@@ -70,7 +80,7 @@ _METHODS = (
     Method("rotate", ADMIN, {"private": bytes}, frozenset({"private"}), everywhere=True),
     Method("rotate_finish", ADMIN, {"fingerprint": str}, frozenset({"fingerprint"}), everywhere=True),
     Method("recipients", ADMIN, everywhere=True),
-    Method("backup", ADMIN, {"to": bytes}, frozenset({"to"}), everywhere=True),
+    Method("backup", ADMIN, {"to": bytes}, frozenset({"to"}), everywhere=True, long=True),
     Method(
         "restore",
         ADMIN,
@@ -81,12 +91,15 @@ _METHODS = (
     Method("lock", ADMIN, everywhere=True, locked_too=True),
     Method("unlock", ADMIN, {"passphrase": str}, everywhere=True, locked_too=True),
     Method("enroll", ENROLL, own=True),
-    Method("enroll_confirm", ENROLL, {"code": str}, frozenset({"code"}), own=True),
-    Method("status", None, locked_too=True),
-    Method("metrics", MONITOR, everywhere=True, locked_too=True),
+    Method("enroll_confirm", ENROLL, {"code": str}, frozenset({"code"}), own=True, verdict=True),
+    Method("status", None, locked_too=True, look=True),
+    Method("metrics", MONITOR, everywhere=True, locked_too=True, look=True),
 )
 
 METHODS: Mapping[str, Method] = MappingProxyType({method.name: method for method in _METHODS})
+
+# All that do not exist, for whoever counts and logs.
+UNKNOWN = Method("unknown", None)
 
 
 def is_administrative(name: str) -> bool:

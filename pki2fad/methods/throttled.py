@@ -12,7 +12,7 @@ from pki2fad.rules.changes import Answer, Edit, Work
 from pki2fad.rules.clock import Reading, Watch
 from pki2fad.rules.keyring import Keyring
 from pki2fad.rules.pieces import Pieces, in_pieces, sorted_names
-from pki2fad.rules.refusals import Attempt, Refusal, Refusals
+from pki2fad.rules.refusals import Attempt, Refusals, Refused
 from pki2fad.rules.tally import DAY, NO_TALLY, RESETS, RESETS_WITHIN
 from pki2fad.rules.throttle import ACCOUNT, Throttle, cost_of_failure
 from pki2fad.wire import messages
@@ -158,7 +158,7 @@ class ThrottleAdmin:
             "until": self._waits_until(attempt, reading),
         }
 
-    def _refusal(self, attempt: Attempt, last: Refusal, reading: Reading) -> dict[str, Any]:
+    def _refusal(self, attempt: Attempt, last: Refused, reading: Reading) -> dict[str, Any]:
         waits = self._waits_until(attempt, reading)
         return {**attempt._asdict(), **last._asdict(), "waits_until": waits}
 

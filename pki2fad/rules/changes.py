@@ -17,12 +17,12 @@ if TYPE_CHECKING:  # master keys are passed in: nothing here depends on cryptogr
 
 T = TypeVar("T")
 
-INVALID: dict[str, Any] = {"valid": False}
+REJECTED: dict[str, Any] = {"valid": False}  # the answer to a code that is not good
 
 # Why a code was not valid. Only the log says it.
 WRONG = "wrong"
 REPLAYED = "replayed"  # it was spent already
-STALE = "stale"  # it is of a step near the window
+NEAR = "stale"  # it is of a step near the window
 
 # A success that made the successor the account. Only the log says it too.
 PROMOTED = "promoted"

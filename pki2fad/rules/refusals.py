@@ -14,7 +14,7 @@ class Attempt(NamedTuple):
     account: str  # or a name without an account
 
 
-class Refusal(NamedTuple):
+class Refused(NamedTuple):
     """When an attempt was refused last (Unix time), and how often."""
 
     time: int
@@ -26,16 +26,16 @@ class Refusals:
     """The callers that were refused last. A caller that repeats an attempt displaces no others."""
 
     def __init__(self) -> None:
-        self._last: dict[Attempt, Refusal] = {}  # in the order of their times
+        self._last: dict[Attempt, Refused] = {}  # in the order of their times
 
     def add(self, attempt: Attempt, time: int, until: int) -> None:
         """Remember a refused attempt. The oldest makes room."""
         before = self._last.pop(attempt, None)
-        self._last[attempt] = Refusal(time, until, 1 if before is None else before.times + 1)
+        self._last[attempt] = Refused(time, until, 1 if before is None else before.times + 1)
         if len(self._last) > LIMIT:
             del self._last[next(iter(self._last))]
 
-    def of(self, account: str | None) -> list[tuple[Attempt, Refusal]]:
+    def of(self, account: str | None) -> list[tuple[Attempt, Refused]]:
         """The refusals for one account, or for all, the latest first."""
         return [
             (attempt, last)

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pki2fad.errors import BadRequest, Throttled, Unavailable
 from pki2fad.rules import otp
 from pki2fad.rules.account import Account, reach
-from pki2fad.rules.changes import INVALID, PROMOTED, REPLAYED, WRONG, Answer, Edit, Failure, Spend
+from pki2fad.rules.changes import PROMOTED, REJECTED, REPLAYED, WRONG, Answer, Edit, Failure, Spend
 from pki2fad.rules.clock import Reading, Watch
 from pki2fad.rules.keyring import Keyring
 from pki2fad.rules.otp import Parameters
@@ -74,7 +74,7 @@ class Verifier:
         if account is None or not steps:
             return self._fail(account, name, key, cost, now)
         if any(step <= self._keyring.watermark(seed) for seed, step in steps.items()):
-            return Answer(INVALID, reason=REPLAYED)  # no guess, so it costs nothing
+            return Answer(REJECTED, reason=REPLAYED)  # no guess, so it costs nothing
         new = throttle.succeed(key, tally, now)
         if any(seed is not account for seed in steps):
             return self._promote(account, steps, new, reading)
@@ -95,7 +95,7 @@ class Verifier:
         if step is None:
             return self._fail(None, new.name, key, cost, now)
         if step <= self._keyring.watermark(new):
-            return Answer(INVALID, reason=REPLAYED)
+            return Answer(REJECTED, reason=REPLAYED)
         self._watch.saw(reading)
         tally = self._throttle.succeed(key, NO_TALLY, now)
         put = new.copy(last_step=step, drift=_drift(new, step, reading), tally=tally)
@@ -110,7 +110,7 @@ class Verifier:
             middle, now = _middle(seed, reading), otp.step_at(reading.wall, seed.parameters.period)
             for step in range(middle - otp.WINDOW - _NEAR_STEPS, min(middle + otp.WINDOW, now) + 1):
                 if otp.equal(code, self._codes.of_step(seed, step)):
-                    return replace(answer, result={**INVALID, "reason": _EXPLAINED[answer.reason]})
+                    return replace(answer, result={**REJECTED, "reason": _EXPLAINED[answer.reason]})
         return answer
 
     def resync(self, name: str, first: str, second: str, payer: int, reading: Reading) -> Answer:
@@ -260,13 +260,13 @@ class Verifier:
 
     def _fail(self, account: Account | None, name: str, key: Key, cost: int, now: float) -> Answer:
         if not self._throttle.enabled:
-            return Answer(INVALID, reason=WRONG)
+            return Answer(REJECTED, reason=WRONG)
         if account is None:
             slots = self._throttle.fail_unknown(key, name, cost, now)
-            return Answer(INVALID, change=Failure(name, None, slots), reason=WRONG)
+            return Answer(REJECTED, change=Failure(name, None, slots), reason=WRONG)
         tally, slots = self._throttle.fail(key, account.tally, cost, now)
         account.count(tally)
-        return Answer(INVALID, change=Failure(name, tally, slots), reason=WRONG)
+        return Answer(REJECTED, change=Failure(name, tally, slots), reason=WRONG)
 
     def _match(self, account: Account, kept: Account, code: str, middle: int) -> int | None:
         """The last of the steps that have this code, or None. The window's codes are kept with `kept`.

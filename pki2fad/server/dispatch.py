@@ -6,15 +6,15 @@ from typing import Any, NamedTuple
 
 from pki2fad.errors import Refusal, Unavailable
 from pki2fad.methods.agent import Agent
-from pki2fad.methods.table import is_administrative
+from pki2fad.methods.table import METHODS, is_administrative
 from pki2fad.rules import clock
-from pki2fad.rules.changes import INVALID, REPLAYED, Answer, Edit, Failure, Spend, Work
+from pki2fad.rules.changes import REJECTED, REPLAYED, Answer, Edit, Failure, Spend, Work
 from pki2fad.rules.clock import Reading, boot
 from pki2fad.rules.outcomes import KEPT, SPENT, STALE, NotKept, Outcome, Unknown
 from pki2fad.server.commit import Commit, another_change, log_unkept, refusal_of
 from pki2fad.server.connection import Connection, Stage
 from pki2fad.server.longwork import LongWork
-from pki2fad.server.requestlog import LOOKS, RequestLog
+from pki2fad.server.requestlog import RequestLog
 from pki2fad.wire import messages
 from pki2fad.wire.messages import Encoded, Request
 
@@ -50,7 +50,7 @@ class Dispatch:
     def handle(self, connection: Connection, request: Request, reading: Reading) -> None:
         """Answer a request: at once, or when its change is kept, or when its work is done."""
         answer = self._answer(connection, request, reading)
-        if request.method not in LOOKS and answer.refusal is None:
+        if answer.refusal is None and not METHODS[request.method].look:
             self._last_use = reading.boot  # who is refused keeps nothing unlocked
         change = answer.change
         if change is None and answer.work is None:
@@ -111,12 +111,12 @@ class Dispatch:
                 log_unkept(outcome)  # those of a turn are logged together
             return self._audited(call.request, Answer(refusal=refusal_of(outcome)), "failed")
         if outcome is SPENT and isinstance(answer.result, dict) and "valid" in answer.result:
-            return Answer(INVALID, reason=REPLAYED)
+            return Answer(REJECTED, reason=REPLAYED)
         return self._failed(call.request, another_change())
 
     def _begin(self, call: _Call, work: Work) -> None:
         """Have a long request carried out."""
-        if call.request.method == "backup":  # long for sure: it is not made where it could not leave
+        if METHODS[call.request.method].long:  # it is not made where it could not leave
             work = self._as_only_long_one(call.connection, work)
         self._long_work.begin(work, partial(self._done, call), call.connection)
 

@@ -13,9 +13,10 @@ from typing import Any
 
 from pki2fad.host import log
 from pki2fad.host.logline import line
-from pki2fad.methods.metrics import INVALID, OK, Metrics
+from pki2fad.methods.metrics import Metrics
+from pki2fad.methods.table import INVALID, METHODS, OK, UNKNOWN
 from pki2fad.rules.access import Peer
-from pki2fad.rules.changes import REPLAYED, STALE, WRONG, Answer
+from pki2fad.rules.changes import NEAR, REPLAYED, WRONG, Answer
 from pki2fad.rules.clock import Reading
 from pki2fad.server.payer import STRANGERS, PayerKey
 from pki2fad.wire.messages import Request
@@ -29,13 +30,7 @@ NOISE_PER_SECOND = 20
 WITHIN = 0.002
 
 # Wrong codes in one second of which the steps near the window are looked up.
-STALE_LOOKUPS_PER_SECOND = 5
-
-# What only looks at the daemon: it is neither logged, since a monitor asks every few seconds, nor a use.
-LOOKS = ("status", "metrics")
-
-# What says whether a code was good.
-_VERDICTS = ("verify", "enroll_confirm")
+NEAR_LOOKUPS_PER_SECOND = 5
 
 _METHOD_LOGGED = 32  # characters of what a client calls a method; those that exist are shorter
 
@@ -65,15 +60,16 @@ class RequestLog:
         `reading` is of when the request was taken up, `ready` what `clock.boot` said when it was answered.
         """
         method, refusal = request.method, answer.refusal
+        of = METHODS.get(method, UNKNOWN)
         if refusal is not None:
             outcome = refusal.code
-        elif method in _VERDICTS:
+        elif of.verdict:
             outcome = OK if answer.result["valid"] else INVALID
         else:
             outcome = OK
         self._metrics.add(method, outcome, ready - reading.boot)
-        if refusal is None and not answer.audit and method not in _VERDICTS:
-            if method not in LOOKS and not answer.quiet:
+        if refusal is None and not answer.audit and not of.verdict:
+            if not of.look and not answer.quiet:
                 self._later(_usual(method, peer.uid, peer.pid, request.account))
             return
         fields: dict[str, Any] = {"pid": peer.pid}
@@ -84,7 +80,7 @@ class RequestLog:
         if refusal is not None:
             method = method[:_METHOD_LOGGED]
             self.warning(peer, "refused", method=method, **fields, code=refusal.code, reason=refusal)
-        elif method in _VERDICTS:
+        elif of.verdict:
             self._add_verdict(request, peer, answer, reading, fields)
         else:
             log.audit(method, uid=peer.uid, **fields, **(answer.details or {}))
@@ -131,7 +127,7 @@ class RequestLog:
         assert request.args is not None
         name, code = fields["account"], request.args["code"]
         steps = self._steps_off(name, code, reading)
-        why = [("reason", WRONG)] if steps is None else [("reason", STALE), ("steps", f"{steps:+d}")]
+        why = [("reason", WRONG)] if steps is None else [("reason", NEAR), ("steps", f"{steps:+d}")]
         self._later(_line(request.method, uid, *fields.items(), *why))
 
 
@@ -180,4 +176,4 @@ class _Lookups:
         if second != self._second:
             self._second, self._done = second, 0
         self._done += 1
-        return self._done <= STALE_LOOKUPS_PER_SECOND
+        return self._done <= NEAR_LOOKUPS_PER_SECOND

@@ -20,7 +20,7 @@ from pki2fad.host import log
 from pki2fad.host.users import Users
 from pki2fad.methods.agent import Agent
 from pki2fad.rules.access import Access, Peer, Rule
-from pki2fad.rules.changes import INVALID, Answer, Change, Edit, Steps, Work
+from pki2fad.rules.changes import REJECTED, Answer, Change, Edit, Steps, Work
 from pki2fad.rules.clock import Reading, Watch
 from pki2fad.rules.keyring import Keyring
 from pki2fad.rules.otp import Parameters
@@ -192,7 +192,7 @@ def call(
             agent.apply(answer.change)
     if answer.refusal is not None:
         raise answer.refusal
-    return answer.result if kept else INVALID
+    return answer.result if kept else REJECTED
 
 
 def answer_to(

@@ -10,7 +10,7 @@ from pki2fad.daemon.timekeeper import Timekeeper
 from pki2fad.errors import Unavailable
 from pki2fad.methods.agent import Agent
 from pki2fad.rules.access import Peer, Rule
-from pki2fad.rules.changes import INVALID, Change, Edit
+from pki2fad.rules.changes import REJECTED, Change, Edit
 from pki2fad.rules.clock import Reading, Watch
 from pki2fad.rules.keyring import Keyring
 from pki2fad.rules.otp import Parameters
@@ -98,7 +98,7 @@ class Host:
         kept = self.keep(answer.change)
         if answer.refusal is not None:
             raise answer.refusal
-        return answer.result if kept else INVALID
+        return answer.result if kept else REJECTED
 
     def keep(self, *changes: Change | None) -> bool:
         """Keep the changes of one turn as the server does; false if one was refused."""

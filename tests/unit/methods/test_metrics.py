@@ -16,6 +16,7 @@ from support.raw import Seed
 from pki2fad.errors import Forbidden, UnusableState
 from pki2fad.methods.agent import Agent
 from pki2fad.methods.metrics import BOUNDS, Metrics
+from pki2fad.methods.table import METHODS
 from pki2fad.rules.access import Peer, Rule
 
 
@@ -32,7 +33,7 @@ def plain(value: Any) -> Iterator[Any]:
 
 
 def test_requests_are_counted_by_method_and_outcome() -> None:
-    metrics = Metrics(["verify", "generate", "load"])
+    metrics = Metrics(METHODS[name] for name in ("verify", "generate", "load"))
     for outcome in ("ok", "throttled", "ok"):
         metrics.add("verify", outcome, 0.0)
     metrics.add("load", "bad_seal", 0.002)
@@ -44,7 +45,7 @@ def test_requests_are_counted_by_method_and_outcome() -> None:
 
 @given(st.lists(st.text()))
 def test_methods_that_do_not_exist_are_one(names: list[str]) -> None:
-    metrics = Metrics(["verify"])
+    metrics = Metrics([METHODS["verify"]])
     for name in names:
         metrics.add(name, "unknown_method", 0.0)
     assert metrics.read()["requests"].keys() <= {"verify", "unknown"}
@@ -53,7 +54,7 @@ def test_methods_that_do_not_exist_are_one(names: list[str]) -> None:
 
 @given(st.lists(st.floats(0, 10) | st.sampled_from([1e-6, 25e-6, 1e-4, 1e-3])))
 def test_each_request_is_in_the_class_of_its_latency(latencies: list[float]) -> None:
-    metrics = Metrics(["verify"])
+    metrics = Metrics([METHODS["verify"]])
     for seconds in latencies:
         metrics.add("verify", "ok", seconds)
     counts = metrics.read()["latencies"]["verify"]

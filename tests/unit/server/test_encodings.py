@@ -22,7 +22,7 @@ from pki2fad.rules.changes import Answer, Failure, Spend
 from pki2fad.rules.clock import Reading
 from pki2fad.server import requestlog
 from pki2fad.server.connection import MESSAGES_AT_ONCE
-from pki2fad.server.requestlog import STALE_LOOKUPS_PER_SECOND
+from pki2fad.server.requestlog import NEAR_LOOKUPS_PER_SECOND
 from pki2fad.wire.messages import Request
 
 RULES = [
@@ -43,7 +43,7 @@ PEERS = {
 Call = tuple[str, dict[str, Any]]
 
 FOREVER = float("inf")
-FIRST = STALE_LOOKUPS_PER_SECOND + 3  # wrong codes, after which none is looked up any more
+FIRST = NEAR_LOOKUPS_PER_SECOND + 3  # wrong codes, after which none is looked up any more
 
 
 def encoded(msgid: int, call: Call, *, shortest: bool) -> bytes:
@@ -222,7 +222,7 @@ async def test_nothing_more_is_read_from_a_client_that_takes_no_answers() -> Non
 
 @in_loop
 async def test_lines_come_in_the_order_of_the_requests(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(requestlog, "STALE_LOOKUPS_PER_SECOND", 0)  # the line of one comes after the others
+    monkeypatch.setattr(requestlog, "NEAR_LOOKUPS_PER_SECOND", 0)  # the line of one comes after the others
     calls: list[Call] = [
         *[("verify", {"account": "deploy", "code": "00000000"})] * 2,
         ("generate", {"account": "nobody"}),
