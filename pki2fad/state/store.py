@@ -23,58 +23,57 @@ from pki2fad.state.writer import Writer
 
 
 class Store:
-    """The state file. Raises `UnusableState` from the constructor and wherever it reads.
+    """The state, in the database `file`. Raises `UnusableState` from the constructor and wherever it reads.
 
     `stored` is called whenever a change was stored, or with the failure where it could not be.
     """
 
     def __init__(self, path: str, stored: Callable[[UnusableState | None], None] = lambda _: None) -> None:
         self.path = path
-        self._file = StateFile(path, stored)
-        self._database = self._file.database
-        self._leases = Leases(self._file)
-        self._writer = Writer(self._file, self._leases)
+        self.file = StateFile(path, stored)
+        self._leases = Leases(self.file)
+        self._writer = Writer(self.file, self._leases)
 
     def keyslots(self) -> dict[str, bytes]:
         """The master key as wrapped for each host key, by the key's fingerprint."""
-        return dict(self._file.rows("SELECT fingerprint, wrapped FROM keyslots"))
+        return dict(self.file.rows("SELECT fingerprint, wrapped FROM keyslots"))
 
     def digest_key(self) -> bytes | None:
         """What digests are keyed with, sealed under the master key; None: they are with that itself."""
-        ((sealed,),) = self._file.rows("SELECT (SELECT value FROM secrets WHERE name = 'digest')")
+        ((sealed,),) = self.file.rows("SELECT (SELECT value FROM secrets WHERE name = 'digest')")
         return sealed  # type: ignore[no-any-return]  # SQLite has no types
 
     def accounts(self) -> Iterator[Account]:
         """Every account, its seed sealed. Raises `UnusableState` for a row that cannot be one."""
-        return rows.accounts(self._file)
+        return rows.accounts(self.file)
 
     def throttle_secret(self) -> bytes:
         """The key of the hashes by which the throttle knows who failed."""
-        ((secret,),) = self._file.rows("SELECT value FROM secrets WHERE name = 'throttle'")
+        ((secret,),) = self.file.rows("SELECT value FROM secrets WHERE name = 'throttle'")
         return bytes(secret)
 
     def throttle_slots(self) -> Iterator[tuple[int, Level]]:
         """The throttle's table."""
-        for slot, units, at in self._file.rows("SELECT slot, units, at FROM slots"):
+        for slot, units, at in self.file.rows("SELECT slot, units, at FROM slots"):
             yield slot, Level(units, at)
 
     def gone(self) -> dict[bytes, Watermark]:
         """The watermarks of seeds that are gone, and their periods, by the seeds' digests."""
         return {
             digest: Watermark(last_step, period)
-            for digest, last_step, period in self._file.rows("SELECT digest, last_step, period FROM gone")
+            for digest, last_step, period in self.file.rows("SELECT digest, last_step, period FROM gone")
         }
 
     def watch(self, reading: Reading) -> Watch:
         """What is known of the wall clock."""
-        ((mark,),) = self._file.rows("SELECT (SELECT value FROM meta WHERE name = 'clock_mark')")
-        stretches = self._file.rows("SELECT start, until FROM stretches ORDER BY rowid")
-        spent = self._file.rows("SELECT since, until FROM spent")
+        ((mark,),) = self.file.rows("SELECT (SELECT value FROM meta WHERE name = 'clock_mark')")
+        stretches = self.file.rows("SELECT start, until FROM stretches ORDER BY rowid")
+        spent = self.file.rows("SELECT since, until FROM spent")
         return Watch(None if mark is None else float(mark), stretches, spent, reading)
 
     def file_digests(self) -> dict[str, bytes]:
         """The digest of what the file of `seeds.d` that was last applied held, by account."""
-        return dict(self._file.rows("SELECT name, digest FROM seed_files"))
+        return dict(self.file.rows("SELECT name, digest FROM seed_files"))
 
     def begin_boot(self, boot_id: str | None, reading: Reading) -> float:
         """In another boot than the last one the floors rise to the leases.
@@ -82,7 +81,7 @@ class Store:
         Returns the throttle's time in seconds. In one boot it goes as CLOCK_BOOTTIME does, and between
         two boots as the wall clock; a clock that is set while the daemon runs does not move it.
         """
-        meta = dict(self._file.rows("SELECT name, value FROM meta"))
+        meta = dict(self.file.rows("SELECT name, value FROM meta"))
         same = boot_id is not None and boot_id == meta.get("boot_id")
         if same and "throttle_epoch" in meta:
             return float(meta["throttle_epoch"]) + reading.boot
@@ -90,7 +89,7 @@ class Store:
         if "throttle_epoch" in meta and "looked_at" in meta:
             wall, boot = map(float, meta["looked_at"].split())
             now = float(meta["throttle_epoch"]) + boot + max(0.0, reading.wall - wall)
-        with self._file.transaction(durable=True):
+        with self.file.transaction(durable=True):
             self._writer.set_meta(boot_id=boot_id, throttle_epoch=repr(now - reading.boot))
             if not same:
                 self._leases.raise_floors_after_crash(reading.wall)
@@ -114,12 +113,12 @@ class Store:
 
     def _kept(self, changes: Sequence[Change]) -> list[Outcome]:
         if isinstance(changes[0], Shred):  # it comes alone, and is no transaction
-            self._file.empty_log()
+            self.file.empty_log()
             return [KEPT]
         spends = [change for change in changes if isinstance(change, Spend)]
         raised = self._leases.raised(spends)
         durable = bool(raised) or any(not isinstance(change, Spend | Failure) for change in changes)
-        with self._file.transaction(durable=durable):
+        with self.file.transaction(durable=durable):
             if raised:
                 self._leases.write(raised, max(spend.wall for spend in spends))
             outcomes = [self._writer.write(change) for change in changes]
@@ -127,17 +126,17 @@ class Store:
         if stored is not None:
             self._leases.use(stored)
         with contextlib.suppress(sqlite3.Error, OSError, RuntimeError):  # kept it is, whatever comes
-            self._file.checkpoint_if_due(sum(map(_size, changes)))
+            self.file.checkpoint_if_due(sum(map(_size, changes)))
         return outcomes
 
     def give_up(self) -> None:
         """Have what another thread keeps fail soon, unless it is kept already: the daemon stops."""
         self._writer.give_up()
-        self._file.interrupt()
+        self.file.interrupt()
 
     def close(self) -> None:
         """Close the file."""
-        self._file.close()
+        self.file.close()
 
 
 def _size(change: Change) -> int:

@@ -270,7 +270,7 @@ class Syncs:
     def __init__(self, store: Store) -> None:
         self._full = self._in_transaction = False
         self._count = 0
-        store._database.set_trace_callback(self._see)
+        store.file.database.set_trace_callback(self._see)
 
     def count(self) -> int:
         """How many there were since this was asked last."""

@@ -58,4 +58,4 @@ class Site(Host):
 
     def rows(self) -> list[Any]:
         """All of the state file."""
-        return list(self.store._database.iterdump())
+        return list(self.store.file.database.iterdump())

@@ -88,7 +88,7 @@ def test_watermarks_of_seeds_that_are_gone_are_looked_at_once(site: Site, host_k
     names = [f"user{number}" for number in range(20)]
     load(site, sealed(host_key, **dict.fromkeys(names, SEED)))
     statements: list[str] = []
-    site.store._database.set_trace_callback(statements.append)
+    site.store.file.database.set_trace_callback(statements.append)
     site.wait(120)
     assert load(site, sealed(host_key, **dict.fromkeys(names, OTHER_SEED)), replace=True) == names
     assert [statement.split(" WHERE")[0] for statement in statements].count("DELETE FROM gone") == 1
@@ -96,7 +96,7 @@ def test_watermarks_of_seeds_that_are_gone_are_looked_at_once(site: Site, host_k
 
 def test_what_cannot_be_kept_changes_nothing(site: Site, host_key: PrivateKey) -> None:
     site.load("a", OTHER_SEED)
-    site.store._database.execute(
+    site.store.file.database.execute(
         "CREATE TRIGGER full BEFORE INSERT ON accounts WHEN new.name = 'c'"
         " BEGIN SELECT RAISE(ABORT, 'full'); END"
     )

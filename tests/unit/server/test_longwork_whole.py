@@ -68,7 +68,7 @@ async def test_a_change_that_cannot_be_kept_leaves_everything_as_it_was(slow: Sl
     async with served(slow) as at:
         peer = await at.connect()
         last = await begin_restore(peer, replacing)
-        slow.site.store._database.execute(
+        slow.site.store.file.database.execute(
             "CREATE TRIGGER full BEFORE INSERT ON accounts WHEN new.name = 'user3999'"
             " BEGIN SELECT raise(ABORT, 'the disk is full'); END"
         )

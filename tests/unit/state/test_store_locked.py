@@ -108,21 +108,21 @@ def test_a_reader_is_not_named_for_a_writer(path: Path, hold: Hold) -> None:
 def test_who_only_has_the_file_open_and_we_ourselves_hold_nothing(path: Path, hold: Hold) -> None:
     with contextlib.closing(Store(str(path))) as store:
         hold("SELECT * FROM meta")
-        store._database.execute("BEGIN IMMEDIATE")
+        store.file.database.execute("BEGIN IMMEDIATE")
         assert locks.sqlite_holder(str(path)) is None
-        store._database.execute("ROLLBACK")
+        store.file.database.execute("ROLLBACK")
 
 
 def test_to_look_for_the_holder_drops_no_lock_of_ours(path: Path) -> None:
     with contextlib.closing(Store(str(path))) as store:
-        store._database.execute("BEGIN IMMEDIATE")
+        store.file.database.execute("BEGIN IMMEDIATE")
         assert locks.sqlite_holder(str(path)) is None
         script = "import sqlite3, sys; sqlite3.connect(sys.argv[1], timeout=0).execute('BEGIN IMMEDIATE')"
         done = subprocess.run(
             [sys.executable, "-c", script, str(path)], capture_output=True, text=True, check=False
         )
         assert "database is locked" in done.stderr
-        store._database.execute("ROLLBACK")
+        store.file.database.execute("ROLLBACK")
 
 
 def test_a_second_name_of_the_state_file_is_told_at_the_start(path: Path) -> None:

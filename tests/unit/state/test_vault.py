@@ -47,7 +47,7 @@ def test_a_new_slot_that_does_not_read_back_keeps_the_old_one(
     with closing(MasterKey()) as another:
         wrapped = another.wrap(other_key.public_key()) if "another" in what else bytes(384)
     # A disk that gives back something else than what was written.
-    site.store._database.execute(STRAY_SLOT.format(fingerprint=new, wrapped=f"x'{wrapped.hex()}'"))
+    site.store.file.database.execute(STRAY_SLOT.format(fingerprint=new, wrapped=f"x'{wrapped.hex()}'"))
     with pytest.raises(UnusableState, match=what):
         site.call("rotate", private=rsakeys.private_pem(other_key))
     with pytest.raises(UnusableState, match=what):
@@ -62,7 +62,9 @@ def test_a_damaged_digest_key_is_a_damaged_state_file(
     site: Site, host_key: PrivateKey, other_key: PrivateKey
 ) -> None:
     site.call("rotate", private=rsakeys.private_pem(other_key))
-    site.store._database.execute("UPDATE secrets SET value = zeroblob(length(value)) WHERE name = 'digest'")
+    site.store.file.database.execute(
+        "UPDATE secrets SET value = zeroblob(length(value)) WHERE name = 'digest'"
+    )
     site.store.close()
     damaged = Site(site.path, host_key)
     with pytest.raises(UnusableState, match=r"state\.db is damaged"):

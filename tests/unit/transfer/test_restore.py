@@ -323,7 +323,7 @@ def test_all_of_it_is_one_synced_transaction(site: Site, other: Site, other_key:
 def test_what_cannot_be_kept_changes_nothing(site: Site, other: Site, other_key: PrivateKey) -> None:
     site.load()
     data = site.backup(other_key)
-    other.store._database.execute(
+    other.store.file.database.execute(
         "CREATE TRIGGER full BEFORE INSERT ON spent BEGIN SELECT RAISE(ABORT, 'full'); END"
     )
     site.watch.spent.append((site.wall, site.wall + 10.0))
@@ -332,7 +332,7 @@ def test_what_cannot_be_kept_changes_nothing(site: Site, other: Site, other_key:
         other.restore(site.backup(other_key))
     assert other.rows() == before
     assert (other.keyring.accounts, other.keyring.floors, other.watch.spent) == ({}, {}, [])
-    other.store._database.execute("DROP TRIGGER full")
+    other.store.file.database.execute("DROP TRIGGER full")
     assert other.restore(data)["changed"] == ["default"]
 
 
