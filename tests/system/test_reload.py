@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -166,6 +167,23 @@ def test_the_caps_change(daemon: Daemon, cap: str) -> None:
     daemon.configure(f"[server]\n{cap} = 5\n")
     daemon.reload()
     assert connections(daemon, 40) == 5 + reserve
+
+
+def test_a_reload_that_is_asked_for_during_a_start_comes_after_it(
+    daemon: Daemon, seal: Callable[[bytes], bytes]
+) -> None:
+    daemon.start()
+    daemon.stop()
+    daemon.deliver("default", seal(SEED))
+    with contextlib.closing(sqlite3.connect(daemon.state_file, isolation_level=None)) as database:
+        database.execute("BEGIN IMMEDIATE")  # the start is to store the seed, and waits for us
+        daemon.spawn()
+        daemon.wait_for("EXTEND_TIMEOUT_USEC=60000000")
+        daemon.signal(signal.SIGHUP)
+        database.execute("ROLLBACK")
+    daemon.wait_for("READY=1")
+    daemon.wait_for("RELOADING=1")
+    daemon.wait_for("READY=1")
 
 
 def test_several_reloads_in_a_row_are_each_answered(daemon: Daemon) -> None:
