@@ -30,7 +30,7 @@ from pki2fad.transfer import batch
 SEEDS = 1000
 PERIOD = 30  # seconds in a step, unless a state is made with another
 
-# Steps for which a wrong code has to stay wrong: six hours of the usual ones.
+# Steps for which a wrong code has to stay wrong: six hours.
 _HORIZON = 720
 _BATCH = 10_000  # accounts in one transaction
 
@@ -47,8 +47,8 @@ def base32(number: int) -> str:
     return base64.b32encode(seed(number)).decode().rstrip("=")
 
 
-def step_now(period: int = PERIOD) -> int:
-    return int(time.time()) // period
+def step_now() -> int:
+    return int(time.time()) // PERIOD
 
 
 def right_codes(step: int) -> list[str]:
@@ -57,9 +57,9 @@ def right_codes(step: int) -> list[str]:
 
 
 @functools.cache
-def wrong_codes(period: int = PERIOD) -> list[str]:
+def wrong_codes() -> list[str]:
     """A code for each seed that is none of its own for hours to come, and of no step just gone."""
-    first = step_now(period) - 2
+    first = step_now() - 2
     wrong = []
     for number in range(SEEDS):
         key = seed(number)

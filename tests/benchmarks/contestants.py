@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable
 from typing import Protocol
 
-from benchmarks import accounts, peers, plans
+from benchmarks import accounts, peers
 from benchmarks.daemons import Pki2fad
 from benchmarks.generator import Load, Programs, Result, require, run
 from benchmarks.sizes import MOST
@@ -19,7 +19,6 @@ FASTAPI = "FastAPI, uvicorn"
 FAST_FASTAPI = "FastAPI, uvloop"
 OATHTOOL = "oathtool process"
 NAIVE = "naive Python"
-WRONG = "verify, wrong code"
 RIGHT = "verify, right code"
 IN_MEMORY_RIGHT = "  in memory alone"
 GENERATE = "generate"
@@ -27,9 +26,10 @@ GENERATE_OTHER = "generate, other encoding"
 OLDER_GENERATE = "generate, older version"
 OLDER_RIGHT = "right code, older version"
 OLDER = (OLDER_GENERATE, OLDER_RIGHT)
-THROTTLED = "verify, wrong, throttle on"
-CLIENT = "Client.verify"
-ASYNC_CLIENT = "AsyncClient.verify"
+WRONG = "verify, wrong code"
+THROTTLED = "verify, throttled"
+CLIENT = "Client.generate"
+ASYNC_CLIENT = "AsyncClient.generate"
 
 
 class Server(Protocol):
@@ -113,7 +113,9 @@ class PythonClient(Row):
         self._count = server.count
 
     def prepare(self) -> None:
-        self._asked.write_text(json.dumps([[one.name, one.code] for one in plans.wrong(self._count)]))
+        self._asked.write_text(
+            json.dumps([accounts.name(number) for number in accounts.shuffled(self._count)])
+        )
 
     def measure(self, load: Load, seconds: float) -> Result:
         self.server.pin(load)

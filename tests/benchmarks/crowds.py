@@ -6,25 +6,25 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from benchmarks import goals, plans
+from benchmarks import goals
 from benchmarks.accounts import States
-from benchmarks.daemons import NOT_THROTTLED, Pki2fad
+from benchmarks.daemons import Pki2fad
 from benchmarks.generator import Failed, Load, Programs, pin
 from benchmarks.peers import SERVERS
 from benchmarks.report import Table
 from benchmarks.rounds import Say, latency, median, rate, ratio
 from benchmarks.sizes import Size
-from benchmarks.supplies import Cycle
+from benchmarks.supplies import used
 
 _ACCOUNTS = 1000
 _LOAD = Load(1, 1)
-_SETTINGS = NOT_THROTTLED + "[server]\nmax_connections_per_uid = 16384\n"
+_SETTINGS = "[server]\nmax_connections_per_uid = 16384\n"
 
 
 def measure(root: Path, programs: Programs, states: States, size: Size, say: Say) -> list[Table]:
     """The client alone and beside the crowd, in turns."""
     daemon = Pki2fad(root / "crowds", states, _ACCOUNTS, settings=_SETTINGS)
-    supply = Cycle(root / "plan", plans.verify(plans.wrong(_ACCOUNTS)))
+    supply = used(_ACCOUNTS, root / "plan")
     alone, beside, memory = [], [], []
     try:
         daemon.start()

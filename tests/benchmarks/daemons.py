@@ -10,8 +10,6 @@ from benchmarks.generator import Failed, Load, pin
 from benchmarks.peers import SERVERS
 from support.daemon import Daemon, wait_until
 
-NOT_THROTTLED = "[throttle]\nenabled = false\n"
-
 _PATIENCE = 300.0  # seconds for a daemon with a million accounts to be ready
 
 IN_MEMORY = [sys.executable, "-P", str(SERVERS / "inmemory.py")]

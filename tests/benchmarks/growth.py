@@ -4,15 +4,15 @@ import functools
 import time
 from pathlib import Path
 
-from benchmarks import goals, plans
+from benchmarks import goals
 from benchmarks.accounts import States
 from benchmarks.contestants import Row
-from benchmarks.daemons import NOT_THROTTLED, Pki2fad
+from benchmarks.daemons import Pki2fad
 from benchmarks.generator import Load, Programs
 from benchmarks.report import Cell, Table
 from benchmarks.rounds import Say, interleaved, median, rate, ratio, started
 from benchmarks.sizes import Size
-from benchmarks.supplies import Cycle
+from benchmarks.supplies import used
 
 LOADS = (Load(1, 1), Load(64, 1))
 
@@ -33,17 +33,14 @@ class _Timed(Pki2fad):
 
 def measure(root: Path, programs: Programs, states: States, size: Size, say: Say) -> list[Table]:
     """A row for each number of accounts."""
-    daemons = [_Timed(root / f"{count}", states, count, settings=NOT_THROTTLED) for count in size.counts]
-    supplies = {
-        daemon: Cycle(root / f"{daemon.count}.plan", plans.verify(plans.wrong(daemon.count)))
-        for daemon in daemons
-    }
+    daemons = [_Timed(root / f"{count}", states, count) for count in size.counts]
+    supplies = {daemon: used(daemon.count, root / f"{daemon.count}.plan") for daemon in daemons}
     rows = [
         Row(f"{one.count}", programs, one, functools.partial(supplies.__getitem__, one)) for one in daemons
     ]
     table = Table(
         "growth",
-        "accounts: wrong codes of all of them, at random; memory is beyond that of a daemon with one",
+        "accounts: generate for all of them, at random; memory is beyond that of a daemon with one",
         ["accounts", "ready s", "bytes each", "in use"]
         + [head for load in LOADS for head in (f"{load} /s", "of one's")],
     )

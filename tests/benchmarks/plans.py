@@ -4,7 +4,9 @@ The replies are made here, from the protocols' descriptions, and not asked of th
 """
 
 import hashlib
+import re
 import struct
+import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -12,13 +14,15 @@ from typing import NamedTuple
 from benchmarks import accounts
 from msgpack import packb
 
+from pki2fad.times import moment
+
 _HEADER = struct.Struct("<8sIId")
 _ENTRY = struct.Struct("<QQQII")
 
 # What the C servers and their clients agree on (c/lookup.c).
 _NAME, _CODE, _VERDICT = 24, 8, 8
 
-_WILD = b"\xc1"  # stands for 1 to 120: `valid_for`
+_WILD = b"\xc1"  # stands for any byte, in a plan that is `wild`
 RADIUS_SECRET = b"benchmark"
 
 
@@ -42,7 +46,7 @@ class Asked(NamedTuple):
         return accounts.name(self.number)
 
 
-def write(path: Path, exchanges: Sequence[Exchange], *, turn: float = 0.0) -> Path:
+def write(path: Path, exchanges: Sequence[Exchange], *, turn: float = 0.0, wild: bool = False) -> Path:
     """Write a plan. From the Unix time `turn` on, unless it is 0, the other replies are right."""
     at = _HEADER.size + len(exchanges) * _ENTRY.size
     table, content = bytearray(), bytearray()
@@ -56,15 +60,15 @@ def write(path: Path, exchanges: Sequence[Exchange], *, turn: float = 0.0) -> Pa
         content += other
         at = ends + len(reply) + len(other)
     with path.open("wb") as file:
-        file.write(_HEADER.pack(b"p2fplan1", len(exchanges), bool(turn), turn))
+        file.write(_HEADER.pack(b"p2fplan1", len(exchanges), wild, turn))
         file.write(table)
         file.write(content)
     return path
 
 
-def wrong(count: int, period: int = accounts.PERIOD) -> list[Asked]:
+def wrong(count: int) -> list[Asked]:
     """A wrong code for each account, in a random order."""
-    codes = accounts.wrong_codes(period)
+    codes = accounts.wrong_codes()
     return [Asked(number, codes[number % accounts.SEEDS]) for number in accounts.shuffled(count)]
 
 
@@ -86,8 +90,30 @@ def verify(asked: Iterable[Asked]) -> list[Exchange]:
     ]
 
 
+def refused(asked: Iterable[Asked], retry_after: int) -> list[Exchange]:
+    """`verify` by PROTOCOL.md of who has to wait about so many seconds; `write` them as `wild`."""
+    until = moment(time.time() + retry_after)
+    message = packb(f"throttled: there were too many wrong codes; try again at {until}")
+    kind, *seconds = packb(retry_after)
+    error = b"\x93" + packb("throttled") + re.sub(rb"[0-9]", _WILD, message)
+    error += bytes([kind]) + _WILD * len(seconds) + b"\xc0"
+    return [one._replace(reply=b"\x94\x01" + packb(msgid) + error) for msgid, one in enumerate(verify(asked))]
+
+
+def any_code(count: int) -> list[Exchange]:
+    """`generate` for each account, in a random order, and codes of any step; `write` them as `wild`."""
+    reply = b"\xc0\x83" + packb("code") + b"\xa6" + _WILD * 6 + packb("valid_for") + _WILD + packb("step")
+    return [
+        Exchange(
+            packb([0, msgid, "generate", [{"account": accounts.name(number)}]]),
+            b"\x94\x01" + packb(msgid) + reply + b"\xce" + _WILD * 4,
+        )
+        for msgid, number in enumerate(accounts.shuffled(count))
+    ]
+
+
 def generate(count: int, step: int, *, other: bool = False) -> list[Exchange]:
-    """`generate` in a step and the one after it, by PROTOCOL.md; `write` them with the turn between both.
+    """`generate` in a step and the one after it, by PROTOCOL.md; `write` them as `wild`, with the turn.
 
     The `other` encoding has text as bin, as older MessagePack has it, and lengths in more bytes.
     """

@@ -5,26 +5,24 @@ import pstats
 import sys
 from pathlib import Path
 
-from benchmarks import plans
 from benchmarks.accounts import States
-from benchmarks.daemons import NOT_THROTTLED, Pki2fad
+from benchmarks.daemons import Pki2fad
 from benchmarks.generator import Load, Programs
 from benchmarks.sizes import Size
-from benchmarks.supplies import Cycle, Fresh, Supply
+from benchmarks.supplies import Fresh, Supply, used
 
 _LOAD = Load(64, 1)
 _LINES = 30
 
 
 def text(root: Path, programs: Programs, states: States, size: Size, *, right: bool) -> str:
-    """The functions that took the most time themselves, while wrong or right codes were asked for."""
+    """The functions that took the most time themselves, for right codes or for `generate`."""
     profile = root / "profile"
     command = [sys.executable, "-P", "-m", "cProfile", "-o", str(profile)]
     count = size.fresh if right else 1000
-    settings = "" if right else NOT_THROTTLED
-    daemon = Pki2fad(root / "profiled", states, count, settings=settings, command=command)
+    daemon = Pki2fad(root / "profiled", states, count, command=command)
     path = root / "plan"
-    supply: Supply = Fresh(path, count) if right else Cycle(path, plans.verify(plans.wrong(count)))
+    supply: Supply = Fresh(path, count) if right else used(count, path)
     try:
         daemon.start()
         daemon.pin(_LOAD)

@@ -7,14 +7,15 @@ from benchmarks import contestants as names
 from benchmarks import goals, peers, plans
 from benchmarks.accounts import States
 from benchmarks.contestants import Oathtool, PythonClient, Row
-from benchmarks.daemons import IN_MEMORY, NOT_THROTTLED, Older, Pki2fad
+from benchmarks.daemons import IN_MEMORY, Older, Pki2fad
 from benchmarks.generator import Load, Programs, Result
 from benchmarks.report import Cell, Table
 from benchmarks.rounds import Rounds, Say, interleaved, latency, median, rate, ratio, started
 from benchmarks.sizes import MOST, Size
-from benchmarks.supplies import Cycle, Forgiven, Fresh, Generated
+from benchmarks.supplies import Cycle, Forgiven, Fresh, Generated, refused
 
 ACCOUNTS = 1000  # that all contestants have, but for right codes
+THROTTLED = 100  # accounts with too many wrong codes, each of which is counted first
 
 
 def measure(root: Path, programs: Programs, states: States, size: Size, say: Say) -> list[Table]:
@@ -36,10 +37,11 @@ def all_rows(root: Path, programs: Programs, states: States, fresh: int) -> list
     redis, naive = peers.Redis(root / "redis", asked), peers.naive(root / "naive", ACCOUNTS)
     radius = peers.freeradius(root / "radius", ACCOUNTS)
     slow, fast = (peers.fastapi(root / f"fastapi{way}", ACCOUNTS, fast=way) for way in (False, True))
-    daemon = Pki2fad(root / "wrong", states, ACCOUNTS, settings=NOT_THROTTLED)
+    daemon = Pki2fad(root / "generate", states, ACCOUNTS)
     right = Pki2fad(root / "right", states, fresh)
     memory = Pki2fad(root / "memory", states, fresh, command=IN_MEMORY)
-    throttled = Pki2fad(root / "throttled", states, fresh)
+    wrong = Pki2fad(root / "wrong", states, fresh)
+    throttled = Pki2fad(root / "throttled", states, THROTTLED)
     single = Load(512, 1)  # no other under way on a connection
     few = Load(64, 1)  # a socket's buffer holds some 250 datagrams, and loses more
 
@@ -58,12 +60,12 @@ def all_rows(root: Path, programs: Programs, states: States, fresh: int) -> list
         row(names.FAST_FASTAPI, fast, cycle("fast", lambda: peers.http_plan(fast, asked)), single),
         Oathtool(programs),
         row(names.NAIVE, naive, cycle("naive", lambda: peers.naive_plan(naive, asked))),
-        row(names.WRONG, daemon, cycle("wrong", lambda: plans.verify(asked))),
         row(names.RIGHT, right, lambda: Fresh(root / "right.plan", fresh)),
         row(names.IN_MEMORY_RIGHT, memory, lambda: Fresh(root / "memory.plan", fresh)),
         row(names.GENERATE, daemon, lambda: Generated(root / "generate.plan", ACCOUNTS)),
         row(names.GENERATE_OTHER, daemon, lambda: Generated(root / "other.plan", ACCOUNTS, other=True)),
-        row(names.THROTTLED, throttled, lambda: Forgiven(root / "throttled.plan", programs, throttled)),
+        row(names.WRONG, wrong, lambda: Forgiven(root / "wrong.plan", programs, wrong)),
+        row(names.THROTTLED, throttled, lambda: refused(root / "throttled.plan", throttled)),
         PythonClient(names.CLIENT, programs, daemon, Load(1, 1)),
         PythonClient(names.ASYNC_CLIENT, programs, daemon, MOST),
     ]

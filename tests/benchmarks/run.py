@@ -152,7 +152,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all rounds")
     parser.add_argument("--plot", type=Path, metavar="FILE.png", help="draw the rates")
     parser.add_argument(
-        "--profile", choices=("wrong", "right"), help="only show where the daemon's time goes, for such codes"
+        "--profile", choices=("generate", "right"), help="only show where the daemon's time goes"
     )
     options = parser.parse_args(arguments)
     for part in options.parts:

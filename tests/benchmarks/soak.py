@@ -6,34 +6,35 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks import accounts, goals, plans
+from benchmarks import goals, plans
 from benchmarks.accounts import States
-from benchmarks.daemons import NOT_THROTTLED, Pki2fad
+from benchmarks.daemons import Pki2fad
 from benchmarks.generator import Load, Programs, Result
-from benchmarks.plans import Exchange
 from benchmarks.report import Table
 from benchmarks.rounds import Say, latency, median, rate
 from benchmarks.sizes import Size
-from benchmarks.supplies import Fresh
+from benchmarks.supplies import Fresh, Generated
 
 _LOAD = Load(64, 1)
 _PARTS = 10  # of the run, a row for each
 _LOOKS = 10  # at descriptors, after each slice
-_ASKED = 1000  # accounts that wrong codes and generate are for
+_ASKED = 1000  # accounts that generate is for
 
 
 @dataclass(frozen=True, slots=True)
 class _Slice:
-    mixed: Result  # wrong codes and generate
+    generated: Result
     right: Result | None
     memory: int
     descriptors: int | None
 
 
 def measure(root: Path, programs: Programs, states: States, size: Size, say: Say) -> list[Table]:
-    """Wrong codes and generate until a slice is over, then right codes, as many as the step has."""
-    daemon = Pki2fad(root / "soak", states, size.fresh, settings=NOT_THROTTLED)
+    """Generate until a slice is over; then right codes, as many as the step has, and as many wrong ones."""
+    daemon = Pki2fad(root / "soak", states, size.fresh)
     fresh = Fresh(root / "right", size.fresh)
+    wrong = plans.write(root / "wrong", plans.verify(plans.wrong(size.fresh)))  # in the same order
+    generated = Generated(root / "generate", _ASKED)
     slices: list[_Slice] = []
     done = 0
     try:
@@ -43,18 +44,20 @@ def measure(root: Path, programs: Programs, states: States, size: Size, say: Say
         fresh.used(programs.load(daemon.address, plan, _LOAD, *options))
         while done < size.requests:
             say(f"soak: {done} of {size.requests} requests")
-            plan = _mixed(root / "mixed")
-            most = f"--requests={size.requests - done}"
-            mixed = programs.load(daemon.address, plan, _LOAD, "--cycle", most, seconds=size.slice)
-            done += mixed.requests
+            plan, options = generated.take(_LOAD)
+            options.append(f"--requests={size.requests - done}")
+            asked = programs.load(daemon.address, plan, _LOAD, *options, seconds=size.slice)
+            done += asked.requests
             right = None
             if fresh.has_more(_LOAD):
                 plan, options = fresh.take(_LOAD)
                 right = programs.load(daemon.address, plan, _LOAD, *options, seconds=size.slice / 5)
                 fresh.used(right)
-                done += right.requests
+                # A failure after each success: none is refused.
+                failing = [*options, f"--requests={right.requests}"]
+                done += right.requests + programs.load(daemon.address, wrong, _LOAD, *failing).requests
             daemon.settle()
-            slices.append(_Slice(mixed, right, daemon.memory, _descriptors(daemon)))
+            slices.append(_Slice(asked, right, daemon.memory, _descriptors(daemon)))
             daemon.tidy()
     finally:
         daemon.stop()
@@ -70,20 +73,11 @@ def _descriptors(daemon: Pki2fad) -> int | None:
     return min(looks) or None
 
 
-def _mixed(path: Path) -> Path:
-    """A wrong code and generate in turns; good for this step and the next."""
-    step = accounts.step_now()
-    wrong = (one._replace(other=one.reply) for one in plans.verify(plans.wrong(_ASKED)))
-    generate = plans.generate(_ASKED, step)
-    exchanges: list[Exchange] = [one for pair in zip(wrong, generate, strict=True) for one in pair]
-    return plans.write(path, exchanges, turn=(step + 1) * accounts.PERIOD)
-
-
 def _table(slices: Sequence[_Slice], done: int) -> Table:
     table = Table(
         "soak",
-        f"{done} requests on {_LOAD.connections} connections: wrong codes and generate, and right codes",
-        ["part", "requests/s", "p99 us", "right codes/s", "p99 us", "memory kB", "descriptors"],
+        f"{done} requests on {_LOAD.connections} connections: generate; right codes, and as many wrong ones",
+        ["part", "generate/s", "p99 us", "right codes/s", "p99 us", "memory kB", "descriptors"],
     )
     size = -(-len(slices) // _PARTS)
     for first in range(0, len(slices), size):
@@ -92,8 +86,8 @@ def _table(slices: Sequence[_Slice], done: int) -> Table:
         table.rows.append(
             [
                 str(first // size + 1),
-                median([one.mixed for one in part], rate),
-                median([one.mixed for one in part], latency("p99")),
+                median([one.generated for one in part], rate),
+                median([one.generated for one in part], latency("p99")),
                 median(right, rate),
                 median(right, latency("p99")),
                 max(one.memory for one in part) // 1024,
@@ -106,7 +100,7 @@ def _table(slices: Sequence[_Slice], done: int) -> Table:
         for what, most, found in (
             ("memory", 1.1, _grown(slices, third, lambda one: one.memory)),
             ("descriptors", 1.0, _grown(slices, third, lambda one: one.descriptors)),
-            ("p99", 1.2, _grown(slices, third, lambda one: one.mixed.latencies["p99"])),
+            ("p99", 1.2, _grown(slices, third, lambda one: one.generated.latencies["p99"])),
         )
     ]
     table.data = {

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from benchmarks import accounts, goals
 from benchmarks.accounts import States
-from benchmarks.daemons import NOT_THROTTLED, Pki2fad
+from benchmarks.daemons import Pki2fad
 from benchmarks.generator import Failed, Programs
 from benchmarks.report import Table
 from benchmarks.rounds import Say
@@ -34,7 +34,7 @@ def measure(root: Path, _programs: Programs, states: States, size: Size, say: Sa
     _compile()
     cold = Pki2fad(root / "cold", states, 1)
     cold.prepare()
-    running = Pki2fad(root / "running", states, size.processes, settings=NOT_THROTTLED)
+    running = Pki2fad(root / "running", states, size.processes)
     numbers = iter(range(size.processes))
     ways: dict[str, Callable[[], float]] = {
         "python3 -c pass": lambda: _whole(root, [sys.executable, "-c", "pass"]),

@@ -8,9 +8,13 @@ from typing import Protocol
 from benchmarks import accounts, plans
 from benchmarks.daemons import Pki2fad
 from benchmarks.generator import Load, Programs, Result
-from benchmarks.plans import Exchange
+from benchmarks.plans import Asked, Exchange
 
+from pki2fad.client import Client
+from pki2fad.errors import Throttled
 from pki2fad.rules.throttle import FREE_FAILURES
+
+_LONG_WAIT = 3600  # seconds: longer than a run, and than one caller alone waits at first
 
 _MARKING = 10.0  # seconds for which codes of one step are used, well before they are too old
 
@@ -26,8 +30,8 @@ class Supply(Protocol):
 class Cycle:
     """A plan that can be repeated for ever."""
 
-    def __init__(self, path: Path, exchanges: Sequence[Exchange]) -> None:
-        self._path = plans.write(path, exchanges)
+    def __init__(self, path: Path, exchanges: Sequence[Exchange], *, wild: bool = False) -> None:
+        self._path = plans.write(path, exchanges, wild=wild)
         self._count = len(exchanges)
         self._next = 0
 
@@ -36,6 +40,11 @@ class Cycle:
 
     def used(self, result: Result) -> None:
         self._next = result.next % self._count
+
+
+def used(count: int, path: Path) -> Cycle:
+    """Codes for all accounts, whichever the step."""
+    return Cycle(path, plans.any_code(count), wild=True)
 
 
 class Generated:
@@ -51,7 +60,7 @@ class Generated:
         step = accounts.step_now()
         if step != self._step:
             exchanges = plans.generate(self._count, step, other=self._other)
-            plans.write(self._path, exchanges, turn=(step + 1) * accounts.PERIOD)
+            plans.write(self._path, exchanges, turn=(step + 1) * accounts.PERIOD, wild=True)
             self._step = step
         return self._path, ["--cycle"]
 
@@ -131,3 +140,22 @@ class Forgiven:
 
     def used(self, result: Result) -> None:
         self._next = result.next
+
+
+def refused(path: Path, server: Pki2fad) -> Cycle:
+    """Wrong codes that are all refused, since there were too many of each account before."""
+    wrong = plans.wrong(server.count)
+    with server.daemon.client() as client:
+        wait = min(_fail(client, one) for one in wrong)
+    return Cycle(path, plans.refused(wrong, wait), wild=True)
+
+
+def _fail(client: Client, one: Asked) -> int:
+    """Fail from one origin after the other, until all that are not known wait; returns the seconds."""
+    origin = wait = 0
+    while wait < _LONG_WAIT:
+        try:
+            client.verify(one.code, one.name, origin=str(origin))
+        except Throttled as refusal:
+            origin, wait = origin + 1, refusal.retry_after or 0
+    return wait

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from benchmarks import goals, plans
 from benchmarks.accounts import States
-from benchmarks.daemons import NOT_THROTTLED, Pki2fad
+from benchmarks.daemons import Pki2fad
 from benchmarks.generator import Load, Programs, Result
 from benchmarks.report import Table
 from benchmarks.rounds import Say, latency, median
@@ -22,8 +22,8 @@ _LOAD = Load(64, 1)
 def measure(root: Path, programs: Programs, states: States, size: Size, say: Say) -> list[Table]:
     """Latencies in the first half second of a step, and in its second half."""
     period = size.period
-    daemon = Pki2fad(root / "turning", states, size.turning, settings=NOT_THROTTLED, period=period)
-    plan = plans.write(root / "plan", plans.verify(plans.wrong(size.turning, period)))
+    daemon = Pki2fad(root / "turning", states, size.turning, period=period)
+    plan = plans.write(root / "plan", plans.any_code(size.turning), wild=True)
     options = ["--cycle", f"--period={period}", f"--early={min(_EARLY, period / 4)}", f"--late={period / 2}"]
     results = []
     try:

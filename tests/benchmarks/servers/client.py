@@ -1,7 +1,7 @@
-"""Asks the daemon for verdicts through the project's own clients, and prints what c/load.c prints.
+"""Asks the daemon for codes through the project's own clients, and prints what c/load.c prints.
 
-client.py Client|AsyncClient SOCKET ASKED SECONDS CONNECTIONS DEPTH CORE, where ASKED is JSON: pairs of an
-account and a code that is wrong.
+client.py Client|AsyncClient SOCKET ASKED SECONDS CONNECTIONS DEPTH CORE, where ASKED is JSON: a list of
+accounts.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-Asked = Iterator[list[str]]
+Asked = Iterator[str]
 
 
 def block(path: str, asked: Asked, seconds: float) -> list[float]:
@@ -27,9 +27,7 @@ def block(path: str, asked: Asked, seconds: float) -> list[float]:
         end = now + seconds
         while now < end:
             begun = now
-            account, code = next(asked)
-            if client.verify(code, account) is not False:
-                raise AssertionError(account)
+            client.generate(next(asked))
             now = time.perf_counter()
             taken.append(now - begun)
     return taken
@@ -43,9 +41,7 @@ async def concurrently(path: str, asked: Asked, seconds: float, connections: int
 
     async def call(client: AsyncClient, end: float) -> None:
         while (begun := time.perf_counter()) < end:
-            account, code = next(asked)
-            if await client.verify(code, account) is not False:
-                raise AssertionError(account)
+            await client.generate(next(asked))
             taken.append(time.perf_counter() - begun)
 
     async def use(end: float) -> None:
