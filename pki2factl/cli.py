@@ -7,7 +7,7 @@ import sys
 
 from pki2factl import ui
 from pki2fad import __version__
-from pki2fad.errors import AccountExists, NobodyListens, NotReachable, Pki2fadError, Refusal, TimedOut, said
+from pki2fad.errors import Pki2fadError, Refusal, said
 from pki2fad.host import streams
 
 TYPE_CHECKING = False
@@ -57,6 +57,9 @@ def main(arguments: "Sequence[str] | None" = None) -> int:
     options = argparse.Namespace()
     try:
         try:
+            if not arguments:
+                _parser(arguments).print_help(sys.stderr)
+                return ui.USAGE
             _parser(arguments).parse_args(arguments, options)
             status: int = options.run(options)
         finally:
@@ -105,32 +108,13 @@ def _failure(error: Pki2fadError | OSError) -> "dict[str, Any]":
 
 
 def _explain(error: Exception, options: argparse.Namespace) -> None:
+    from pki2factl import hints  # only here: commands that succeed do not pay for it
+
     code = f"{error.code}: " if isinstance(error, Refusal) and error.is_answer else ""
     ui.error(f"{code}{said(error)}")
-    if isinstance(error, Pki2fadError) and error.retry_after is not None:
-        if "try again at" in str(error):
-            return
-        ui.hint(f"try again in {ui.span(error.retry_after)}")
-    elif isinstance(error, AccountExists) and "replace" in options:
-        ui.hint(_about_replace(options))
-    elif isinstance(error, NobodyListens) and not ui.has_key():
-        ui.hint(
-            f"pki2fad has no key here yet: run '{ui.beside_us('pki2factl')} init', or name another"
-            " socket with --socket"
-        )
-    elif isinstance(error, NotReachable):
-        ui.hint(f"start it with '{ui.start_command()}', or name its socket with --socket")
-    elif isinstance(error, TimedOut):
-        ui.hint("it is busy or did not start; see systemctl status pki2fad and journalctl -u pki2fad")
-
-
-def _about_replace(options: argparse.Namespace) -> str:
-    if getattr(options, "successor", False):
-        return "--replace replaces the successor that is there"
-    text = "with --replace the codes of the old seed stop working"
-    if "successor" in options:
-        text += "; with --successor they work until the first code of the new seed is accepted"
-    return text
+    hint = hints.after(error, options)
+    if hint is not None:
+        ui.hint(hint)
 
 
 class _WrongUsage(Exception):
@@ -168,8 +152,19 @@ class _ArgumentParser(argparse.ArgumentParser):
         """Raise `_WrongUsage` in the command that does not know an argument, with its own usage."""
         known, unknown = super().parse_known_args(args, namespace)
         if unknown:
-            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+            self.error(f"unrecognized arguments: {' '.join(unknown)}{self._meant(unknown)}")
         return known, unknown
+
+    def _meant(self, unknown: "list[str]") -> str:
+        """The nearest option to the first unknown one, for people."""
+        import difflib
+
+        for argument in unknown:
+            if argument.startswith("--"):
+                option = argument.partition("=")[0]
+                nearest = difflib.get_close_matches(option, self._option_string_actions, 1)
+                return f"; did you mean {nearest[0]!r}?" if nearest else ""
+        return ""
 
 
 class _CommandParser(_ArgumentParser):

@@ -36,10 +36,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             ready = starter.ready
             own_log = f"pki2fad: log {log_path}"
             log.to_file(log_path)
-            lifetime.run(settings, load, lambda path: ready(f"{_started(settings, path)}\n{own_log}"))
+            lifetime.run(settings, load, lambda *how: ready(f"{_started(settings, *how)}\n{own_log}"))
         else:
             log.to_stderr()
-            lifetime.run(settings, load, lambda path: sinks.say(sys.stdout, _started(settings, path)))
+            lifetime.run(settings, load, lambda *how: sinks.say(sys.stdout, _started(settings, *how)))
     except KeyboardInterrupt:  # before there was a loop to stop
         return 130
     except (Pki2fadError, OSError) as error:
@@ -52,9 +52,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _started(settings: Config, socket: str) -> str:
+def _started(settings: Config, socket: str, is_locked: bool) -> str:
     lines = [f"pki2fad: pid {os.getpid()}", f"pki2fad: socket {socket}"]
     lines += [f"pki2fad: minute log {path}" for path in settings.minute_log.files.values()]
+    if is_locked:
+        lines.append("pki2fad: locked; it answers with codes after: pki2factl unlock")
     return "\n".join(lines)
 
 

@@ -30,10 +30,16 @@ def run(options: argparse.Namespace) -> int:
     with Client(options.socket, ui.PATIENCE) as client:
         data = client.backup(b"".join(rsakeys.public_pem(key) for key in keys))
         succeeded = [account.account for account in client.accounts() if account.successor]
+        own = {slot["fingerprint"] for slot in client.recipients()}
     files.create(options.file, data, files.PRIVATE)
     fingerprints = [rsakeys.fingerprint(key) for key in keys]
-    lines = [f"made {options.file}", *(f"can be opened by {fingerprint}" for fingerprint in fingerprints)]
-    ui.result("\n".join(lines), {"file": options.file, "to": fingerprints}, as_json=options.json)
+    lines = [f"made {options.file}"]
+    lines += [f"can be opened by {name}{'  this host' if name in own else ''}" for name in fingerprints]
+    opens_here = not own.isdisjoint(fingerprints)
+    made = {"file": options.file, "to": fingerprints, "this_host": opens_here}
+    ui.result("\n".join(lines), made, as_json=options.json)
+    if not opens_here:
+        ui.hint("no key is this host's: to restore it, here too, give one of their private keys with --key")
     if succeeded:
         ui.hint(f"successors are not in the backup; load them again after a restore: {', '.join(succeeded)}")
     return ui.DONE

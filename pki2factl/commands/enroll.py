@@ -1,14 +1,32 @@
 """`pki2factl enroll`: lets users make the account of their own name."""
 
 import argparse
+import contextlib
+import os
 import sys
 
 from pki2factl import ui
 from pki2factl.login import readiness, typed
 from pki2fad.client import Client, Enrolment
+from pki2fad.errors import (
+    AccountExists,
+    BadRequest,
+    Forbidden,
+    Locked,
+    NoSuchAccount,
+    NotReachable,
+    Throttled,
+)
 from pki2fad.wire import forms
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 HELP = "make an account for yourself: shows a new seed, and asks for its first code"
+
+# Failures after which there is certainly no account. After others it may have been stored.
+_NOT_MADE = (AccountExists, BadRequest, Forbidden, Locked, NoSuchAccount, NotReachable, Throttled)
 
 _ATTEMPTS = 3  # the wrong codes that the daemon takes without a wait
 
@@ -37,15 +55,14 @@ def run(options: argparse.Namespace) -> int:
         readiness.require(client)
         enrolment = client.enroll()
         _hand_over(enrolment, options.uri_out)
-        active = _confirm(client, stdin=options.stdin)
+        active = _confirm(client, options.uri_out, stdin=options.stdin)
     if active:
         data = {"account": enrolment.account, "active": True}
         ui.result(f"account {enrolment.account} is active", data, as_json=options.json)
         return ui.DONE
     message = f"no right code was given, so there is no account {enrolment.account}"
     ui.error(message)
-    delete = f"delete {options.uri_out}, " if options.uri_out else ""
-    ui.hint(f"{delete}check the authenticator's clock, and run this again for a new seed")
+    ui.hint("check the authenticator's clock, and run this again for a new seed")
     ui.result("", ui.failure("invalid", message) if options.json else None, as_json=options.json)
     return ui.NOT_VALID
 
@@ -68,18 +85,36 @@ def _hand_over(enrolment: Enrolment, uri_out: str | None) -> None:
     ui.hint(f"add it to your authenticator and enter its code within {minutes} minutes; it is shown once")
 
 
-def _confirm(client: Client, *, stdin: bool) -> bool:
-    """True if a right code was given."""
+def _confirm(client: Client, uri_out: str | None, *, stdin: bool) -> bool:
+    """True if a right code was given. If there is certainly no account, the file of its URI is removed."""
+    certain = True
+    try:
+        for code in _codes(stdin=stdin):
+            certain = False
+            if client.enroll_confirm(code):
+                return True
+            certain = True
+    except _NOT_MADE:
+        certain = True
+        raise
+    finally:
+        if uri_out and certain:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(uri_out)
+    return False
+
+
+def _codes(*, stdin: bool) -> "Iterator[str]":
+    """The codes that are given, one after the other."""
     if stdin:
-        return client.enroll_confirm(typed.code(ui.read_stdin().decode("utf-8", "replace")))
+        yield typed.code(ui.read_stdin().decode("utf-8", "replace"))
+        return
     attempts = _ATTEMPTS
     while attempts and (given := ui.ask("Code: ")) is not None:
         code = typed.code(given)
         if not forms.is_code(code):  # the daemon would refuse it, and not count it
             ui.hint(forms.CODE_RULE)
             continue
-        if client.enroll_confirm(code):
-            return True
+        yield code
         ui.hint("that is not its code")
         attempts -= 1
-    return False

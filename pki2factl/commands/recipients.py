@@ -17,7 +17,10 @@ def run(options: argparse.Namespace) -> int:
     """Ask the daemon."""
     with Client(options.socket) as client:
         recipients = client.recipients()
-    lines = [f"{slot['fingerprint']}{'  in use' if slot['current'] else ''}" for slot in recipients]
+    lines = [
+        f"{slot['fingerprint']}  this host, {'in use' if slot['current'] else 'not in use'}"
+        for slot in recipients
+    ]
     ui.result("\n".join(lines), recipients, as_json=options.json)
     if len(recipients) > 1:
         ui.hint("a rotation of the key was interrupted; finish it with: pki2factl rotate-key")

@@ -46,15 +46,16 @@ def _lines(status: "dict[str, Any]") -> "Iterator[str]":
     if status["clock"] == "synchronised":
         yield "clock: synchronised"
     else:
-        yield "clock: unconfirmed, as systemd-timesyncd has not set it; see timedatectl"
+        yield "clock: not set by systemd-timesyncd; codes are good if it is right, see timedatectl"
     if status["throttling"]:
         yield "throttling of wrong codes: on"
     else:
         yield "throttling of wrong codes: OFF, by [throttle] enabled = false"
     if status["unavailable_until"] is not None:
         until = moment(status["unavailable_until"])
+        verify = "verify: locked; after an unlock it" if status["locked"] else "verify"
         yield (
-            f"verify answers for all accounts from {until} on; until then some wait, as codes may have been"
+            f"{verify} answers for all accounts from {until} on; until then some wait, as codes may have been"
             " used that are not on record"
         )
     elif any(trouble["what"] == "state" for trouble in status["trouble"]):

@@ -35,7 +35,7 @@ def run(options: argparse.Namespace) -> int:
     with Client(options.socket) as client:
         throttled = client.throttled(options.account, uid=options.uid, origin=options.origin)
     ui.result("\n".join(_lines(throttled)), throttled, as_json=options.json)
-    if _somebody_waits(throttled):
+    if somebody_waits(throttled):
         ui.hint(f"to let them try again at once: pki2factl unthrottle {options.account or 'ACCOUNT'}")
     elif throttled["refusals"]:
         ui.hint("nobody has to wait any more")
@@ -44,7 +44,8 @@ def run(options: argparse.Namespace) -> int:
     return ui.DONE
 
 
-def _somebody_waits(throttled: "dict[str, Any]") -> bool:
+def somebody_waits(throttled: "dict[str, Any]") -> bool:
+    """True if a caller in an answer of the method `throttled` has to wait now."""
     waits = [_waits_until(refusal) for refusal in throttled["refusals"]]
     for account in throttled["accounts"]:
         waits += [account["until"], *(known["until"] for known in account["known"])]

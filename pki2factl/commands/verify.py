@@ -64,4 +64,7 @@ def _read(options: argparse.Namespace) -> str | None:
         return ui.read_stdin().decode("utf-8", "replace")
     if not sys.stdin.isatty():
         return None
+    from pki2factl.login import readiness
+
+    readiness.require_somebody(options.socket)  # so that nobody types a code in vain
     return ui.ask("Code: ")

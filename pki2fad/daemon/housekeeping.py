@@ -122,7 +122,8 @@ class Housekeeping:
         if behind > CLOCK_BEHIND:
             parts.append("clock behind what it was")
         else:
-            parts.append("clock synchronised" if status["clock"] == "synchronised" else "clock unconfirmed")
+            synchronised = status["clock"] == "synchronised"
+            parts.append("clock synchronised" if synchronised else "clock not set by systemd-timesyncd")
         if status["unavailable_until"] is not None:
             parts.append(f"verify waits for some accounts until {moment(status['unavailable_until'])}")
         if not status["throttling"]:

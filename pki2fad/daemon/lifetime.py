@@ -19,11 +19,11 @@ from pki2fad.server import listener
 from pki2fad.server.listener import Sockets
 
 
-def run(config: Config, reload_config: Callable[[], Config], started: Callable[[str], None]) -> None:
+def run(config: Config, reload_config: Callable[[], Config], started: Callable[[str, bool], None]) -> None:
     """Serve until SIGTERM or SIGINT; SIGHUP reloads.
 
-    `started` is called with the socket's path when requests are answered. Raises a `Pki2fadError` if the
-    start fails; nothing is left behind then.
+    `started` is called when requests are answered, with the socket's path and True if the keys are locked.
+    Raises a `Pki2fadError` if the start fails; nothing is left behind then.
     """
     if os.geteuid() == OVERFLOW_ID:
         raise ConfigError(
@@ -63,7 +63,7 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 async def _serve(
     config: Config,
     reload_config: Callable[[], Config],
-    started: Callable[[str], None],
+    started: Callable[[str, bool], None],
     sockets: Sockets,
     notifier: Notifier,
 ) -> None:
@@ -85,7 +85,7 @@ async def _serve(
             await service.open()
         await service.start(sockets)
         running.set_result(service)
-        started(sockets.main[0].getsockname())
+        started(sockets.main[0].getsockname(), service.is_locked)
         await stopped.wait()
         await service.stop()
 

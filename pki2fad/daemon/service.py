@@ -107,6 +107,11 @@ class Service:
         self._reloading = Reloading(config, self._load, self._swap, self._after_reload, health)
         _warn_unless_throttled(config)
 
+    @property
+    def is_locked(self) -> bool:
+        """True while no seed can be opened."""
+        return self._agent.locked
+
     async def open(self) -> None:
         """Open the state with the host's key, and apply the seed files. Raises `UnusableState`."""
         await self._server.long_work.carry_out(self._opening())

@@ -108,8 +108,11 @@ def check_socket(path: str, setting: str) -> None:
 def client_sockets() -> list[str]:
     """The sockets on which a client looks for the daemon, in this order."""
     given = os.environ.get("PKI2FAD_SOCKET")
-    if given:
-        return [given]
+    return [given] if given else usual_sockets()
+
+
+def usual_sockets() -> list[str]:
+    """The sockets of the user's own daemon and of the system's, in the order to try."""
     if os.geteuid() == 0:
         return system_sockets()
     try:

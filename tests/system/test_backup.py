@@ -62,9 +62,22 @@ def test_a_file_with_two_keys_names_both(
     daemon.start()
     done = daemon.ctl("backup", "--to=both.pem", "all.backup")
     assert done.returncode == 0, done.stderr
-    fingerprints = [opener.fingerprint(host_key), opener.fingerprint(other_key)]
-    assert set(opener.header_of((keys / "all.backup").read_bytes())[0]) == set(fingerprints)
-    assert done.stdout.splitlines()[1:] == [f"can be opened by {one}" for one in fingerprints]
+    own, other = opener.fingerprint(host_key), opener.fingerprint(other_key)
+    assert set(opener.header_of((keys / "all.backup").read_bytes())[0]) == {own, other}
+    assert done.stdout.splitlines()[1:] == [f"can be opened by {own}  this host", f"can be opened by {other}"]
+    assert done.stderr == ""
+
+
+def test_a_backup_that_this_host_cannot_open_comes_with_a_warning(
+    daemon: Daemon, keys: Path, other_key: PrivateKey
+) -> None:
+    daemon.start()
+    done = daemon.ctl("backup", f"--to={keys}/offline.pub.pem", "all.backup")
+    assert done.stdout.splitlines()[1:] == [f"can be opened by {opener.fingerprint(other_key)}"]
+    assert done.stderr == (
+        "pki2factl: hint: no key is this host's: to restore it, here too, give one of their private keys with"
+        " --key\n"
+    )
 
 
 def test_a_backup_is_private_and_shows_neither_names_nor_seeds(
@@ -76,7 +89,11 @@ def test_a_backup_is_private_and_shows_neither_names_nor_seeds(
         client.load(seed.sealed(host_key), "somebody")
     done = daemon.ctl("backup", "--to=offline.pub.pem", "--json", "all.backup", umask=0)
     public = rsakeys.load_public((keys / "offline.pub.pem").read_bytes(), "")
-    assert json.loads(done.stdout) == {"file": "all.backup", "to": [rsakeys.fingerprint(public)]}
+    assert json.loads(done.stdout) == {
+        "file": "all.backup",
+        "to": [rsakeys.fingerprint(public)],
+        "this_host": False,
+    }
     data = (keys / "all.backup").read_bytes()
     assert (keys / "all.backup").stat().st_mode & 0o777 == 0o600
     plain = bytes.fromhex(seed.hex)

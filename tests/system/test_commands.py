@@ -133,7 +133,28 @@ def test_what_is_no_code_is_a_bad_request(shared: Daemon, code: str, way: str) -
     done = shared.ctl("verify", code) if way == "argument" else shared.ctl("verify", "--stdin", input=code)
     assert (done.returncode, done.stdout) == (6, "")
     assert done.stderr.startswith("pki2factl: error: bad_request: ")
-    assert len(done.stderr.splitlines()) == 1
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("words", [["ann"], ["123456", "ann"], ["abcdef"]])
+def test_a_name_where_a_code_belongs_gets_the_right_form_suggested(shared: Daemon, words: list[str]) -> None:
+    done = shared.ctl("verify", *words)
+    form = (
+        f"pki2factl: hint: to check a code of the account {words[-1]}: pki2factl verify --account {words[-1]}"
+    )
+    assert done.stderr.splitlines()[1:] == [form]
+
+
+@pytest.mark.parametrize("code", ["12345", "0x1234", "123456-"])
+def test_a_mistyped_code_is_taken_for_no_name(shared: Daemon, code: str) -> None:
+    assert len(shared.ctl("verify", code).stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("command", ["generate", "remove", "throttled"])
+def test_a_code_where_a_name_belongs_gets_the_right_form_suggested(shared: Daemon, command: str) -> None:
+    done = shared.ctl(command, "123456")
+    form = "pki2factl: hint: the name looks like a code; to check one: pki2factl verify CODE --account NAME"
+    assert (done.returncode, done.stderr.splitlines()[1:]) == (6, [form])
 
 
 @pytest.mark.parametrize("more", ["\n\n", "\n123456\n", "\0"], ids=["two line ends", "two codes", "NUL"])
@@ -334,7 +355,15 @@ def test_a_wrong_option_shows_the_usage_of_its_command(shared: Daemon) -> None:
     done = shared.ctl("generate", "--acount", "default")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("usage: pki2factl generate ")
-    assert done.stderr.endswith("pki2factl generate: error: unrecognized arguments: --acount\n")
+    assert done.stderr.endswith(
+        "pki2factl generate: error: unrecognized arguments: --acount; did you mean '--account'?\n"
+    )
+
+
+def test_without_a_command_the_help_is_printed_and_nothing_is_done(tmp_path: Path) -> None:
+    done = ctl(tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == ctl(tmp_path, "--help").stdout
 
 
 @pytest.mark.parametrize(("command", "word"), [("clock", "accept"), ("recipients", "list")])

@@ -14,6 +14,9 @@ import pytest
 from support.daemon import PATIENCE, PKI2FAD, Daemon, environment, wait_until
 from support.peers import require_root
 
+from pki2fad.crypto import rsakeys
+from pki2fad.crypto.rsakeys import PrivateKey
+
 SEED = b"a seed of the detach tests......"
 
 
@@ -58,6 +61,18 @@ def pid(daemon: Daemon, seal: Callable[[bytes], bytes]) -> Iterator[int]:
         with daemon.client() as client:
             assert pid == f"pki2fad: pid {client.status()['pid']}"
         yield json.loads(daemon.ctl("status", "--json").stdout)["pid"]
+    finally:
+        end(int((daemon.state_dir / "lock").read_text()))
+
+
+def test_a_daemon_that_starts_locked_says_so_and_how_to_unlock_it(
+    daemon: Daemon, host_key: PrivateKey
+) -> None:
+    daemon.install_key(rsakeys.private_pem(host_key, b"correct horse, battery"))
+    done = detach(daemon)
+    try:
+        said = "pki2fad: locked; it answers with codes after: pki2factl unlock"
+        assert said in done.stdout.splitlines()
     finally:
         end(int((daemon.state_dir / "lock").read_text()))
 

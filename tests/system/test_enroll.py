@@ -5,6 +5,7 @@ import contextlib
 import json
 import os
 import pwd
+import signal
 import stat
 import subprocess
 import time
@@ -186,6 +187,36 @@ def test_what_was_broken_off_is_no_account_and_begins_anew_with_another_seed(
         assert opened.finish()[0] == 0
 
 
+@pytest.mark.parametrize("how", ["Ctrl-C", "Ctrl-D", "the daemon ends"])
+def test_the_file_of_the_uri_goes_if_the_enrolment_is_broken_off(
+    served: Daemon, home: Path, how: str
+) -> None:
+    with enrolling(served, f"--uri-out={home}/uri") as opened:
+        opened.wait_for("Code: ")
+        assert (home / "uri").exists()
+        if how == "the daemon ends":
+            served.stop()
+        opened.type({"Ctrl-C": CTRL_C, "Ctrl-D": CTRL_D}.get(how, "123456\n"))
+        assert opened.finish()[0] != 0
+    assert not (home / "uri").exists()
+
+
+def test_the_file_of_the_uri_stays_if_nobody_knows_whether_there_is_an_account(
+    served: Daemon, home: Path
+) -> None:
+    with enrolling(served, f"--uri-out={home}/uri") as opened:
+        opened.wait_for("Code: ")
+        served.signal(signal.SIGSTOP)
+        try:
+            opened.type("123456\n")
+            status, shown = opened.finish()
+        finally:
+            served.signal(signal.SIGCONT)
+    assert "no answer within" in shown
+    assert status == 7
+    assert (home / "uri").exists()
+
+
 def test_a_script_gets_the_uri_in_a_file_and_gives_the_code_on_standard_input(
     served: Daemon, home: Path
 ) -> None:
@@ -214,7 +245,7 @@ def test_a_wrong_code_on_standard_input_ends_it(served: Daemon, home: Path) -> N
     for code, expected in (("0000000\n", 1), ("no code\n", 6), ("", 6)):
         done = served.ctl(*arguments, command=as_user(USER.pw_uid), input=code)
         assert (done.returncode, done.stdout) == (expected, ""), done.stderr
-        (home / "uri").unlink()
+        assert not (home / "uri").exists()
     done = served.ctl(*arguments, "--json", command=as_user(USER.pw_uid), input="0000000\n")
     assert (done.returncode, json.loads(done.stdout)["error"]) == (1, "invalid")
     assert accounts(served) == []

@@ -1,6 +1,7 @@
 """Every exit code of pki2factl for its reason, and that no failure ends in a traceback."""
 
 import contextlib
+import grp
 import json
 import os
 import socket
@@ -88,25 +89,49 @@ def test_3_where_init_never_ran_the_hint_is_to_run_it_and_later_to_start_the_dae
     user = as_user(STRANGER)
     if os.path.lexists("/etc/pki2fad/host.pem"):
         peers.missing("a machine on which root never ran pki2factl init")
+    if os.path.lexists(SYSTEM_SOCKET):
+        peers.missing("a machine on which no pki2fad runs")
     os.chown(short_path, STRANGER, STRANGER)
-    env = {"PKI2FAD_SOCKET": "/nowhere/socket"}
-    done = ctl(short_path, "status", command=user, env=env)
+    done = ctl(short_path, "status", command=user)
     assert_fails(done, 3, "no daemon answers", f"pki2fad has no key here yet: run '{PKI2FACTL} init'")
     assert ctl(short_path, "init", command=user).returncode == 0
-    done = ctl(short_path, "status", command=user, env=env)
+    done = ctl(short_path, "status", command=user)
     assert_fails(done, 3, "no daemon answers", f"start it with '{PKI2FAD}'")
 
 
 def test_3_where_a_daemon_was_killed_the_error_says_that_nobody_listens(running: Daemon) -> None:
     running.kill()
     done = running.ctl("status")
-    assert_fails(done, 3, f"no daemon answers; tried {running.socket} (Connection refused", "pki2fad")
+    assert_fails(
+        done,
+        3,
+        f"no daemon answers; tried {running.socket} (Connection refused",
+        f"nobody listens on {running.socket}; correct --socket, or start a daemon there with '{PKI2FAD} "
+        f"--socket {running.socket}'",
+    )
 
 
 def test_3_where_the_environment_names_a_socket_only_that_is_tried(tmp_path: Path) -> None:
     done = ctl(tmp_path, "status", env={"PKI2FAD_SOCKET": "/nowhere/socket"})
-    assert_fails(done, 3, "no daemon answers; tried /nowhere/socket (No such file", "--socket")
+    assert_fails(
+        done,
+        3,
+        "no daemon answers; tried /nowhere/socket (No such file",
+        "there is no /nowhere/socket; correct $PKI2FAD_SOCKET, or start a daemon there with "
+        f"'{PKI2FAD} --socket /nowhere/socket'",
+    )
     assert done.stderr.count("(") == 1
+
+
+@pytest.mark.parametrize("kind", ["file", "directory"])
+def test_3_what_is_no_socket_is_called_so(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "other"
+    if kind == "file":
+        path.touch()
+    else:
+        path.mkdir()
+    done = ctl(tmp_path, "--socket", str(path), "status")
+    assert_fails(done, 3, "no daemon answers", f"hint: {path} is not a socket; name the daemon's with")
 
 
 def test_3_where_nothing_is_named_the_error_lists_a_users_places_in_order(short_path: Path) -> None:
@@ -131,7 +156,19 @@ def test_3_where_nothing_is_named_the_error_lists_a_users_places_in_order(short_
 
 def test_3_where_the_socket_is_anothers_the_error_says_so(running: Daemon) -> None:
     command = as_user(STRANGER)  # the directory is its owner's alone
-    assert_fails(running.ctl("status", command=command), 3, "no daemon answers", "--socket")
+    done = running.ctl("status", command=command)
+    text = f"hint: only root and the owner of its directory can reach {running.socket}"
+    assert_fails(done, 3, "no daemon answers", text)
+
+
+def test_3_who_may_not_connect_is_told_who_can(running: Daemon) -> None:
+    command = as_user(STRANGER)
+    running.root.chmod(0o755)
+    running.socket.chmod(0o660)
+    group = grp.getgrgid(running.socket.stat().st_gid).gr_name
+    done = running.ctl("status", command=command)
+    text = f"hint: only root and the group {group} can connect to {running.socket}"
+    assert_fails(done, 3, "no daemon answers", text)
 
 
 @pytest.mark.parametrize(
@@ -150,7 +187,8 @@ def test_4_a_user_without_the_role_is_told_which_one(
     running.root.chmod(0o755)
     (running.root / "sealed").write_bytes((running.seeds_dir / "default.sealed").read_bytes())
     done = running.ctl(*arguments, command=as_user(STRANGER))
-    assert_fails(done, 4, "forbidden: ")
+    grant = f'in pki2fad.toml: [[access]] role = "{role}", who = ["{STRANGER}"]'
+    assert_fails(done, 4, "forbidden: ", f"an administrator can grant it {grant}")
     assert repr(role) in done.stderr
     assert str(STRANGER) in done.stderr
 

@@ -27,7 +27,7 @@ def test_it_is_ready_when_it_says_so_and_says_how_many_accounts_there_are(
     daemon.deliver("default", seal(SEED))
     daemon.spawn()
     lines = daemon.wait_for("READY=1")
-    assert "STATUS=1 account, unlocked, clock unconfirmed" in lines
+    assert "STATUS=1 account, unlocked, clock not set by systemd-timesyncd" in lines
     with daemon.client() as client:
         assert client.status()["pid"] == daemon.pid
 

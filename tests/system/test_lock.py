@@ -68,7 +68,7 @@ def test_a_protected_key_has_the_daemon_start_locked_until_it_gets_the_passphras
                 client.unlock(wrong)
         assert_locked(client)
         client.unlock(PASSPHRASE)
-        protected.wait_for("STATUS=1 account, unlocked, clock unconfirmed")
+        protected.wait_for("STATUS=1 account, unlocked, clock not set by systemd-timesyncd")
         wait_until(lambda: client.status()["accounts"] == 1, "the file of seeds.d was not applied")
         code = client.generate()
         assert code.code == seed.code(code.step)
@@ -94,6 +94,22 @@ def test_the_state_of_a_locked_daemon_outlives_a_restart(protected: Daemon, host
         assert_locked(client)
         client.unlock(PASSPHRASE)
         assert not client.verify(code)
+
+
+def test_the_status_of_a_locked_daemon_never_says_that_verify_answers(
+    protected: Daemon, host_key: PrivateKey
+) -> None:
+    protected.start(PKI2FAD_BOOT_ID="before")
+    with protected.client() as client:
+        client.unlock(PASSPHRASE)
+        seed = Seed()
+        client.load(seed.sealed(host_key))
+        assert client.verify(seed.code())
+    protected.kill()
+    protected.start(PKI2FAD_BOOT_ID="after")
+    shown = protected.ctl("status").stdout
+    assert "\nverify: locked; after an unlock it answers for all accounts from " in shown
+    assert "\nverify answers" not in shown
 
 
 def test_the_commands_lock_and_unlock(protected: Daemon) -> None:

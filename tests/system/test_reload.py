@@ -67,7 +67,7 @@ def test_reloading_is_announced_with_its_time_in_one_datagram(daemon: Daemon) ->
     lines = daemon.wait_for("RELOADING=1")
     (moment,) = [line for line in lines if line.startswith("MONOTONIC_USEC=")]
     assert before <= int(moment.partition("=")[2]) <= time.monotonic_ns() // 1000
-    assert "STATUS=0 accounts, unlocked, clock unconfirmed" in daemon.wait_for("READY=1")
+    assert "STATUS=0 accounts, unlocked, clock not set by systemd-timesyncd" in daemon.wait_for("READY=1")
 
 
 def test_access_changes_for_connections_that_are_open(daemon: Daemon, ask: Callable[[], str]) -> None:
@@ -103,7 +103,7 @@ def test_a_wrong_configuration_changes_nothing_and_status_and_log_say_why(
     assert reason in logged
     assert ask() == "code"
     daemon.configure(good)
-    assert "STATUS=1 account, unlocked, clock unconfirmed" in daemon.reload()
+    assert "STATUS=1 account, unlocked, clock not set by systemd-timesyncd" in daemon.reload()
 
 
 def test_a_minute_log_that_cannot_be_made_keeps_the_old_configuration(daemon: Daemon) -> None:
@@ -116,7 +116,7 @@ def test_a_minute_log_that_cannot_be_made_keeps_the_old_configuration(daemon: Da
 def test_new_seed_files_are_taken(daemon: Daemon, seal: Callable[[bytes], bytes]) -> None:
     daemon.start()
     daemon.deliver("deploy", seal(SEED))
-    assert "STATUS=1 account, unlocked, clock unconfirmed" in daemon.reload()
+    assert "STATUS=1 account, unlocked, clock not set by systemd-timesyncd" in daemon.reload()
     assert daemon.ctl("generate", "deploy").returncode == 0
 
 
@@ -189,7 +189,7 @@ def test_a_reload_that_is_asked_for_during_a_start_comes_after_it(
 def test_several_reloads_in_a_row_are_each_answered(daemon: Daemon) -> None:
     daemon.start()
     for _ in range(3):
-        assert "STATUS=0 accounts, unlocked, clock unconfirmed" in daemon.reload()
+        assert "STATUS=0 accounts, unlocked, clock not set by systemd-timesyncd" in daemon.reload()
 
 
 def test_a_name_service_that_hangs_holds_up_neither_requests_nor_a_stop(daemon: Daemon) -> None:

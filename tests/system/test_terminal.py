@@ -117,6 +117,18 @@ def test_verify_asks_for_the_code_and_does_not_show_it(running: Daemon) -> None:
     assert code not in shown
 
 
+@pytest.mark.parametrize("state", ["ended", "locked"])
+def test_verify_asks_for_no_code_that_nobody_can_check(running: Daemon, state: str) -> None:
+    if state == "ended":
+        running.stop()
+    else:
+        running.ctl("lock")
+    with terminal(running.root, "--socket", str(running.socket), "verify") as opened:
+        status, shown = opened.finish()
+    assert status == (3 if state == "ended" else 5)
+    assert "Code" not in shown
+
+
 def test_a_wrong_code_at_the_prompt_is_invalid(running: Daemon) -> None:
     code = running.ctl("generate").stdout.strip()
     running.ctl("verify", code)

@@ -158,10 +158,18 @@ def test_who_is_no_administrator_of_all_accounts_is_told_nothing(running: Daemon
 def test_an_unthrottled_account_takes_a_right_code_after_a_restart_too(running: Daemon, how: str) -> None:
     assert running.ctl("verify", code()).returncode == 5
     done = running.ctl("unthrottle", "default", "--json")
-    assert json.loads(done.stdout) == {"account": "default", "left": 2}
+    assert json.loads(done.stdout) == {"account": "default", "left": 2, "waited": True}
     getattr(running, how)()
     running.start()
     assert running.ctl("verify", code()).stdout == "valid\n"
+
+
+def test_unthrottle_says_if_nobody_waited(running: Daemon) -> None:
+    done = running.ctl("unthrottle", "default")
+    assert (done.stdout, done.stderr) == ("unthrottled default\n", "")
+    done = running.ctl("unthrottle", "default")
+    assert done.stdout == "unthrottled default\n"
+    assert done.stderr == "pki2factl: hint: nobody waited: no caller was being refused\n"
 
 
 def test_the_fourth_time_needs_force(running: Daemon) -> None:

@@ -56,3 +56,23 @@ def test_a_mistyped_command_gets_the_nearest_one_suggested_and_no_list(
 def test_where_no_command_is_near_the_help_is_named() -> None:
     with pytest.raises(cli._WrongUsage, match=r"^there is no command 'xyzzy'; see pki2factl --help$"):
         cli._parser(["xyzzy"]).parse_args(["xyzzy"])
+
+
+@pytest.mark.parametrize(
+    ("typed", "nearest"),
+    [
+        (["generate", "--acount", "a"], "--account"),
+        (["generate", "--acount=a"], "--account"),
+        (["verify", "--sdtin"], "--stdin"),
+        (["--jsn", "status"], "--json"),
+    ],
+)
+def test_a_mistyped_option_gets_the_nearest_one_suggested(typed: list[str], nearest: str) -> None:
+    with pytest.raises(cli._WrongUsage, match=f"; did you mean '{nearest}'\\?$"):
+        cli._parser(typed).parse_args(typed)
+
+
+@pytest.mark.parametrize("typed", [["generate", "--xyzzy"], ["generate", "a", "b"], ["generate", "-x"]])
+def test_where_no_option_is_near_none_is_suggested(typed: list[str]) -> None:
+    with pytest.raises(cli._WrongUsage, match=r"^unrecognized arguments: [^;]*$"):
+        cli._parser(typed).parse_args(typed)
