@@ -45,6 +45,7 @@ PACKAGES = {
     "ssh": "openssh-client",
     "ssh-keygen": "openssh-client",
     "sshpass": "sshpass",
+    "qrencode": "qrencode",
     "sudo": "sudo",
     "redis-server": "redis-server",
 }

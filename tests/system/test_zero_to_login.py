@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from support import peers
 from support.clones import Cloned
+from support.daemon import wait_until
 from support.documents import GUIDE, MANUAL, block
 
 pytestmark = pytest.mark.slow  # hosts are booted, or the software is installed on one
@@ -32,11 +33,22 @@ def commands(label: str) -> list[str]:
 @pytest.fixture
 def bare(packages: Path) -> Iterator[Cloned]:
     """A host with sshd and alice."""
-    for peer in ("sshd", "sshpass", "apt-get"):
+    for peer in ("sshd", "sshpass", "qrencode", "apt-get"):
         peers.require(peer)
     with Cloned(packages) as host:
         host.sh(BEFORE)
         yield host
+
+
+def reload_sshd(host: Cloned, script: str) -> None:
+    """Run what reloads sshd, and wait until it listens with its new settings."""
+
+    def starts() -> int:
+        return host.sh("journalctl -u ssh -o cat").stdout.count("Server listening on")
+
+    before = starts()
+    host.sh(script)
+    wait_until(lambda: starts() > before, "sshd was not reloaded")
 
 
 def log_in(host: Cloned, command: str, code: str) -> str:
@@ -45,19 +57,27 @@ def log_in(host: Cloned, command: str, code: str) -> str:
     return host.sh(script).stdout
 
 
-def test_ten_commands_lead_to_a_login_with_a_code(bare: Cloned) -> None:
+def test_ten_commands_lead_to_a_login_with_a_code_and_there_is_a_way_back(bare: Cloned) -> None:
     lines = commands("login")
     assert len(lines) == 10
-    *steps, login = lines
-    assert "in\n" in bare.sh(f"echo 'echo in' | {login}").stdout  # with the key alone, until then
+    (login,) = commands("her login")
+    login = login.replace("HOST", "localhost")  # root here is alice on another machine: the key is root's
+    with_the_key_alone = f"echo 'echo in' | {login}"
+    assert "in\n" in bare.sh(with_the_key_alone).stdout
     bare.sh("rm -f /etc/ssh/sshd_config.d/00-pki2fad.conf")
-    for step in steps:
-        if step == "./systemd/install":
+    secret = None
+    for line in lines:
+        script = f"cd /run/share/clone && {line}"
+        if line == "./systemd/install":
             bare.install()
+        elif "reload" in line:
+            reload_sshd(bare, script)
         else:
-            bare.sh(f"cd /run/share/clone && {step} </dev/null")
-    secret = re.search("secret=([A-Z2-7]+)", (bare.clone / "alice.uri").read_text())
+            bare.sh(script)
+        if "--uri-out" in line:
+            secret = re.search("secret=([A-Z2-7]+)", (bare.clone / "alice.uri").read_text())
     assert secret is not None
+    assert not (bare.clone / "alice.uri").exists()
     code = bare.sh(f"oathtool --base32 --totp {secret[1]}").stdout.strip()
     assert "in\n" not in log_in(bare, login, "000000")
     seen = log_in(bare, login, code)
@@ -67,6 +87,8 @@ def test_ten_commands_lead_to_a_login_with_a_code(bare: Cloned) -> None:
     assert "in\n" not in log_in(bare, login, code)  # it is spent
     log = bare.sh("journalctl -u pki2fad -o cat").stdout
     assert "origin=127.0.0.1" in log or "origin=::1" in log
+    reload_sshd(bare, "\n".join(commands("way back")))
+    assert "in\n" in bare.sh(with_the_key_alone).stdout
 
 
 def test_the_other_sockets_are_switched_on_as_it_says(bare: Cloned) -> None:
