@@ -25,22 +25,36 @@ def block(document: Path, label: str) -> str:
     return found[1]
 
 
-def run(script: str, where: Path, path: Path | None = None, command: list[str] | None = None) -> str:
-    """Run it as a user would, with the daemon at `path`; what it prints."""
+def run(
+    script: str,
+    where: Path,
+    path: Path | None = None,
+    command: list[str] | None = None,
+    *,
+    stderr: int = subprocess.PIPE,
+) -> str:
+    """Run it as a user would, with the daemon at `path`; what it prints on standard output."""
     env = environment(where, PATH=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+    env["PYTHONUNBUFFERED"] = "1"  # for results and hints to come in their order, as on a terminal
     if path is not None:
         env["PKI2FAD_SOCKET"] = str(path)
     done = subprocess.run(
         [*(command or []), "bash", "-euo", "pipefail", "-c", script],
         cwd=where,
         env=env,
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=stderr,
         text=True,
         timeout=60,
         check=False,
     )
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0, done.stderr or done.stdout
     return done.stdout
+
+
+def seen(script: str, where: Path, path: Path) -> str:
+    """Run it as `run` does; what a user sees, so hints and errors too."""
+    return run(script, where, path, stderr=subprocess.STDOUT)
 
 
 def assert_shown(document: Path, label: str, printed: str) -> None:
