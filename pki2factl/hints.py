@@ -49,10 +49,10 @@ def _about_role(message: str, _options: argparse.Namespace) -> str | None:
     """How to get the role that a refusal names."""
     role = re.search(r"the role '(\w+)'", message)
     if role is not None:
-        return (
-            f'an administrator can grant it in pki2fad.toml: [[access]] role = "{role[1]}",'
-            f' who = ["{_user(os.geteuid())}"]'
-        )
+        uid = os.geteuid()
+        name = _user(uid)
+        who = name if name == str(uid) else f'"{name}"'
+        return f'an administrator can grant it in pki2fad.toml: [[access]] role = "{role[1]}", who = [{who}]'
     if "only verify" in message:
         return f"ask on another socket, for example with --socket {paths.SYSTEM_SOCKET}"
     return None

@@ -187,7 +187,7 @@ def test_4_a_user_without_the_role_is_told_which_one(
     running.root.chmod(0o755)
     (running.root / "sealed").write_bytes((running.seeds_dir / "default.sealed").read_bytes())
     done = running.ctl(*arguments, command=as_user(STRANGER))
-    grant = f'in pki2fad.toml: [[access]] role = "{role}", who = ["{STRANGER}"]'
+    grant = f'in pki2fad.toml: [[access]] role = "{role}", who = [{STRANGER}]'
     assert_fails(done, 4, "forbidden: ", f"an administrator can grant it {grant}")
     assert repr(role) in done.stderr
     assert str(STRANGER) in done.stderr

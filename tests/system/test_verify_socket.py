@@ -12,6 +12,7 @@ from support.activation import activated, listening
 from support.daemon import Daemon, as_user, code_of, ctl
 from support.peers import require_root
 from support.raw import RawPeer, connect
+from support.terminal import terminal
 
 SEED = b"a seed of the verifying tests..."
 
@@ -147,3 +148,19 @@ def test_a_daemon_of_one_user_has_one_socket(daemon: Daemon) -> None:
     daemon.root.chmod(0o755)
     daemon.start(command=as_user(user))
     assert {path.name for path in daemon.root.iterdir() if path.is_socket()} == {"socket", "notify"}
+
+
+def test_verify_asks_for_a_code_there_too(served: Daemon, path: Path) -> None:
+    with served.client() as client:
+        code = client.generate().code
+    with terminal(served.root, "--socket", str(path), "verify") as opened:
+        opened.wait_for("Code: ")
+        opened.type(f"{code}\n")
+        status, shown = opened.finish()
+    assert (status, shown.splitlines()[-1]) == (0, "valid")
+
+
+def test_who_asks_for_more_there_is_told_to_ask_on_another_socket(served: Daemon, path: Path) -> None:
+    done = ctl(served.root, "--socket", str(path), "status")
+    assert done.returncode == 4
+    assert "hint: ask on another socket, for example with --socket /run/pki2fad/socket\n" in done.stderr
