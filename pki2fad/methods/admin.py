@@ -8,16 +8,18 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pki2fad.crypto.memory import wipe
-from pki2fad.errors import AccountExists, BadRequest
+from pki2fad.errors import AccountExists, BadRequest, BadSeal
 from pki2fad.rules.access import Peer
-from pki2fad.rules.account import UNKNOWN, Account, Successor
-from pki2fad.rules.changes import Answer, Edit, Steps, Work
+from pki2fad.rules.account import Account
+from pki2fad.rules.authenticator import UNKNOWN, Successor
+from pki2fad.rules.changes import PROMOTED, Answer, Edit, Steps, Work
 from pki2fad.rules.clock import Reading, Watch
 from pki2fad.rules.keyring import Keyring
 from pki2fad.rules.otp import Parameters
 from pki2fad.rules.pieces import Pieces
 from pki2fad.times import moment
 from pki2fad.transfer import batch
+from pki2fad.transfer.entry import Entry
 from pki2fad.transfer.restore import Upload
 
 if TYPE_CHECKING:
@@ -95,64 +97,73 @@ class Admin:
                 raise BadRequest("the deadline must be a Unix time after now and before the year 10000")
         elif cutover or deadline is not None:
             raise BadRequest("only a successor has a deadline or a cutover")
-        account = self._sealed_account(args["sealed"], {key: args[key] for key in _SAID if key in args})
+        given = {key: args[key] for key in _SAID if key in args}
+        account = self._sealed_account(args["sealed"], given, reading)
         if args.get("successor", False):
             # A successor has no offset, but its seed may have left one behind.
             last_step = self._keyring.watermark(account)
             drift = UNKNOWN if last_step >= 0 else b""
-            account = account.copy(last_step=last_step, drift=drift, offset=0)
-            successor = Successor(account, deadline, cutover)
+            waiting = account.changed(last_step=last_step, drift=drift, offset=0)
+            successor = Successor(waiting, deadline, cutover)
             return self._load_successor(successor, args.get("replace", False), reading)
         edit, done = self.edit_to_load(account, args.get("replace", False), reading)
         return Answer({"account": account.name, "changed": edit is not None}, change=edit, audit=done)
 
     def edit_to_load(self, account: Account, replace: bool, reading: Reading) -> tuple[Edit | None, str]:
-        """The edit that gives an account this seed, None if it has it already, and a word for the audit.
+        """The edit that gives an account this authenticator, None if it has it, and a word for the audit.
 
-        Raises `AccountExists`.
+        Other authenticators stay. Raises `AccountExists`.
         """
         current = self._keyring.accounts.get(account.name)
         settled = current and current.settled(reading.wall)
-        if settled is not None and settled.is_like(account):
-            if not replace or settled.successor is None:
+        old = settled and settled.authenticator(account.label)
+        if settled is not None and old is not None and old.is_like(account):
+            if not replace or old.successor is None:
                 return None, "unchanged"
-            return self._edit(account.name, settled.with_successor(None), current, reading), "dropped"
+            put = settled.replaced(old, old.changed(successor=None))
+            return self._edit(account.name, put, current, reading), "dropped"
         if current is not None and not replace:
             raise AccountExists(f"account {account.name!r} has another seed or other parameters")
         return self._put(account, reading), "added" if current is None else "replaced"
 
     def _load_successor(self, successor: Successor, replace: bool, reading: Reading) -> Answer:
-        """Load a seed that the account gets later."""
-        current = self._keyring.account(successor.account.name)
+        """Load a seed that an authenticator gets later."""
+        waiting = successor.authenticator
+        current = self._keyring.account(waiting.name)
         settled = current.settled(reading.wall)
-        if settled.digest == successor.account.digest:
+        followed = self._keyring.authenticator(settled, waiting.label)
+        if waiting.digest in {one.digest for one in settled.authenticators}:
             raise BadRequest("the account has this seed already; a successor needs another one")
-        known = settled.successor
+        known = followed.successor
         if known is not None and known.is_like(successor):
             return Answer({"account": current.name, "changed": False}, audit="unchanged")
         if known is not None and not replace:
             raise AccountExists(f"account {current.name!r} has a successor already")
-        gone = None if current.successor is None else current
-        edit = self._edit(current.name, settled.with_successor(successor), gone, reading)
+        put = settled.replaced(followed, followed.changed(successor=successor))
+        edit = self._edit(current.name, put, current, reading)
         result = {"account": current.name, "changed": True}
         deadline = successor.deadline and moment(successor.deadline)
         details = {"deadline": deadline, "cutover": successor.cutover}
         return Answer(result, change=edit, audit="successor", details=details)
 
-    def due(self, reading: Reading) -> Iterator[Edit]:
-        """The edits for successors whose deadline has passed. Each is made when it is asked for.
+    def due(self, reading: Reading) -> Iterator[tuple[Edit, str]]:
+        """The edits for successors whose deadline has passed, and a word for the log.
 
-        The time must be believed: no seed is lost for good because the clock was wrong.
+        Each is made when it is asked for. The time must be believed: no seed is lost for good because the
+        clock was wrong.
         """
         wall = self._watch.believed(reading.wall)
         for account in self._keyring.with_successor():
             put = account.settled(wall)
-            if put is not account and self._keyring.accounts.get(account.name) is account:
-                yield self._edit(account.name, put, account, reading)
+            if put is account or self._keyring.accounts.get(account.name) is not account:
+                continue
+            due = [one.successor for one in account.authenticators if not one.is_settled(wall)]
+            what = [PROMOTED if successor and successor.cutover else "dropped" for successor in due]
+            yield self._edit(account.name, put, account, reading), " ".join(what)
 
     def provision(self, name: str, sealed: bytes, file_digest: bytes, reading: Reading) -> Edit:
         """The edit for a file of `seeds.d`. Raises `BadSeal`, or `BadRequest` if it names another account."""
-        return self._put(self._sealed_account(sealed, {"account": name}), reading, file_digest)
+        return self._put(self._sealed_account(sealed, {"account": name}, reading), reading, file_digest)
 
     def remove(self, args: Arguments, _peer: Peer, reading: Reading) -> Answer:
         """Remove an account, or an enrolment. Its codes stay spent."""
@@ -214,26 +225,26 @@ class Admin:
 
         return Answer(work=work())
 
-    def _sealed_account(self, sealed: bytes, given: Arguments) -> Account:
+    def _sealed_account(self, sealed: bytes, given: Arguments, reading: Reading) -> Account:
         """The account of a sealed seed. `given` are those arguments of `_SAID` that the request has.
 
         A batch of one account contains all of them. Raises `BadSeal`, and `BadRequest` if an argument is
         wrong or contradicts the batch.
         """
         if batch.is_batch(sealed):
-            return self._account_of_batch(sealed, given)
+            return self._account_of_batch(sealed, given, reading)
         name, parameters = given["account"], {key: given[key] for key in given if key != "account"}
         try:
-            made = Parameters(**parameters)
+            of = Parameters(**parameters)
         except ValueError as error:
             raise BadRequest(str(error)) from None
         seed = self._keys.open_sealed(sealed)
         try:
-            return self._keyring.seal(name, seed, made)
+            return self._keyring.seal(name, seed, of, made=int(reading.wall))
         finally:
             wipe(seed)
 
-    def _account_of_batch(self, sealed: bytes, given: Arguments) -> Account:
+    def _account_of_batch(self, sealed: bytes, given: Arguments, reading: Reading) -> Account:
         with self._keys.open_batch(sealed) as master:
             entries = batch.unpack(sealed, master)
             if len(entries) != 1:
@@ -247,25 +258,35 @@ class Admin:
                         f"the sealed seed is for {key} {said}, not {given[key]};"
                         f" seal it again with --{key} {given[key]}"
                     )
-            return self._keyring.sealed_elsewhere(entry.name, entry.sealed, entry.parameters, master)
+            return self.sealed_elsewhere(entry, master, reading)
+
+    def sealed_elsewhere(self, entry: Entry, master: "MasterKey", reading: Reading) -> Account:
+        """The account of an entry of a batch or a backup, with this master key. Raises `BadSeal`."""
+        try:
+            opened = master.opened(entry.sealed, entry.associated)
+        except BadSeal:
+            raise BadSeal(f"the seed of account {entry.name!r} is damaged") from None
+        with opened as seed:
+            return self._keyring.seal(entry.name, seed, entry.parameters, made=int(reading.wall))
 
     def _put(self, account: Account, reading: Reading, file_digest: bytes | None = None) -> Edit:
+        """The edit that gives an account this authenticator. Others stay."""
         current = self._keyring.accounts.get(account.name)
         settled = current and current.settled(reading.wall)
-        if settled is not None and settled.is_like(account):
-            account = settled  # the same seed: the live account stays
-        elif current is not None:
-            account.count(current.tally)  # another seed gives a guesser no new budget
-        gone = None if account is current else current
-        return self._edit(account.name, account, gone, reading, file_digest)
+        put = account
+        if settled is not None:
+            old = settled.authenticator(account.label)
+            is_same = old is not None and old.is_like(account)  # the live authenticator stays
+            put = settled if is_same else settled.with_authenticator(account)
+        return self._edit(account.name, put, current, reading, file_digest)
 
     def _edit(
         self,
         name: str,
         put: Account | None,
-        gone: Account | None,
+        current: Account | None,
         reading: Reading,
         file_digest: bytes | None = None,
     ) -> Edit:
-        leaving = None if gone is None else self._keyring.leaving(gone)
-        return Edit(name, self._watch.believed(reading.wall), put, leaving, file_digest)
+        gone = self._keyring.ended(current, put)
+        return Edit(name, self._watch.believed(reading.wall), put, gone, file_digest)

@@ -15,19 +15,23 @@ from pki2fad.methods.admin import Admin, Arguments, Keys
 from pki2fad.methods.bulk import Bulk
 from pki2fad.methods.enrolment import Enrolment
 from pki2fad.methods.health import Health
+from pki2fad.methods.memory import Memory
 from pki2fad.methods.metrics import Metrics
 from pki2fad.methods.reports import Reports
 from pki2fad.methods.table import METHODS, Method, checked, is_administrative
 from pki2fad.methods.throttled import ThrottleAdmin
 from pki2fad.rules import access, otp
 from pki2fad.rules.access import Access, Peer
-from pki2fad.rules.changes import Answer, ClockEdit, Edit, LargeChange, Rotation, Work
+from pki2fad.rules.budget import Budget
+from pki2fad.rules.changes import Answer, Edit, Work
 from pki2fad.rules.clock import Reading, Watch
 from pki2fad.rules.keyring import Keyring
-from pki2fad.rules.pieces import Pieces, in_pieces
+from pki2fad.rules.resync import Resync, TwoCodes
 from pki2fad.rules.throttle import Throttle
 from pki2fad.rules.verifier import Verifier
+from pki2fad.rules.window import Window
 from pki2fad.wire import forms, messages
+from pki2fad.wire.forms import MAIN
 from pki2fad.wire.messages import Request
 
 
@@ -47,17 +51,18 @@ class Agent:
         file_digests: dict[str, bytes] | None = None,
     ) -> None:
         self.access = rules
-        # The digest of the file of seeds.d that was applied last, by account.
-        self.file_digests = {} if file_digests is None else file_digests
+        self.memory = Memory(keyring, watch, {} if file_digests is None else file_digests)
         self._keyring = keyring
         self._throttle = throttle
         self._watch = watch
-        self._verifier = Verifier(keyring, throttle, watch)
+        window, budget = Window(keyring, watch), Budget(throttle)
+        self._verifier = Verifier(keyring, throttle, watch, window, budget)
+        self._resyncing = Resync(keyring, throttle, watch, window, budget)
         self._key_is_cheap = keys.is_cheap
         self._admin = admin = Admin(keyring, watch, keys)
         bulk = Bulk(keyring, watch, keys, admin)
         enroller = Enrolment(keyring, self._verifier, keys)
-        throttling = ThrottleAdmin(keyring, throttle, self._verifier.refusals, watch, self._payer)
+        throttling = ThrottleAdmin(keyring, throttle, budget.refusals, watch, self._payer)
         self.health = health or Health()
         self.metrics = Metrics(METHODS.values())  # the server counts
         self.reports = Reports(
@@ -145,8 +150,11 @@ class Agent:
         """The edit that a file of `seeds.d` asks for. Raises `BadSeal`."""
         return self._admin.provision(name, sealed, file_digest, reading)
 
-    def due(self, reading: Reading) -> Iterator[Edit]:
-        """The edits for successors whose deadline has passed. Each is made when it is asked for."""
+    def due(self, reading: Reading) -> Iterator[tuple[Edit, str]]:
+        """The edits for successors whose deadline has passed, and a word for the log.
+
+        Each is made when it is asked for.
+        """
         return self._admin.due(reading)
 
     def steps_off(self, name: str, code: str, reading: Reading) -> int | None:
@@ -161,50 +169,6 @@ class Agent:
         """Wipe the keys and codes in memory."""
         self._admin.close()
 
-    def hold(self, edit: Edit) -> None:
-        """Let nothing else change its account until an edit is over. Raises `Unavailable` if it is held."""
-        self._keyring.hold(edit.account)
-
-    def let_go(self, edit: Edit) -> None:
-        """The edit is over: it is about to be applied, or is not kept."""
-        self._keyring.let_go(edit.account)
-
-    def apply(self, edit: Edit) -> None:
-        """Move memory, now that the edit is kept."""
-        self._keyring.enrolments.pop(edit.account, None)
-        if edit.gone is not None:
-            self._keyring.gone.remember(edit.gone, edit.wall)
-        if edit.put is None:
-            self._keyring.drop(edit.account)
-        else:
-            self._keyring.put(edit.put)
-        if edit.file_digest is not None:
-            self.note_file(edit.account, edit.file_digest)
-
-    def note_file(self, account: str, digest: bytes) -> None:
-        """Remember which file of `seeds.d` was applied last for an account."""
-        self.file_digests[account] = digest
-
-    def applied(self, change: LargeChange) -> Pieces[None]:
-        """Move memory piece by piece, now that the change is kept."""
-        if isinstance(change, Rotation):
-            self._keyring.rotate(change.master, [*change.accounts, *change.successors])
-        elif isinstance(change, ClockEdit):
-            yield from self._keyring.lower(change.wall)
-            self._watch.accept(change.wall, change.spent)
-        else:
-            self._keyring.raise_floors(change.floors)
-            self._watch.spent.extend(change.spent)
-            for some in in_pieces(change.edits):
-                for edit in some:
-                    self.apply(edit)
-                yield
-
-    @property
-    def version(self) -> int:
-        """A number that rises whenever an account or the master key changes or goes."""
-        return self._keyring.version
-
     @property
     def locked(self) -> bool:
         """True while requests that need the keys are refused."""
@@ -213,10 +177,13 @@ class Agent:
     def code(self, name: str, reading: Reading) -> dict[str, Any]:
         """The result of `generate` for an account. Raises a `Refusal`."""
         self._keyring.require_unlocked()
-        account = self._keyring.account(name).in_force(reading.wall)[0]
-        period = account.parameters.period
+        active = self._keyring.account(name).in_force(reading.wall)
+        one = next((one for one in active if not one.is_hotp), None)
+        if one is None:
+            raise BadRequest(f"account {name!r} has no authenticator that makes codes from the time")
+        period = one.parameters.period
         step = otp.step_at(reading.wall, period)
-        code = self._keyring.codes.current(account, step)
+        code = self._keyring.codes.current(one, step)
         return {"code": code, "valid_for": otp.valid_for(reading.wall, period), "step": step}
 
     @property
@@ -274,7 +241,8 @@ class Agent:
         first, second = args["first"], args["second"]
         if not (forms.is_code(first) and forms.is_code(second)):
             raise BadRequest(forms.CODE_RULE)
-        return self._verifier.resync(args["account"], first, second, self._payer(peer.uid), reading)
+        shown = TwoCodes(args["account"], MAIN, first, second)
+        return self._resyncing.follow(shown, self._payer(peer.uid), reading)
 
     def _payer(self, uid: int) -> int:
         return self.access.payer(uid)  # a reload may have replaced `access`

@@ -27,7 +27,7 @@ from pki2fad.rules.clock import Reading, Watch
 from pki2fad.rules.keyring import Keyring
 from pki2fad.rules.pieces import Pieces, in_pieces, let_go
 from pki2fad.times import moment
-from pki2fad.transfer import backup, batch, restore
+from pki2fad.transfer import backup, batch, entry, restore
 from pki2fad.transfer.backup import Content, Record
 from pki2fad.transfer.entry import Entry
 from pki2fad.wire import messages
@@ -65,8 +65,8 @@ class Bulk:
 
     def _load_batch(self, data: bytes, *, replace: bool) -> Work:
         with self._keys.open_batch(data) as master:
-            accounts = yield from self._sealed_here(batch.unpack(data, master), master)
-        with self._keyring.held({account.name for account in accounts}):
+            accounts = yield from self._sealed_here(batch.unpack(data, master), master, (yield None))
+        with self._keyring.holds.held({account.name for account in accounts}):
             reading = yield None
             done: dict[str, list[str]] = {}
             edits: list[Edit] = []
@@ -130,9 +130,9 @@ class Bulk:
         with self._keys.open_backup(data) as master:
             content = yield from backup.unpack(data, master)
             restore.check_time(content, reading)
-            accounts = yield from self._sealed_here(content.records, master)
+            accounts = yield from self._sealed_here(content.records, master, reading)
         names = {account.name for account in accounts}
-        with self._keyring.held(names):
+        with self._keyring.holds.held(names):
             reading = yield None
             plan = restore.Plan(content, self._keyring, self._watch, reading)
             change = yield from plan.edits(accounts, replace=replace)
@@ -149,7 +149,7 @@ class Bulk:
         return Answer(work=self._clock_accept())
 
     def _clock_accept(self) -> Work:
-        with self._keyring.held(_Everything()):
+        with self._keyring.holds.held(_Everything()):
             reading = yield None
             wall = reading.wall
             until, longest = yield from self._beyond(wall)
@@ -176,7 +176,7 @@ class Bulk:
         for period, floor in keyring.floors.items():
             if floor > otp.window_end(wall, period):
                 until = max(until, floor)
-        for some in in_pieces(list(keyring.seeds())):
+        for some in in_pieces([seed for seed in keyring.seeds() if not seed.is_hotp]):
             for seed in some:
                 step, period = keyring.watermark(seed), seed.parameters.period
                 longest = max(longest, period)
@@ -184,7 +184,7 @@ class Bulk:
                     # The codes of a prover that is behind come late.
                     until = max(until, (step + 1 - min(seed.offset, 0)) * period)
             yield None
-        for gone in in_pieces(list(keyring.gone.values())):
+        for gone in in_pieces([gone for gone in keyring.gone.values() if gone.period]):
             for step, period in gone:
                 longest = max(longest, period)
                 if step > otp.step_at(wall, period) + otp.WINDOW + otp.MAX_OFFSET:
@@ -192,14 +192,13 @@ class Bulk:
             yield None
         return until, longest or otp.LONGEST_PERIOD
 
-    def _sealed_here(self, entries: Iterable[Entry], master: "MasterKey") -> Pieces[list[Account]]:
+    def _sealed_here(
+        self, entries: Iterable[Entry], master: "MasterKey", reading: Reading
+    ) -> Pieces[list[Account]]:
         """Accounts with these seeds, which are sealed under another master key. Raises `BadSeal`."""
         accounts: list[Account] = []
         for some in in_pieces(entries):
-            accounts += [
-                self._keyring.sealed_elsewhere(entry.name, entry.sealed, entry.parameters, master)
-                for entry in some
-            ]
+            accounts += [self._admin.sealed_elsewhere(entry, master, reading) for entry in some]
             yield None
         return accounts
 
@@ -207,7 +206,7 @@ class Bulk:
         return Record(
             account.name,
             account.parameters,
-            self._keyring.resealed(account, master),
+            self._keyring.resealed(account, master, entry.associated(account.name, account.parameters)),
             account.last_step,
             account.offset,
             account.drift,

@@ -54,7 +54,8 @@ class Enrolment:
         parameters = Parameters()
         seed = self._keys.new_seed()
         try:
-            waiting[name] = self._keyring.seal(name, seed, parameters), reading.boot + LIFETIME
+            account = self._keyring.seal(name, seed, parameters, made=int(reading.wall))
+            waiting[name] = account, reading.boot + LIFETIME
             text = seed.hex()
         finally:
             wipe(seed)

@@ -90,7 +90,7 @@ def _listed(account: Account) -> dict[str, Any]:
         "drift": account.drifts,
         "successor": successor
         and {
-            **successor.account.parameters.fields,
+            **successor.authenticator.parameters.fields,
             "deadline": successor.deadline,
             "cutover": successor.cutover,
         },

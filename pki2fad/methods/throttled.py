@@ -67,7 +67,7 @@ class ThrottleAdmin:
                 f" and each time gives strangers {ACCOUNT.capacity} more chances; --force does it anyway"
             )
         put = account.copy(tally=account.tally.reset(now))
-        gone = None if account is current else self._keyring.leaving(current)
+        gone = self._keyring.ended(current, put)
         left = RESETS - put.tally.recent_resets(now)
         return Answer(
             {"account": put.name, "left": left},

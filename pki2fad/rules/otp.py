@@ -1,4 +1,4 @@
-"""Steps, codes, windows and otpauth URIs: RFC 4226 and RFC 6238. The only module that uses pyotp.
+"""Steps, counters, codes, windows and otpauth URIs: RFC 4226 and RFC 6238. The only module that uses pyotp.
 
 pyotp makes only the URIs. For codes it takes twice as long, and keeps seeds as text, which cannot be wiped.
 """
@@ -15,8 +15,13 @@ from pki2fad.wire.forms import CODE_DIGITS
 
 WINDOW = 1  # steps accepted on each side of the current one: RFC 6238 section 5.2 advises at most one
 WINDOW_STEPS = 2 * WINDOW + 1  # the steps that a code is compared with
+COUNTERS = 4  # HOTP: the next counter and three more, for a token whose button was pressed in vain
 LONGEST_PERIOD = 120  # seconds; pyotp takes no more
 MAX_OFFSET = 10  # steps by which a prover may be off after `resync`: five minutes by the usual period
+RESYNC_COUNTERS = 100  # HOTP: how far ahead `resync` looks (RFC 4226 section 7.4)
+
+TOTP, HOTP = "totp", "hotp"  # the kinds of authenticators
+KINDS = (TOTP, HOTP)
 
 _HASHES: dict[str, Callable[..., Any]] = {
     "SHA1": hashlib.sha1,
@@ -31,25 +36,36 @@ class Parameters:
 
     algorithm: str = "SHA1"
     digits: int = 6
-    period: int = 30  # seconds
+    period: int = 30  # seconds; 0 for HOTP, which has counters in place of steps
+    kind: str = TOTP
 
     def __post_init__(self) -> None:
         if self.algorithm not in _HASHES:
             raise ValueError(f"algorithm must be one of {', '.join(_HASHES)}")
         if type(self.digits) is not int or self.digits not in CODE_DIGITS:
             raise ValueError("digits must be 6, 7 or 8")
-        if type(self.period) is not int or not 1 <= self.period <= LONGEST_PERIOD:
+        if self.kind not in KINDS:
+            raise ValueError(f"kind must be one of {', '.join(KINDS)}")
+        if self.kind == HOTP:
+            if self.period != 0:
+                raise ValueError("an authenticator of the kind hotp has no period")
+        elif type(self.period) is not int or not 1 <= self.period <= LONGEST_PERIOD:
             raise ValueError(f"period must be 1 to {LONGEST_PERIOD} seconds")
 
     @property
     def fields(self) -> dict[str, Any]:
-        """All three by name, as messages and files have them."""
+        """Algorithm, digits and period by name, as messages and files have them; HOTP has the period 0."""
         return {"algorithm": self.algorithm, "digits": self.digits, "period": self.period}
 
 
 def step_at(wall: float, period: int) -> int:
     """The time step T of RFC 6238 section 4.2, with T0 = 0."""
     return int(wall // period)
+
+
+def window(middle: int) -> range:
+    """The steps of the window around a step, with which a code is compared."""
+    return range(middle - WINDOW, middle + WINDOW + 1)
 
 
 def window_end(wall: float, period: int) -> int:
@@ -63,7 +79,7 @@ def valid_for(wall: float, period: int) -> int:
 
 
 def make_code(seed: bytearray, parameters: Parameters, step: int) -> str:
-    """The code of one step (RFC 4226 section 5.3); an empty one for a step before 1970."""
+    """The code of one step or counter (RFC 4226 section 5.3); an empty one for a step before 1970."""
     if step < 0:
         return ""
     hashed = hmac.digest(seed, step.to_bytes(8, "big"), parameters.algorithm)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from pki2fad.errors import Internal, Refusal, Unavailable, UnusableState
 from pki2fad.host import log
-from pki2fad.methods.agent import Agent
+from pki2fad.methods.memory import Memory
 from pki2fad.rules.changes import Change, Edit, Failure, Spend
 from pki2fad.rules.outcomes import KEPT, Keep, NotKept, Outcome, Unknown
 
@@ -24,9 +24,9 @@ class Commit:
     or later, always in the loop.
     """
 
-    def __init__(self, keep: Keep, agent: Agent) -> None:
+    def __init__(self, keep: Keep, memory: Memory) -> None:
         self._keep = keep
-        self._agent = agent
+        self._memory = memory
         self._changes: list[Change] = []  # of this turn
         self._waiting: list[Settled] = []  # for these, in the same order
         self._edits = 0  # that are on their way
@@ -56,15 +56,15 @@ class Commit:
         """
         if self._alone:
             raise Unavailable("many accounts are being changed; try again", 1)
-        self._agent.hold(edit)
+        self._memory.hold(edit)
         self._edits += 1
 
         def follow(outcome: Outcome) -> None:
             self._edits -= 1
-            self._agent.let_go(edit)
+            self._memory.let_go(edit)
             if outcome is KEPT:
                 try:
-                    self._agent.apply(edit)
+                    self._memory.apply(edit)
                 except Exception as error:  # it is kept, and memory is not as it says
                     outcome = Unknown(error)
             settled(outcome)

@@ -64,6 +64,10 @@ class Store:
             for digest, last_step, period in self.file.rows("SELECT digest, last_step, period FROM gone")
         }
 
+    def ids(self) -> dict[str, bytes]:
+        """The ids of accounts that were removed, by name, as `Keyring.identity` gives them."""
+        return dict(self.file.rows("SELECT name, id FROM ids"))
+
     def watch(self, reading: Reading) -> Watch:
         """What is known of the wall clock."""
         ((mark,),) = self.file.rows("SELECT (SELECT value FROM meta WHERE name = 'clock_mark')")
@@ -115,9 +119,11 @@ class Store:
         if isinstance(changes[0], Shred):  # it comes alone, and is no transaction
             self.file.empty_log()
             return [KEPT]
-        spends = [change for change in changes if isinstance(change, Spend)]
+        spends = [
+            spend for change in changes if isinstance(change, Spend) for spend in (change, *change.also)
+        ]
         raised = self._leases.raised(spends)
-        durable = bool(raised) or any(not isinstance(change, Spend | Failure) for change in changes)
+        durable = bool(raised) or any(map(_is_synced, changes))
         with self.file.transaction(durable=durable):
             if raised:
                 self._leases.write(raised, max(spend.wall for spend in spends))
@@ -139,8 +145,15 @@ class Store:
         self.file.close()
 
 
+def _is_synced(change: Change) -> bool:
+    """True for what no lease covers."""
+    if isinstance(change, Spend):
+        return not change.period or any(not other.period for other in change.also)
+    return not isinstance(change, Failure)
+
+
 def _size(change: Change) -> int:
     """How many rows a change is about, more or less."""
     if isinstance(change, Edits):
         return len(change.edits)
-    return len(change.accounts) if isinstance(change, Rotation) else 1
+    return len(change.seeds) if isinstance(change, Rotation) else 1

@@ -5,7 +5,8 @@ from typing import Any, TypeVar
 
 from pki2fad.errors import UnusableState
 from pki2fad.rules import otp
-from pki2fad.rules.account import Account, reach
+from pki2fad.rules.account import Account
+from pki2fad.rules.authenticator import Authenticator, reach
 from pki2fad.rules.changes import (
     Change,
     ClockEdit,
@@ -24,6 +25,16 @@ from pki2fad.state.database import StateFile
 from pki2fad.state.leases import Leases
 
 T = TypeVar("T")
+
+_PUT_ACCOUNT = "INSERT OR REPLACE INTO accounts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_PUT_OTHER = "INSERT INTO authenticators VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_PUT_SUCCESSOR = "INSERT INTO successors VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+
+# The id of an account that is removed, and behind it the name by which version 0.1.0 knew it.
+_REMEMBER_ID = (
+    "INSERT OR REPLACE INTO ids"
+    " SELECT name, CAST(substr(fixed, 1, 16) || substr(fixed, 55) AS BLOB) FROM accounts WHERE name = ?"
+)
 
 _FORGET_PERIOD = 60.0  # seconds between two looks at the watermarks of seeds that are gone
 
@@ -67,7 +78,7 @@ class Writer:
 
     def _fail(self, failure: Failure) -> None:
         self._database.executemany(
-            "INSERT OR REPLACE INTO slots VALUES (?, ?, ?)",
+            "INSERT OR REPLACE INTO slots (slot, units, at) VALUES (?, ?, ?)",
             [(slot, level.units, level.at) for slot, level in failure.slots.items()],
         )
         if failure.tally is not None:
@@ -78,27 +89,46 @@ class Writer:
             )
 
     def _spend(self, spend: Spend) -> Outcome:
-        if spend.tally is None:
-            row = self._database.execute(
-                "UPDATE accounts SET last_step = ?, drift = ? WHERE name = ? AND last_step < ?",
-                (spend.step, spend.drift, spend.account, spend.step),
+        outcome = self._spend_one(spend)
+        for other in spend.also:
+            if self._spend_one(other) is not KEPT:
+                outcome = SPENT
+        return outcome
+
+    def _spend_one(self, spend: Spend) -> Outcome:
+        changed, values = "last_step = ?, drift = ?", [spend.step, spend.drift]
+        if not spend.period:  # of HOTP
+            changed, values = f"{changed}, used = ?", [*values, int(spend.wall)]
+        if spend.label is not None:
+            return self._spend_of(
+                f"authenticators SET {changed} WHERE label = ? AND", [*values, spend.label], spend
             )
-        else:
+        if spend.tally is not None:
             level, marks = spend.tally.level, spend.tally.marks
-            row = self._database.execute(
-                "UPDATE accounts SET last_step = ?, drift = ?, failed_units = ?, failed_at = ?, marks = ?"
-                " WHERE name = ? AND last_step < ?",
-                (spend.step, spend.drift, level.units, level.at, marks, spend.account, spend.step),
-            )
+            changed += ", failed_units = ?, failed_at = ?, marks = ?"
+            values += [level.units, level.at, marks]
+        return self._spend_of(f"accounts SET {changed} WHERE", values, spend)
+
+    def _spend_of(self, what: str, values: list[Any], spend: Spend) -> Outcome:
+        row = self._database.execute(
+            f"UPDATE {what} name = ? AND last_step < ?",
+            (*values, spend.account, spend.step),
+        )
         return KEPT if row.rowcount == 1 else SPENT
 
     def _rotate(self, rotation: Rotation) -> None:
-        """Put another master key's slots, and every seed sealed under it, in the place of what is there."""
+        """Put another master key's slots, and every seed sealed under it, in the place of what is there.
+
+        Nothing tells which table has a seed: it is the one that has its `fixed`.
+        """
         self._set_slots(rotation.slots)
-        for table, resealed in (("accounts", rotation.accounts), ("successors", rotation.successors)):
+        for table in ("accounts", "authenticators", "successors"):
             self._database.executemany(
-                f"UPDATE {table} SET sealed = ? WHERE name = ?",  # noqa: S608 - one of these two names
-                ((sealed, account.name) for account, sealed in self._while_wanted(resealed)),
+                f"UPDATE {table} SET sealed = ? WHERE name = ? AND label = ? AND fixed = ?",  # noqa: S608 - one of these names
+                (
+                    (sealed, seed.name, seed.label, seed.fixed)
+                    for seed, sealed in self._while_wanted(rotation.seeds)
+                ),
             )
         self._database.execute("INSERT OR REPLACE INTO secrets VALUES ('digest', ?)", (rotation.digest_key,))
 
@@ -130,6 +160,11 @@ class Writer:
                 (last, period),
             )
             self._database.execute(
+                "UPDATE authenticators SET last_step = min(last_step, ? + reach(offset, drift))"
+                " WHERE period = ?",
+                (last, period),
+            )
+            self._database.execute(
                 "UPDATE successors SET last_step = min(last_step, ?) WHERE period = ?",
                 (last + otp.MAX_OFFSET, period),
             )
@@ -155,38 +190,45 @@ class Writer:
         self._database.executemany("INSERT INTO spent VALUES (?, ?)", edits.spent)
 
     def _edit(self, edit: Edit) -> None:
-        if edit.gone is not None:
+        if edit.gone:
             self._database.executemany(
                 "INSERT INTO gone VALUES (?, ?, ?)"
                 " ON CONFLICT DO UPDATE SET last_step = max(last_step, excluded.last_step)",
-                [(seed.digest, seed.parameters.period, seed.last_step) for seed in edit.gone.seeds],
+                [(seed.digest, seed.parameters.period, seed.last_step) for seed in edit.gone],
             )
-        self._database.execute("DELETE FROM successors WHERE name = ?", (edit.account,))
+        name = (edit.account,)
+        self._database.execute("DELETE FROM authenticators WHERE name = ?", name)
+        self._database.execute("DELETE FROM successors WHERE name = ?", name)
         if edit.put is None:
-            self._database.execute("DELETE FROM accounts WHERE name = ?", (edit.account,))
+            self._database.execute(_REMEMBER_ID, name)
+            self._database.execute("DELETE FROM accounts WHERE name = ?", name)
         else:
-            put, tally = edit.put, edit.put.tally
-            self._database.execute(
-                "INSERT OR REPLACE INTO accounts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                (
-                    *_row(put),
-                    *tally.level,
-                    tally.marks,
-                    put.offset,
-                    put.drift,
-                    tally.resets,
-                    tally.reset_at,
-                ),
-            )
-            if put.successor is not None:
-                self._database.execute(
-                    "INSERT INTO successors VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                    (*_row(put.successor.account), put.successor.deadline, put.successor.cutover),
-                )
-            for seed in put.seeds:
-                self._leases.add(seed.parameters.period)
+            self._put(edit.put)
         if edit.file_digest is not None:
             self._note_file(FileEdit(edit.account, edit.file_digest))
+
+    def _put(self, put: Account) -> None:
+        tally = put.tally
+        self._database.execute(
+            _PUT_ACCOUNT,
+            (*_row(put), *_moving(put), *tally.level, tally.marks, tally.resets, tally.reset_at),
+        )
+        self._database.execute("DELETE FROM ids WHERE name = ?", (put.name,))
+        self._database.executemany(
+            _PUT_OTHER,
+            [(*_row(one), *_moving(one), position) for position, one in enumerate(put.others)],
+        )
+        self._database.executemany(
+            _PUT_SUCCESSOR,
+            [
+                (*_row(one.successor.authenticator), one.successor.deadline, one.successor.cutover)
+                for one in put.authenticators
+                if one.successor is not None
+            ],
+        )
+        for seed in put.seeds:
+            if not seed.is_hotp:
+                self._leases.add(seed.parameters.period)
 
     def _forget(self, wall: float) -> None:
         """Forget watermarks that are too old, but not soon again.
@@ -204,7 +246,13 @@ class Writer:
         self._database.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", values.items())
 
 
-def _row(seed: Account) -> tuple[Any, ...]:
-    """What is kept of an account's seed, and of a successor's."""
+def _row(seed: Authenticator) -> tuple[Any, ...]:
+    """What is kept of every authenticator, also of one that waits."""
     of = seed.parameters
-    return (seed.name, of.algorithm, of.digits, of.period, seed.sealed, seed.digest, seed.last_step)
+    kept = (of.algorithm, of.digits, of.period, of.kind, seed.sealed, seed.fixed, seed.last_step)
+    return (seed.name, seed.label, *kept)
+
+
+def _moving(one: Authenticator) -> tuple[Any, ...]:
+    """What is kept only of those that are active."""
+    return (one.offset, one.drift, one.used)

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pki2fad.errors import BadRequest, BadSeal
 from pki2fad.rules import otp
-from pki2fad.rules.account import DRIFTS
+from pki2fad.rules.authenticator import DRIFTS
 from pki2fad.rules.clock import Interval
 from pki2fad.rules.pieces import Pieces, in_pieces
 from pki2fad.transfer import entry

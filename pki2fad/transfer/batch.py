@@ -18,10 +18,9 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from pki2fad.errors import BadSeal
-from pki2fad.rules.account import associated
 from pki2fad.rules.otp import Parameters
 from pki2fad.transfer import entry
-from pki2fad.transfer.entry import Entry
+from pki2fad.transfer.entry import Entry, associated
 
 if TYPE_CHECKING:  # keys are passed in: nothing here depends on cryptography
     from pki2fad.crypto.masterkey import MasterKey

@@ -20,11 +20,21 @@ class Entry:
 
     name: str
     parameters: Parameters
-    sealed: bytes  # under the key of the batch or backup, bound to what `associated` gives
+    sealed: bytes  # under the key of the batch or backup, bound to `associated`
+
+    @property
+    def associated(self) -> bytes:
+        """What the sealed seed is bound to; no field can contain the separator."""
+        return associated(self.name, self.parameters)
 
     def __post_init__(self) -> None:
         if not is_name(self.name) or len(self.sealed) - _SEAL_BYTES not in _SEED_SIZES:
             raise ValueError("not an account and its seed")
+
+
+def associated(name: str, of: Parameters) -> bytes:
+    """What the sealed seed of an entry is bound to."""
+    return f"pki2fad account 1\0{name}\0{of.algorithm}\0{of.digits}\0{of.period}".encode()
 
 
 def to_json(entry: Entry) -> dict[str, Any]:

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Sequence
 
 from pki2fad.errors import BadRequest, Unavailable
 from pki2fad.rules import otp
-from pki2fad.rules.account import Account, kept
+from pki2fad.rules.account import Account
+from pki2fad.rules.authenticator import kept
 from pki2fad.rules.changes import Edit, Edits, in_the_way, take_up_watermarks
 from pki2fad.rules.clock import Interval, Reading, Watch
 from pki2fad.rules.keyring import Keyring
@@ -141,19 +142,19 @@ class Plan:
             account.raise_to(end + record.offset)
         known = self._keyring.accounts.get(record.name)
         current = known and known.settled(wall)
-        gone = None if known is current else known
-        is_other = current is not None and not current.is_like(account)
-        if current is None or is_other:
+        old = current and current.authenticator(account.label)
+        is_other = current is not None and (old is None or not old.is_like(account))
+        put = account
+        if current is None or old is None or is_other:
             account.take_up(account.last_step, kept(record.drift + account.drift), record.offset)
-            if current is not None:
-                account.count(current.tally)  # another seed gives a guesser no new budget
-                gone = known
-        elif account.last_step > current.last_step:
-            account = current.copy(last_step=account.last_step)
+            if current is not None:  # another seed gives a guesser no new budget
+                put = current.with_authenticator(account)
+        elif account.last_step > old.last_step:
+            put = current.replaced(old, old.changed(last_step=account.last_step))
         else:
             return None, False
-        leaving = gone and self._keyring.leaving(gone)
-        return Edit(record.name, self._watch.believed(wall), account, leaving), is_other
+        gone = self._keyring.ended(known, put)
+        return Edit(record.name, self._watch.believed(wall), put, gone), is_other
 
     def _burnt(self, periods: Iterable[int]) -> dict[int, int]:
         """The floors of the backup's periods, as after a crash of the machine.

@@ -85,7 +85,6 @@ def write_state(directory: Path, key: PrivateKey, count: int, period: int = PERI
                 name(number),
                 reading.wall,
                 keyring.seal(name(number), bytearray(seed(number)), parameters),
-                None,
             )
             for number in range(count)
         )

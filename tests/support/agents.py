@@ -189,7 +189,7 @@ def call(
     if answer.change is not None:
         (kept,) = keep_one(answer.change)
         if isinstance(answer.change, Edit):
-            agent.apply(answer.change)
+            agent.memory.apply(answer.change)
     if answer.refusal is not None:
         raise answer.refusal
     return answer.result if kept else REJECTED
@@ -209,7 +209,9 @@ def answer_to(
 
 def carried_out(agent: Agent, work: Work, reading: Reading, keep: Callable[[Change], object]) -> Answer:
     """The answer of a long work, where nobody waits and time stands still. Raises what it raises."""
-    changing = Changing(contextlib.nullcontext, agent.applied, lambda: agent.version, lambda: reading)
+    changing = Changing(
+        contextlib.nullcontext, agent.memory.applied, lambda: agent.memory.version, lambda: reading
+    )
     steps = changing.steps(work)
     result: Any = None
     failure: Exception | None = None
@@ -243,6 +245,7 @@ def filled(store: Store, master: MasterKey | None, reading: Reading, boot_id: st
     for account in store.accounts():
         keyring.put(account)
     keyring.gone.update(store.gone())
+    keyring.ids.update(store.ids())
     keyring.raise_floors(store.floors())
     return keyring
 
@@ -251,7 +254,7 @@ def boot(store: Store, master: MasterKey, reading: Reading, boot_id: str | None)
     """An agent over a state file."""
     keyring = filled(store, master, reading, boot_id)
     agent = make_agent(keyring)
-    agent.file_digests = store.file_digests()
+    agent.memory.file_digests.update(store.file_digests())
     return agent
 
 

@@ -109,7 +109,7 @@ def test_a_load_moves_nothing_until_it_is_applied(agent: Agent) -> None:
     edit = edit_of(agent, "load", sealed=sealed(SEED))
     with pytest.raises(NoSuchAccount):
         call(agent, "generate", ROOT, NOW)
-    agent.apply(edit)
+    agent.memory.apply(edit)
     assert call(agent, "generate", ROOT, NOW)["code"] == CODE
 
 
@@ -117,7 +117,7 @@ def test_a_replacement_moves_nothing_until_it_is_applied(agent: Agent) -> None:
     load(agent)
     edit = edit_of(agent, "load", sealed=sealed(OTHER_SEED), replace=True)
     assert call(agent, "generate", ROOT, NOW)["code"] == CODE
-    agent.apply(edit)
+    agent.memory.apply(edit)
     assert call(agent, "generate", ROOT, NOW)["code"] == reference_code(OTHER_SEED, STEP)
 
 
@@ -125,7 +125,7 @@ def test_a_removal_moves_nothing_until_it_is_applied(agent: Agent) -> None:
     load(agent)
     edit = edit_of(agent, "remove")
     assert agent.account_count == 1
-    agent.apply(edit)
+    agent.memory.apply(edit)
     assert agent.account_count == 0
     with pytest.raises(NoSuchAccount):
         call(agent, "remove", ROOT, NOW)
@@ -309,18 +309,18 @@ def test_removing_it_with_an_older_watermark_does_not_lower_what_is_remembered()
 
 def test_a_provisioned_file_is_an_edit_with_the_files_digest(agent: Agent) -> None:
     edit = agent.provision("deploy", sealed(SEED), b"digest", NOW)
-    assert (agent.account_count, agent.file_digests) == (0, {})
-    agent.apply(edit)
-    assert agent.file_digests == {"deploy": b"digest"}
+    assert (agent.account_count, agent.memory.file_digests) == (0, {})
+    agent.memory.apply(edit)
+    assert agent.memory.file_digests == {"deploy": b"digest"}
     assert is_valid(agent, CODE, NOW, account="deploy")
 
 
 def test_a_provisioned_file_replaces_another_seed_and_remembers_its_watermark(agent: Agent) -> None:
     load(agent)
     assert is_valid(agent, CODE, NOW)
-    agent.apply(agent.provision("default", sealed(OTHER_SEED), b"1", NOW))
+    agent.memory.apply(agent.provision("default", sealed(OTHER_SEED), b"1", NOW))
     assert is_valid(agent, reference_code(OTHER_SEED, STEP), NOW)
-    agent.apply(agent.provision("default", sealed(SEED), b"2", NOW))
+    agent.memory.apply(agent.provision("default", sealed(SEED), b"2", NOW))
     assert not is_valid(agent, CODE, NOW)
 
 
@@ -331,14 +331,14 @@ def test_a_provisioned_file_with_the_seed_that_is_there_keeps_the_account_and_it
     assert is_valid(agent, CODE, NOW)
     edit = agent.provision("default", sealed(SEED), b"1", NOW)
     assert is_valid(agent, reference_code(SEED, STEP + 1), NOW)  # between the two
-    agent.apply(edit)
+    agent.memory.apply(edit)
     assert not is_valid(agent, reference_code(SEED, STEP + 1), NOW)
-    assert agent.file_digests == {"default": b"1"}
+    assert agent.memory.file_digests == {"default": b"1"}
 
 
 def test_a_provisioned_file_that_does_not_open_leaves_the_account(agent: Agent) -> None:
     load(agent)
     with pytest.raises(BadSeal):
         agent.provision("default", b"nonsense", b"1", NOW)
-    assert agent.file_digests == {}
+    assert agent.memory.file_digests == {}
     assert call(agent, "generate", ROOT, at(NOW.wall))["code"] == CODE

@@ -11,7 +11,7 @@ from pki2fad.crypto import rsakeys, sealing
 from pki2fad.crypto.masterkey import MasterKey
 from pki2fad.crypto.rsakeys import PrivateKey
 from pki2fad.errors import AccountExists, BadSeal, Locked, UnusableState
-from pki2fad.rules.account import UNKNOWN
+from pki2fad.rules.authenticator import UNKNOWN
 from pki2fad.rules.otp import Parameters
 from pki2fad.rules.tally import Level, Tally
 from pki2fad.transfer import batch, entry

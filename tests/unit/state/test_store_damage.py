@@ -33,7 +33,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def fill(store: Store) -> None:
-    keep(store, [Edit(account.name, NOW.wall, account, gone=None) for account in ACCOUNTS])
+    keep(store, [Edit(account.name, NOW.wall, account) for account in ACCOUNTS])
     keep(store, [Spend("a000", STEP, 30, NOW.wall)])
 
 
@@ -225,7 +225,10 @@ def test_any_character_may_be_in_the_path(tmp_path: Path) -> None:
         ("last_step", "last"),
         ("last_step", 1.5),
         ("sealed", "text"),
-        ("digest", 7),
+        ("fixed", 7),
+        ("fixed", b"short"),
+        ("kind", "clock"),
+        ("used", "now"),
     ],
 )
 def test_a_row_with_a_value_out_of_range_or_of_another_type_is_damage_of_a_named_account(

@@ -16,6 +16,7 @@ from pki2fad.rules.keyring import Keyring
 from pki2fad.rules.otp import Parameters
 from pki2fad.transfer import backup
 from pki2fad.transfer.backup import Content, Record
+from pki2fad.transfer.entry import associated
 
 MAGIC = b"pki2fad backup 1\n"
 
@@ -25,7 +26,10 @@ def content_of(keyring: Keyring, master: MasterKey) -> Content:
         keyring.seal("default", bytearray(SEED), Parameters()),
         keyring.seal("deploy@host", bytearray(64), Parameters("SHA512", 8, 60)),
     ]
-    sealed = [keyring.resealed(account, master) for account in accounts]
+    sealed = [
+        keyring.resealed(account, master, associated(account.name, account.parameters))
+        for account in accounts
+    ]
     records = [
         Record("default", accounts[0].parameters, sealed[0], 58_000_000, 0, b""),
         Record("deploy@host", accounts[1].parameters, sealed[1], -1, -3, b"\xff\x00\x01"),
