@@ -9,10 +9,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
-from pki2fad.errors import BadRequest, Forbidden, Refusal, UnknownMethod
+from pki2fad.errors import Forbidden, Refusal, UnknownMethod
 from pki2fad.methods import enrolment
 from pki2fad.methods.admin import Admin, Arguments, Keys
 from pki2fad.methods.bulk import Bulk
+from pki2fad.methods.codes import CodeMethods
 from pki2fad.methods.enrolment import Enrolment
 from pki2fad.methods.health import Health
 from pki2fad.methods.memory import Memory
@@ -20,18 +21,16 @@ from pki2fad.methods.metrics import Metrics
 from pki2fad.methods.reports import Reports
 from pki2fad.methods.table import METHODS, Method, checked, is_administrative
 from pki2fad.methods.throttled import ThrottleAdmin
-from pki2fad.rules import access, otp
+from pki2fad.rules import access
 from pki2fad.rules.access import Access, Peer
 from pki2fad.rules.budget import Budget
 from pki2fad.rules.changes import Answer, Edit, Work
 from pki2fad.rules.clock import Reading, Watch
 from pki2fad.rules.keyring import Keyring
-from pki2fad.rules.resync import Resync, TwoCodes
+from pki2fad.rules.resync import Resync
 from pki2fad.rules.throttle import Throttle
 from pki2fad.rules.verifier import Verifier
 from pki2fad.rules.window import Window
-from pki2fad.wire import forms, messages
-from pki2fad.wire.forms import MAIN
 from pki2fad.wire.messages import Request
 
 
@@ -56,12 +55,13 @@ class Agent:
         self._throttle = throttle
         self._watch = watch
         window, budget = Window(keyring, watch), Budget(throttle)
-        self._verifier = Verifier(keyring, throttle, watch, window, budget)
-        self._resyncing = Resync(keyring, throttle, watch, window, budget)
+        verifier = Verifier(keyring, throttle, watch, window, budget)
+        resync = Resync(keyring, throttle, watch, window, budget)
+        self._codes = codes = CodeMethods(keyring, verifier, resync, lambda: self.access)
         self._key_is_cheap = keys.is_cheap
         self._admin = admin = Admin(keyring, watch, keys)
         bulk = Bulk(keyring, watch, keys, admin)
-        enroller = Enrolment(keyring, self._verifier, keys)
+        enroller = Enrolment(keyring, verifier, keys)
         throttling = ThrottleAdmin(keyring, throttle, budget.refusals, watch, self._payer)
         self.health = health or Health()
         self.metrics = Metrics(METHODS.values())  # the server counts
@@ -69,19 +69,19 @@ class Agent:
             keyring,
             throttle,
             watch,
-            self._verifier,
+            verifier,
             health=self.health,
             metrics=self.metrics,
             started=started,
         )
         self._run: dict[str, Callable[[Arguments, Peer, Reading], Answer]] = {
-            "generate": self._generate,
-            "verify": self._verify,
+            "generate": codes.generate,
+            "verify": codes.verify,
             "load": admin.load,
             "load_batch": bulk.load_batch,
             "remove": admin.remove,
             "accounts": self._accounts,
-            "resync": self._resync,
+            "resync": codes.resync,
             "throttled": throttling.throttled,
             "unthrottle": throttling.unthrottle,
             "clock_accept": bulk.clock_accept,
@@ -159,7 +159,7 @@ class Agent:
 
     def steps_off(self, name: str, code: str, reading: Reading) -> int | None:
         """For the log: how many steps a wrong code is ahead, if its step is near the window."""
-        return self._verifier.steps_off(name, code, reading)
+        return self._codes.steps_off(name, code, reading)
 
     def look_ahead(self, count: int) -> bool:
         """Make codes of the next step, for at most `count` accounts in use; True if more wait."""
@@ -176,15 +176,7 @@ class Agent:
 
     def code(self, name: str, reading: Reading) -> dict[str, Any]:
         """The result of `generate` for an account. Raises a `Refusal`."""
-        self._keyring.require_unlocked()
-        active = self._keyring.account(name).in_force(reading.wall)
-        one = next((one for one in active if not one.is_hotp), None)
-        if one is None:
-            raise BadRequest(f"account {name!r} has no authenticator that makes codes from the time")
-        period = one.parameters.period
-        step = otp.step_at(reading.wall, period)
-        code = self._keyring.codes.current(one, step)
-        return {"code": code, "valid_for": otp.valid_for(reading.wall, period), "step": step}
+        return self._codes.code(name, reading)
 
     @property
     def clock_accepted(self) -> int:
@@ -193,7 +185,7 @@ class Agent:
 
     def unavailable_until(self, reading: Reading) -> int | None:
         """The Unix time until which some account cannot verify, None if all can."""
-        return self._verifier.unavailable_until(reading)
+        return self._codes.unavailable_until(reading)
 
     def _authorise(self, peer: Peer, method: Method, args: Arguments) -> None:
         if peer.verify_only and method.role != access.VERIFY:
@@ -214,35 +206,6 @@ class Agent:
         """Do the work, unless the daemon was locked while it waited."""
         self._keyring.require_unlocked()
         return (yield from work)
-
-    def _generate(self, args: Arguments, _peer: Peer, reading: Reading) -> Answer:
-        result = self.code(args["account"], reading)
-        return Answer(result, encoded=messages.encode(result))
-
-    def _verify(self, args: Arguments, peer: Peer, reading: Reading) -> Answer:
-        code, name, origin = args["code"], args["account"], args.get("origin", "")
-        if not forms.is_code(code):
-            raise BadRequest(forms.CODE_RULE)
-        if len(origin) > forms.ORIGIN_LIMIT:
-            raise BadRequest(f"an origin has at most {forms.ORIGIN_LIMIT} characters")
-        if "origin" in args and not self.access.allows(peer, access.RELAY, name):
-            raise Forbidden(f"an origin needs the role {access.RELAY!r}, which uid {peer.uid} does not have")
-        explain = args.get("explain", False)
-        if explain and not self.access.allows_everywhere(peer, access.ADMIN):
-            raise Forbidden(
-                f"'explain' needs the role {access.ADMIN!r} for all accounts,"
-                f" which uid {peer.uid} does not have"
-            )
-        veiled = not any(self.access.allows(peer, role, name) for role in (access.GENERATE, access.ADMIN))
-        answer = self._verifier.verify(name, code, self._payer(peer.uid), origin, reading, veiled=veiled)
-        return self._verifier.explained(answer, name, code, reading) if explain else answer
-
-    def _resync(self, args: Arguments, peer: Peer, reading: Reading) -> Answer:
-        first, second = args["first"], args["second"]
-        if not (forms.is_code(first) and forms.is_code(second)):
-            raise BadRequest(forms.CODE_RULE)
-        shown = TwoCodes(args["account"], MAIN, first, second)
-        return self._resyncing.follow(shown, self._payer(peer.uid), reading)
 
     def _payer(self, uid: int) -> int:
         return self.access.payer(uid)  # a reload may have replaced `access`
