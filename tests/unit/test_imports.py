@@ -1,6 +1,7 @@
 """What each module imports: little on the client's path, one user of each package, one direction."""
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
@@ -282,6 +283,17 @@ def test_below_the_server_nothing_reads_a_clock_or_a_socket(name: str) -> None:
     allowed = {"rules.clock": {"time"}}  # it is the one that looks
     used = {imported.partition(".")[0] for imported in imports(FAD[name])}
     assert not (reading & used) - allowed.get(name, set())
+
+
+def test_the_map_of_the_code_says_what_each_package_may_import() -> None:
+    text = (folder(pki2fad) / "ARCHITECTURE.md").read_text()
+    rows = re.findall(r"^\| `pki2fad/(\w+)(?:\.py)?` \| [^|]* \|([^|]*)\|$", text, re.MULTILINE)
+    names = [name for name, _ in rows]
+    assert {*names} | {"__init__", "errors", "times"} == {*BELOW}
+    for number, (name, cell) in enumerate(rows):
+        named = set(re.findall(r"`(\w+)`", cell))
+        told = {*names[number + 1 :]} - named if cell.startswith(" all below") else named
+        assert told - {"errors", "times"} == BELOW[name] - {"errors", "times"}, name
 
 
 def test_the_daemon_never_imports_the_client() -> None:
