@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from pki2fad.crypto.memory import wipe
-from pki2fad.errors import BadSeal, Locked, NoSuchAccount
+from pki2fad.errors import BadSeal, Locked, NoSuchAccount, Unavailable
 from pki2fad.rules import otp
 from pki2fad.rules.account import Account
 from pki2fad.rules.authenticator import (
@@ -160,8 +160,19 @@ class Keyring:
         self.take_up(account)
         return account
 
+    def require_identity(self, one: Authenticator) -> None:
+        """Raise `Unavailable` if the account of its name got another id since it was sealed."""
+        account = self.accounts.get(one.name)
+        known = self.ids.get(one.name, one.account_id) if account is None else account.account_id
+        if not known.startswith(one.account_id):
+            raise Unavailable("another change came between; try again", 1)
+
     def take_up(self, one: Authenticator) -> None:
-        """Give one that is not in the keyring yet the watermark, drift and offset of its seed."""
+        """Give one that is not in the keyring yet the watermark, drift and offset of its seed.
+
+        Raises `Unavailable` as `require_identity` does.
+        """
+        self.require_identity(one)
         digest, current = one.digest, self.accounts.get(one.name)
         known = () if current is None else current.seeds
         live = next((other for other in known if other.digest == digest), None)

@@ -117,6 +117,7 @@ class Verifier:
         A wrong one counts like one for a name without an account. The caller was shown the seed, and is not
         refused for what others did to the budget of the name. Raises `Throttled` and `Unavailable`.
         """
+        self._keyring.require_identity(new)
         account = self._keyring.accounts.get(new.name)
         key, now = self._throttle.key(payer, "", new.name), self._throttle.now(reading)
         attempt = Attempt("enroll_confirm", payer, "", new.name)

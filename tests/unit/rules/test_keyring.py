@@ -6,7 +6,7 @@ import pytest
 from support.agents import OTHER_SEED, SEED, make_keyring
 
 from pki2fad.crypto.masterkey import MasterKey
-from pki2fad.errors import BadSeal
+from pki2fad.errors import BadSeal, Unavailable
 from pki2fad.rules import otp
 from pki2fad.rules.account import Account
 from pki2fad.rules.authenticator import Successor, fixed_facts
@@ -203,3 +203,26 @@ def test_what_all_accounts_have_in_common_is_known_without_a_look_at_them(keyrin
     assert keyring.latest(beyond=10**6) == 0
     keyring.spend(keyring.accounts["default"], STEP, b"", None)
     assert keyring.latest(beyond=0) == STEP * 30
+
+
+# Ids
+
+
+def test_an_account_that_is_made_again_has_the_id_of_before(keyring: Keyring) -> None:
+    before = keyring.accounts["default"].account_id
+    keyring.drop("default")
+    keyring.put(keyring.seal("default", bytearray(OTHER_SEED), Parameters()))
+    assert keyring.accounts["default"].account_id == before
+    assert keyring.seal("other", bytearray(SEED), Parameters()).account_id != before
+
+
+def test_what_was_sealed_for_another_id_of_its_name_is_refused() -> None:
+    keyring = make_keyring()
+    late = keyring.seal("default", bytearray(SEED), Parameters())
+    keyring.take_up(late)
+    keyring.put(keyring.seal("default", bytearray(OTHER_SEED), Parameters()))
+    with pytest.raises(Unavailable):
+        keyring.take_up(late)
+    keyring.drop("default")
+    with pytest.raises(Unavailable):
+        keyring.take_up(late)
