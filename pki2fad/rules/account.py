@@ -5,7 +5,7 @@ from types import EllipsisType
 
 from pki2fad.rules.authenticator import Authenticator, Successor, all_seeds
 from pki2fad.rules.otp import Parameters
-from pki2fad.rules.tally import NO_TALLY, Tally
+from pki2fad.rules.tally import NO_TALLY, Tally, caller_of_id
 from pki2fad.wire.forms import MAIN
 
 MOST = 4  # authenticators of an account, beside those that wait
@@ -76,7 +76,8 @@ class Account(Authenticator):
     @property
     def caller(self) -> bytes:
         """What its callers are hashed with: its id, or the name by which version 0.1.0 knew it."""
-        return self.former or self.account_id
+        by_id = caller_of_id(self.account_id)  # also if not needed: a refusal is the same work for all
+        return self.former or by_id
 
     @property
     def authenticators(self) -> tuple[Authenticator, ...]:

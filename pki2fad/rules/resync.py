@@ -52,7 +52,7 @@ class Resync:
         current = self._keyring.account(name)
         account = current.settled(reading.wall)
         one = self._keyring.authenticator(account, shown.label)
-        key = self._throttle.key_to_resync(payer, name, account.tally.resets)
+        key = self._throttle.key_to_resync(payer, account.caller, account.tally.resets)
         cost = cost_of_failure(account.seeds)
         self._budget.require(key, NO_TALLY, cost, reading, Attempt("resync", payer, "", name))
         self._window.require_clock(one, reading)

@@ -13,7 +13,7 @@ from pki2fad.rules.clock import Reading, Watch
 from pki2fad.rules.keyring import Keyring
 from pki2fad.rules.otp import Parameters
 from pki2fad.rules.refusals import Attempt
-from pki2fad.rules.tally import NO_TALLY, Tally
+from pki2fad.rules.tally import NO_TALLY, Tally, caller_of_name
 from pki2fad.rules.throttle import NOBODY, Key, Throttle, cost_of_failure
 from pki2fad.rules.window import Window, candidates, drift
 from pki2fad.wire.forms import MAIN
@@ -60,7 +60,9 @@ class Verifier:
         if throttle.enabled:
             unknown = throttle.tally_of_unknown(name) if veiled else NO_TALLY
             tally = unknown if account is None else tally
-            key, now = throttle.key(payer, origin, name, tally.resets), throttle.now(reading)
+            named, caller = caller_of_name(name), standing.caller
+            caller = named if account is None else caller
+            key, now = throttle.key(payer, origin, caller, tally.resets), throttle.now(reading)
             self._budget.require(key, tally, cost, reading, Attempt("verify", payer, origin, name))
         if account is None:
             self._window.require_clock(standing, reading)
@@ -119,7 +121,8 @@ class Verifier:
         """
         self._keyring.require_identity(new)
         account = self._keyring.accounts.get(new.name)
-        key, now = self._throttle.key(payer, "", new.name), self._throttle.now(reading)
+        throttle, now = self._throttle, self._throttle.now(reading)
+        key = throttle.key(payer, "", caller_of_name(new.name))
         attempt = Attempt("enroll_confirm", payer, "", new.name)
         cost = cost_of_failure((new,))
         self._budget.require(key, NO_TALLY, cost, reading, attempt)
@@ -132,7 +135,8 @@ class Verifier:
         self._watch.saw(reading)
         spent = _spent(new, step, reading)
         if account is None:
-            put = Account.of([spent], self._throttle.succeed(key, NO_TALLY, now))
+            put = Account.of([spent])
+            put.count(throttle.succeed(throttle.key(payer, "", put.caller), NO_TALLY, now))
         else:
             put = account.with_authenticator(spent)
         edit = Edit(put.name, self._watch.believed(reading.wall), put)

@@ -9,7 +9,7 @@ from typing import Any
 from pki2fad.rules.account import Account
 from pki2fad.rules.authenticator import UNKNOWN, Authenticator, Successor, is_fixed
 from pki2fad.rules.otp import Parameters
-from pki2fad.rules.tally import EMPTY, NO_TALLY, Level, Tally
+from pki2fad.rules.tally import EMPTY, NO_TALLY, Level, Tally, with_costs
 from pki2fad.state.database import StateFile, damaged
 
 # What the rows of authenticators and of successors begin with.
@@ -115,6 +115,7 @@ def _parameters(algorithm: str, digits: int, period: int, kind: str) -> Paramete
 
 
 def _tally(units: float, at: float, marks: bytes, resets: int, reset_at: bytes) -> Tally:
+    marks = with_costs(marks)
     if units or at:
         return Tally(Level(units, at), marks, resets, reset_at)
     return Tally(EMPTY, marks, resets, reset_at) if marks or resets else NO_TALLY

@@ -54,8 +54,8 @@ class Store:
 
     def throttle_slots(self) -> Iterator[tuple[int, Level]]:
         """The throttle's table."""
-        for slot, units, at in self.file.rows("SELECT slot, units, at FROM slots"):
-            yield slot, Level(units, at)
+        for slot, *level in self.file.rows("SELECT slot, units, at, cost FROM slots"):
+            yield slot, Level(*level)
 
     def gone(self) -> dict[bytes, Watermark]:
         """The watermarks of seeds that are gone, and their periods, by the seeds' digests."""

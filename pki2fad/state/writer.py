@@ -78,8 +78,8 @@ class Writer:
 
     def _fail(self, failure: Failure) -> None:
         self._database.executemany(
-            "INSERT OR REPLACE INTO slots (slot, units, at) VALUES (?, ?, ?)",
-            [(slot, level.units, level.at) for slot, level in failure.slots.items()],
+            "INSERT OR REPLACE INTO slots (slot, units, at, cost) VALUES (?, ?, ?, ?)",
+            [(slot, *level) for slot, level in failure.slots.items()],
         )
         if failure.tally is not None:
             level, marks = failure.tally.level, failure.tally.marks
@@ -211,7 +211,7 @@ class Writer:
         tally = put.tally
         self._database.execute(
             _PUT_ACCOUNT,
-            (*_row(put), *_moving(put), *tally.level, tally.marks, tally.resets, tally.reset_at),
+            (*_row(put), *_moving(put), *tally.level[:2], tally.marks, tally.resets, tally.reset_at),
         )
         self._database.execute("DELETE FROM ids WHERE name = ?", (put.name,))
         self._database.executemany(

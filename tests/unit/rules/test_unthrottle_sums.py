@@ -19,7 +19,7 @@ def compared(strangers: int, known: int, days: float, unthrottled: Sequence[floa
     """
     throttle, tally = make_throttle(), NO_TALLY
     for uid in range(known):
-        tally = throttle.succeed(throttle.key(uid, "", "default"), tally, NOW)
+        tally = throttle.succeed(throttle.key(uid, "", b"default"), tally, NOW)
     count = {True: 0, False: 0}
     times = [NOW + day * DAY for day in unthrottled]
     waiting = [(NOW, uid) for uid in range(known + strangers)]
@@ -27,7 +27,7 @@ def compared(strangers: int, known: int, days: float, unthrottled: Sequence[floa
         now, uid = heapq.heappop(waiting)
         if times and now >= times[0]:
             tally = tally.reset(times.pop(0))
-        key = throttle.key(uid, "", "default", tally.resets)
+        key = throttle.key(uid, "", b"default", tally.resets)
         wait = throttle.wait(key, tally, WINDOW, now)
         if wait == 0:
             tally, _ = throttle.fail(key, tally, WINDOW, now)

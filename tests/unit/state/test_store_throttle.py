@@ -179,11 +179,11 @@ def test_the_secret_of_the_hashes_is_kept_and_is_each_files_own(path: Path) -> N
 
 def test_an_account_comes_back_with_its_tally(path: Path) -> None:
     account = make_keyring().seal("default", bytearray(SEED), USUAL)
-    tally = Tally(Level(1.5, 2.25), bytes(range(40)))
+    tally = Tally(Level(1.5, 2.25), bytes(range(41)))
     with contextlib.closing(Store(str(path))) as store:
         keep(store, [Edit("default", NOW.wall, account)])
         assert [one.tally for one in store.accounts()] == [Tally()]
-        slots = {7: Level(3.0, NOW.wall), 65_535: Level(18.0, 0.1)}
+        slots = {7: Level(3.0, NOW.wall), 65_535: Level(18.0, 0.1, 12)}
         assert keep(store, [Failure("default", tally, slots), Failure("missing", None, {7: Level(6.0, 1.0)})])
         assert [one.tally for one in store.accounts()] == [tally]
     with contextlib.closing(Store(str(path))) as store:
@@ -194,7 +194,7 @@ def test_an_account_comes_back_with_its_tally(path: Path) -> None:
 def test_a_spend_that_is_refused_marks_nobody(path: Path) -> None:
     account = make_keyring().seal("default", bytearray(SEED), USUAL)
     account.last_step = STEP
-    marked = Spend("default", STEP, 30, NOW.wall, tally=Tally(Level(), bytes(40)))
+    marked = Spend("default", STEP, 30, NOW.wall, tally=Tally(Level(), bytes(41)))
     with contextlib.closing(Store(str(path))) as store:
         keep(store, [Edit("default", NOW.wall, account)])
         assert keep(store, [marked]) == [False]
@@ -350,7 +350,7 @@ def test_times_of_unthrottlings_that_cannot_be_are_damage(
         pass
 
 
-@pytest.mark.parametrize("marks", [b"\1", bytes(39), bytes(41)], ids=len)
+@pytest.mark.parametrize("marks", [b"\1", bytes(39), bytes(42), bytes(81)], ids=len)
 def test_marks_that_cannot_be_are_damage(path: Path, master: MasterKey, marks: bytes) -> None:
     with run(path, master):
         pass
