@@ -91,9 +91,7 @@ class Account(Authenticator):
     @property
     def seeds(self) -> tuple[Authenticator, ...]:
         """All authenticators, and those that wait."""
-        if not self.others:
-            return super().seeds
-        return tuple(all_seeds(self.authenticators))
+        return (*super().seeds, *all_seeds(self.others))
 
     def in_force(self, wall: float) -> tuple[Authenticator, ...]:
         """Those whose codes are good at this time; codes are generated from the first that is no HOTP."""

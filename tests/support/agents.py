@@ -114,6 +114,14 @@ def make_keyring(
     return keyring
 
 
+def add_authenticators(keyring: Keyring, seeds: Iterable[bytes], parameters: Parameters = USUAL) -> None:
+    """Give the account `default` one more for each seed, with the labels `1`, `2` and so on."""
+    for number, seed in enumerate(seeds, 1):
+        account = keyring.accounts["default"]
+        new = keyring.seal("default", bytearray(seed), parameters, label=str(number))
+        keyring.put(account.with_authenticator(new))
+
+
 def make_agent(
     keyring: Keyring,
     rules: Iterable[Rule] = (),

@@ -367,3 +367,12 @@ def test_who_guesses_at_a_name_keeps_its_user_from_no_account(agent: Agent) -> N
     seed = bytes.fromhex(call(agent, "enroll", ALICE, STARTED)["seed"])
     code = reference_code(seed, int(STARTED.wall) // 30)
     assert call(agent, "enroll_confirm", ALICE, STARTED, code=code) == {"valid": True}
+
+
+def test_who_gave_the_first_code_is_known_to_the_new_account(agent: Agent) -> None:
+    seed = bytes.fromhex(call(agent, "enroll", ALICE, STARTED)["seed"])
+    code = reference_code(seed, int(STARTED.wall) // 30)
+    assert call(agent, "enroll_confirm", ALICE, STARTED, code=code) == {"valid": True}
+    for peer, known in ((ALICE, True), (BOB, False)):
+        caller = call(agent, "throttled", ROOT, STARTED, account=NAME, uid=peer.uid)["caller"]
+        assert caller["known"] is known

@@ -65,12 +65,14 @@ def test_after_the_wait_that_was_told_one_may_try_and_a_second_before_not(
     assert account.wait(now + wait, cost=cost) == 0
 
 
-def test_who_waited_for_six_days_begins_anew(account: Account) -> None:
-    account.tire(NOW)
+@pytest.mark.parametrize(("cost", "days"), [(WINDOW, 6), (SUCCESSOR, 12), (12, 24), (32, 64)])
+def test_who_waited_until_the_bucket_is_empty_begins_anew(account: Account, cost: int, days: int) -> None:
+    account.tire(NOW, cost=cost)
+    now = NOW + days * DAY
     for _ in range(3):
-        assert account.wait(NOW + 6 * DAY) == 0
-        account.fail(NOW + 6 * DAY)
-    assert account.wait(NOW + 6 * DAY) == 0
+        assert account.wait(now, cost=cost) == 0
+        account.fail(now, cost=cost)
+    assert account.wait(now, cost=cost) == 0
 
 
 # Whose failures are whose
@@ -144,6 +146,14 @@ def test_the_ceiling_of_an_account_binds_who_never_tried(account: Account, cost:
     assert account.wait(NOW, 4711, cost=cost) == cost * DAY / 27
     assert account.wait(NOW, 4711, "an origin", cost=cost) == cost * DAY / 27
     assert Account(account.throttle, "other").wait(NOW, 4711, cost=cost) == 0
+
+
+@pytest.mark.parametrize(("cost", "callers"), [(WINDOW, 9), (12, 3), (32, 1)])
+def test_so_many_callers_use_up_the_budget_of_an_account(account: Account, cost: int, callers: int) -> None:
+    for uid in range(callers):
+        assert account.wait(NOW, 4711, cost=cost) == 0
+        account.tire(NOW, uid, cost=cost)
+    assert account.wait(NOW, 4711, cost=cost) > 0
 
 
 def test_the_ceiling_does_not_bind_who_is_known(account: Account) -> None:
