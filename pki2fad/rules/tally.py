@@ -22,7 +22,8 @@ RESETS_WITHIN = 30 * DAY
 
 DIGEST_BYTES = 16  # of a key
 _MARK = struct.Struct(f"<{DIGEST_BYTES}sdddB")  # digest, time of the last success, level
-_COSTLESS_MARK = struct.Struct(f"<{DIGEST_BYTES}sddd")  # the same in version 0.1.0
+_NO_MARK = struct.pack("<dddB", float("-inf"), 0.0, 0.0, otp.WINDOW_STEPS)  # behind a digest without a mark
+_COSTLESS_MARK = struct.Struct(f"<{DIGEST_BYTES}sddd")  # a mark of version 0.1.0
 _TIME = struct.Struct("<d")
 
 
@@ -82,9 +83,9 @@ class Tally:
 
     def mark(self, digest: bytes) -> Mark:
         """The mark of a key, or an expired one. It takes the same time with any number of marks."""
-        marks = self.marks.ljust(MARKS * _MARK.size, b"\0") + _packed([Mark(digest, float("-inf"), EMPTY)])
-        _, succeeded, *level = _MARK.unpack_from(marks, marks.index(digest))
-        return Mark(digest, succeeded, Level(*level))
+        marks = self.marks.ljust(MARKS * _MARK.size, b"\0") + digest + _NO_MARK
+        _, succeeded, units, at, cost = _MARK.unpack_from(marks, marks.index(digest))
+        return Mark(digest, succeeded, Level(units, at, cost))
 
     def with_level(self, level: Level) -> "Tally":
         """A copy with another level of the account's bucket."""

@@ -98,9 +98,7 @@ class Known(NamedTuple):
 
 def cost_of_failure(authenticators: Iterable[Authenticator]) -> int:
     """The units that a wrong code costs, when the codes of these are compared with it."""
-    return sum(
-        otp.COUNTERS if authenticator.is_hotp else otp.WINDOW_STEPS for authenticator in authenticators
-    )
+    return sum([otp.COUNTERS if one.is_hotp else otp.WINDOW_STEPS for one in authenticators])
 
 
 class Throttle:
@@ -241,8 +239,8 @@ def _one_more(level: Level, cost: int, now: float) -> Level:
     """A key's level after one more failure. All in it have the highest cost since it was empty."""
     units = _of_key(level.cost).units(level, now)
     highest = max(cost, level.cost) if units else cost
-    scaled = Level(units * (highest / level.cost), now)
-    return _of_key(highest).add(scaled, highest, now)._replace(cost=highest)
+    units = units * (highest / level.cost) + highest
+    return Level(min(units, _of_key(highest).capacity), now, highest)
 
 
 def _place(digest: bytes) -> int:
