@@ -23,10 +23,12 @@ from pki2fad.methods.table import METHODS, Method, checked, is_administrative
 from pki2fad.methods.throttled import ThrottleAdmin
 from pki2fad.rules import access
 from pki2fad.rules.access import Access, Peer
+from pki2fad.rules.attempts import Attempts
 from pki2fad.rules.budget import Budget
 from pki2fad.rules.changes import Answer, Edit, Work
 from pki2fad.rules.clock import Reading, Watch
 from pki2fad.rules.keyring import Keyring
+from pki2fad.rules.recoverer import Recoverer
 from pki2fad.rules.resync import Resync
 from pki2fad.rules.throttle import Throttle
 from pki2fad.rules.verifier import Verifier
@@ -55,9 +57,11 @@ class Agent:
         self._throttle = throttle
         self._watch = watch
         window, budget = Window(keyring, watch), Budget(throttle)
-        verifier = Verifier(keyring, throttle, watch, window, budget)
+        attempts = Attempts(keyring, throttle, budget)
+        verifier = Verifier(keyring, throttle, watch, window, budget, attempts=attempts)
+        recoverer = Recoverer(keyring, attempts)
         resync = Resync(keyring, throttle, watch, window, budget)
-        self._codes = codes = CodeMethods(keyring, verifier, resync, lambda: self.access)
+        self._codes = codes = CodeMethods(keyring, verifier, recoverer, resync, lambda: self.access)
         self._key_is_cheap = keys.is_cheap
         self._admin = admin = Admin(keyring, watch, keys)
         bulk = Bulk(keyring, watch, keys, admin)
@@ -66,13 +70,7 @@ class Agent:
         self.health = health or Health()
         self.metrics = Metrics(METHODS.values())  # the server counts
         self.reports = Reports(
-            keyring,
-            throttle,
-            watch,
-            verifier,
-            health=self.health,
-            metrics=self.metrics,
-            started=started,
+            keyring, throttle, watch, verifier, health=self.health, metrics=self.metrics, started=started
         )
         self._run: dict[str, Callable[[Arguments, Peer, Reading], Answer]] = {
             "generate": codes.generate,

@@ -7,9 +7,11 @@ from pki2fad.errors import BadRequest, Forbidden
 from pki2fad.methods.admin import Arguments
 from pki2fad.rules import access, otp
 from pki2fad.rules.access import Access, Peer
+from pki2fad.rules.attempts import Caller
 from pki2fad.rules.changes import Answer
 from pki2fad.rules.clock import Reading
 from pki2fad.rules.keyring import Keyring
+from pki2fad.rules.recoverer import Recoverer
 from pki2fad.rules.resync import Resync, TwoCodes
 from pki2fad.rules.verifier import Verifier
 from pki2fad.wire import forms, messages
@@ -20,10 +22,16 @@ class CodeMethods:
     """Makes and checks codes. `rules` gives the roles in use, since a reload replaces them."""
 
     def __init__(
-        self, keyring: Keyring, verifier: Verifier, resync: Resync, rules: Callable[[], Access]
+        self,
+        keyring: Keyring,
+        verifier: Verifier,
+        recoverer: Recoverer,
+        resync: Resync,
+        rules: Callable[[], Access],
     ) -> None:
         self._keyring = keyring
         self._verifier = verifier
+        self._recoverer = recoverer
         self._resync = resync
         self._access = rules
 
@@ -48,8 +56,9 @@ class CodeMethods:
         """Whether a code is good."""
         rules = self._access()
         code, name, origin = args["code"], args["account"], args.get("origin", "")
-        if not forms.is_code(code):
-            raise BadRequest(forms.CODE_RULE)
+        is_recovery = forms.is_recovery_code(code)
+        if not is_recovery and not forms.is_code(code):
+            raise BadRequest(forms.ANY_CODE_RULE)
         if len(origin) > forms.ORIGIN_LIMIT:
             raise BadRequest(f"an origin has at most {forms.ORIGIN_LIMIT} characters")
         if "origin" in args and not rules.allows(peer, access.RELAY, name):
@@ -61,7 +70,11 @@ class CodeMethods:
                 f" which uid {peer.uid} does not have"
             )
         veiled = not any(rules.allows(peer, role, name) for role in (access.GENERATE, access.ADMIN))
-        answer = self._verifier.verify(name, code, rules.payer(peer.uid), origin, reading, veiled=veiled)
+        caller = Caller(name, rules.payer(peer.uid), origin, veiled)
+        if is_recovery:
+            answer = self._recoverer.verify(caller, code, reading)
+            return self._recoverer.explained(answer, name) if explain else answer
+        answer = self._verifier.verify(caller, code, reading)
         return self._verifier.explained(answer, name, code, reading) if explain else answer
 
     def resync(self, args: Arguments, peer: Peer, reading: Reading) -> Answer:

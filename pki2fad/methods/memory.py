@@ -44,7 +44,7 @@ class Memory:
     def applied(self, change: LargeChange) -> Pieces[None]:
         """Move memory piece by piece, now that the change is kept."""
         if isinstance(change, Rotation):
-            self._keyring.rotate(change.master, change.seeds)
+            self._keyring.rotate(change.master, change.resealed)
         elif isinstance(change, ClockEdit):
             yield from self._keyring.lower(change.wall)
             self._watch.accept(change.wall, change.spent)

@@ -5,6 +5,7 @@ from types import EllipsisType
 
 from pki2fad.rules.authenticator import Authenticator, Successor, all_seeds
 from pki2fad.rules.otp import Parameters
+from pki2fad.rules.recovery import Recovery
 from pki2fad.rules.tally import NO_TALLY, Tally, caller_of_id
 from pki2fad.wire.forms import MAIN
 
@@ -17,7 +18,7 @@ class Account(Authenticator):
     Nearly all have one: a million accounts are a million objects, and not two million.
     """
 
-    __slots__ = ("others", "tally")
+    __slots__ = ("others", "recovery", "tally")
 
     def __init__(
         self,
@@ -34,6 +35,7 @@ class Account(Authenticator):
         successor: Successor | None = None,
         others: tuple[Authenticator, ...] = (),
         tally: Tally = NO_TALLY,
+        recovery: Recovery | None = None,
     ) -> None:
         super().__init__(
             name,
@@ -49,9 +51,15 @@ class Account(Authenticator):
         )
         self.others = others
         self.tally = tally
+        self.recovery = recovery
 
     @classmethod
-    def of(cls, authenticators: Sequence[Authenticator], tally: Tally = NO_TALLY) -> "Account":
+    def of(
+        cls,
+        authenticators: Sequence[Authenticator],
+        tally: Tally = NO_TALLY,
+        recovery: Recovery | None = None,
+    ) -> "Account":
         """The account that has these authenticators, at least one."""
         first, *others = authenticators
         return cls(
@@ -67,6 +75,7 @@ class Account(Authenticator):
             successor=first.successor,
             others=tuple([one.changed() if isinstance(one, Account) else one for one in others]),
             tally=tally,
+            recovery=recovery,
         )
 
     def count(self, tally: Tally) -> None:
@@ -103,23 +112,31 @@ class Account(Authenticator):
         """The account once the deadlines of successors have been applied; itself before all of them."""
         if all(one.is_settled(wall) for one in self.authenticators):
             return self
-        return Account.of([Authenticator.settled(one, wall) for one in self.authenticators], self.tally)
+        return self._with([Authenticator.settled(one, wall) for one in self.authenticators])
 
     def replaced(self, old: Authenticator, new: Authenticator) -> "Account":
         """A copy with one of its authenticators replaced."""
-        return Account.of([new if one is old else one for one in self.authenticators], self.tally)
+        return self._with([new if one is old else one for one in self.authenticators])
 
     def with_authenticator(self, new: Authenticator) -> "Account":
         """A copy with one more, or another one of the same label."""
         old = self.authenticator(new.label)
         if old is not None:
             return self.replaced(old, new)
-        return Account.of([*self.authenticators, new], self.tally)
+        return self._with([*self.authenticators, new])
 
     def without(self, label: str) -> "Account | None":
         """A copy without one of its authenticators; None if it has no other."""
         rest = [one for one in self.authenticators if one.label != label]
-        return Account.of(rest, self.tally) if rest else None
+        return self._with(rest) if rest else None
+
+    def with_recovery(self, recovery: Recovery) -> "Account":
+        """A copy with these recovery codes, and no others."""
+        return Account.of(self.authenticators, self.tally, recovery)
+
+    def _with(self, authenticators: Sequence[Authenticator]) -> "Account":
+        """A copy with other authenticators."""
+        return Account.of(authenticators, self.tally, self.recovery)
 
     def copy(
         self,
@@ -132,4 +149,4 @@ class Account(Authenticator):
     ) -> "Account":
         """A copy without the kept codes, with the tally or fields of the first authenticator replaced."""
         first = self.changed(last_step=last_step, offset=offset, drift=drift, successor=successor)
-        return Account.of([first, *self.others], self.tally if tally is None else tally)
+        return Account.of([first, *self.others], self.tally if tally is None else tally, self.recovery)

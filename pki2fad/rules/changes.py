@@ -10,6 +10,7 @@ from pki2fad.rules.account import Account
 from pki2fad.rules.authenticator import UNKNOWN, Authenticator, kept
 from pki2fad.rules.clock import Interval, Reading
 from pki2fad.rules.pieces import Pieces, in_pieces
+from pki2fad.rules.seals import Sealed
 from pki2fad.rules.tally import Tally
 from pki2fad.rules.throttle import Slots
 
@@ -44,6 +45,14 @@ class Spend(NamedTuple):
     tally: Tally | None = None  # the account's new one, if the success changed it
     label: str | None = None  # of the authenticator; None for the account's first
     also: tuple["Spend", ...] = ()  # for other authenticators of the account that have the same code
+
+
+class RecoverySpend(NamedTuple):
+    """A recovery code was used: that has already moved in memory. No lease covers it, so it is synced."""
+
+    account: str
+    bits: int  # a bit for the code, and for each that is the same
+    tally: Tally | None = None  # the account's new one, if the success changed it
 
 
 class Failure(NamedTuple):
@@ -92,11 +101,11 @@ class Edits(NamedTuple):
 
 
 class Rotation(NamedTuple):
-    """Another master key seals every seed, once this is kept. Watermarks stay as they are."""
+    """Another master key seals all that is sealed, once this is kept. Watermarks stay as they are."""
 
     master: "MasterKey"
     slots: Mapping[str, bytes]  # the master key, wrapped for each host key, by the key's fingerprint
-    seeds: Sequence[tuple[Authenticator, bytes]]  # all of them, each sealed by the master key
+    resealed: Sequence[tuple[Sealed, bytes]]  # all of them, each as the master key seals it
     digest_key: bytes  # sealed by it too
 
     def __repr__(self) -> str:
@@ -132,8 +141,9 @@ class Shred(NamedTuple):
     """What was replaced leaves the files of the state, once this is kept."""
 
 
+TurnChange = Spend | RecoverySpend | Failure  # kept with the others of its turn
 LargeChange = Edits | ClockEdit | Rotation
-Change = Spend | Failure | Edit | KeyEdit | WatchEdit | FileEdit | LargeChange | Shred
+Change = TurnChange | Edit | KeyEdit | WatchEdit | FileEdit | LargeChange | Shred
 
 # A long request, in pieces of a few milliseconds. It yields
 # - None after a piece, and gets the `Reading` of now;

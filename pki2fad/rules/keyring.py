@@ -5,8 +5,8 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from pki2fad.crypto.memory import wipe
-from pki2fad.errors import BadSeal, Locked, NoSuchAccount, Unavailable
-from pki2fad.rules import otp
+from pki2fad.errors import Locked, NoSuchAccount, Unavailable
+from pki2fad.rules import otp, seals
 from pki2fad.rules.account import Account
 from pki2fad.rules.authenticator import (
     ID_BYTES,
@@ -22,22 +22,13 @@ from pki2fad.rules.gone import Gone
 from pki2fad.rules.holds import Holds
 from pki2fad.rules.otp import HOTP, Parameters
 from pki2fad.rules.pieces import Pieces, in_pieces
+from pki2fad.rules.seals import Sealed
 from pki2fad.rules.spent import Spent
 from pki2fad.wire.forms import MAIN
 
 if TYPE_CHECKING:
     # The service passes one in: nothing here depends on cryptography
     from pki2fad.crypto.masterkey import MasterKey
-
-
-def check(seeds: Iterable[Authenticator], master: "MasterKey") -> None:
-    """Raise `BadSeal`, which names the account, unless all seeds open under this master key."""
-    with master.checking() as opens:
-        for seed in seeds:
-            try:
-                opens(seed.sealed, seed.associated)
-            except BadSeal as error:
-                raise BadSeal(f"account {seed.name!r}: {error}") from None
 
 
 class Keyring:
@@ -67,31 +58,31 @@ class Keyring:
         return self._unlocked is None
 
     def unlock(self, master: "MasterKey") -> None:
-        """Use this master key, which opens all seeds (see `checked`)."""
+        """Use this master key, which opens all that is sealed (see `checked`)."""
         self.lock()
         self._unlocked = master
 
     def checked(self, master: "MasterKey") -> Pieces[None]:
-        """Check that a master key opens all seeds. Raises `BadSeal`, which names the account at fault."""
-        for some in in_pieces(list(self.seeds())):
-            check(some, master)
+        """Check that a master key opens all that is sealed. Raises `BadSeal`, which names the account."""
+        for some in in_pieces([*seals.of(self.accounts.values())]):
+            seals.check(some, master)
             yield
 
-    def all_resealed(self, master: "MasterKey") -> Pieces[list[tuple[Authenticator, bytes]]]:
-        """All authenticators, also those that wait, each with its seed sealed under another master key."""
-        resealed: list[tuple[Authenticator, bytes]] = []
-        for some in in_pieces([*self.seeds()]):
-            resealed += [(seed, self.resealed(seed, master, seed.associated)) for seed in some]
+    def all_resealed(self, master: "MasterKey") -> Pieces[list[tuple[Sealed, bytes]]]:
+        """All that is sealed, each as another master key seals it."""
+        resealed: list[tuple[Sealed, bytes]] = []
+        for some in in_pieces([*seals.of(self.accounts.values())]):
+            resealed += [(one, self.resealed(one, master, one.associated)) for one in some]
             yield
         return resealed
 
-    def rotate(self, master: "MasterKey", resealed: Iterable[tuple[Authenticator, bytes]]) -> None:
-        """Use this master key from now on, with the seeds from `all_resealed`.
+    def rotate(self, master: "MasterKey", resealed: Iterable[tuple[Sealed, bytes]]) -> None:
+        """Use this master key from now on, with what comes from `all_resealed`.
 
         If the keys were locked meanwhile, they stay locked.
         """
-        for seed, sealed in resealed:
-            seed.reseal(sealed)
+        for one, sealed in resealed:
+            one.reseal(sealed)
         if self._unlocked is None:
             master.close()
         else:
@@ -183,10 +174,10 @@ class Keyring:
             live.offset if live else 0,
         )
 
-    def resealed(self, one: Authenticator, master: "MasterKey", bound: bytes) -> bytes:
-        """The seed, sealed under another master key and bound to this."""
-        with self.master.opened(one.sealed, one.associated) as seed:
-            return master.seal(seed, bound)
+    def resealed(self, one: Sealed, master: "MasterKey", bound: bytes) -> bytes:
+        """What it has sealed, under another master key and bound to this."""
+        with self.master.opened(one.sealed, one.associated) as secret:
+            return master.seal(secret, bound)
 
     def ended(self, account: Account | None, put: Account | None) -> list[Authenticator]:
         """Copies of the seeds that an account has no more when `put` replaces it, to be remembered.

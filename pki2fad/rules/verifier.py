@@ -6,15 +6,15 @@ from dataclasses import replace
 from pki2fad.errors import Refusal
 from pki2fad.rules import otp
 from pki2fad.rules.account import Account
-from pki2fad.rules.authenticator import Authenticator, fixed_facts
+from pki2fad.rules.attempts import NO_ACCOUNT, Attempts, Caller, Try
+from pki2fad.rules.authenticator import Authenticator
 from pki2fad.rules.budget import Budget
-from pki2fad.rules.changes import PROMOTED, REJECTED, REPLAYED, WRONG, Answer, Edit, Failure, Spend
+from pki2fad.rules.changes import PROMOTED, REJECTED, REPLAYED, WRONG, Answer, Edit, Spend
 from pki2fad.rules.clock import Reading, Watch
 from pki2fad.rules.keyring import Keyring
-from pki2fad.rules.otp import Parameters
 from pki2fad.rules.refusals import Attempt
 from pki2fad.rules.tally import NO_TALLY, Tally, caller_of_name
-from pki2fad.rules.throttle import NOBODY, Key, Throttle, cost_of_failure
+from pki2fad.rules.throttle import Throttle, cost_of_failure
 from pki2fad.rules.window import Window, candidates, drift
 from pki2fad.wire.forms import MAIN
 
@@ -25,15 +25,19 @@ _NEAR = [sign * (otp.WINDOW + steps) for steps in range(1, _NEAR_STEPS + 1) for 
 # The reason that `explain` gives for a code that is not valid.
 _EXPLAINED = {REPLAYED: "used", WRONG: "old"}
 
-# Stands for a missing account, if the peer must not notice that it is missing.
-_NO_ACCOUNT = Account("", Parameters(), b"", fixed_facts(bytes(16), bytes(16), bytes(16), 0, b""))
-
 
 class Verifier:
     """Compares codes, spends those that are good, and counts the others."""
 
     def __init__(
-        self, keyring: Keyring, throttle: Throttle, watch: Watch, window: Window, budget: Budget
+        self,
+        keyring: Keyring,
+        throttle: Throttle,
+        watch: Watch,
+        window: Window,
+        budget: Budget,
+        *,
+        attempts: Attempts,
     ) -> None:
         self._keyring = keyring
         self._codes = keyring.codes
@@ -41,41 +45,29 @@ class Verifier:
         self._throttle = throttle
         self._budget = budget
         self._watch = watch
+        self._attempts = attempts
 
-    def verify(
-        self, name: str, code: str, payer: int, origin: str, reading: Reading, *, veiled: bool
-    ) -> Answer:
-        """Answer whether a code is good. `payer` is the uid whose budget pays for a failure.
+    def verify(self, caller: Caller, code: str, reading: Reading) -> Answer:
+        """Answer whether a code is good.
 
-        With `veiled` the peer may not know whether the account exists: a name without one gets the same
-        answers at the same cost. Otherwise raises `NoSuchAccount`. Raises `Throttled` and `Unavailable`.
+        To a veiled caller a name without an account gives the same answers at the same cost. Otherwise raises
+        `NoSuchAccount`. Raises `Throttled` and `Unavailable`.
         """
-        self._keyring.holds.require_free(name)
-        account = self._keyring.accounts.get(name) if veiled else self._keyring.account(name)
-        # Up to a refusal a missing account is as much work as one that exists: a peer must not notice it.
-        standing = _NO_ACCOUNT if account is None else account
-        active, tally = standing.in_force(reading.wall), standing.tally
-        cost = cost_of_failure(active)
-        throttle, key, now = self._throttle, NOBODY, 0.0
-        if throttle.enabled:
-            unknown = throttle.tally_of_unknown(name) if veiled else NO_TALLY
-            tally = unknown if account is None else tally
-            named, caller = caller_of_name(name), standing.caller
-            caller = named if account is None else caller
-            key, now = throttle.key(payer, origin, caller, tally.resets), throttle.now(reading)
-            self._budget.require(key, tally, cost, reading, Attempt("verify", payer, origin, name))
+        account = self._attempts.account(caller)
+        active = (NO_ACCOUNT if account is None else account).in_force(reading.wall)
+        of = self._attempts.begin(caller, account, cost_of_failure(active), reading)
         if account is None:
-            self._window.require_clock(standing, reading)
-            decoy = self._codes.veiled(name, None)
-            self._window.match(decoy, decoy, code, candidates(standing, reading))
-            return self._fail(None, name, key, cost, now)
-        found, refusal = self._matches(account, active, code, reading, veiled=veiled)
+            self._window.require_clock(NO_ACCOUNT, reading)
+            decoy = self._codes.veiled(caller.name, None)
+            self._window.match(decoy, decoy, code, candidates(NO_ACCOUNT, reading))
+            return self._attempts.fail(of)
+        found, refusal = self._matches(account, active, code, reading, veiled=caller.veiled)
         if not found:
-            answer = self._fail(account, name, key, cost, now)
+            answer = self._attempts.fail(of)
             return answer if refusal is None else replace(answer, result=None, reason=None, refusal=refusal)
         if [one for one, step in found.items() if step <= self._keyring.watermark(one)]:
             return Answer(REJECTED, reason=REPLAYED)  # no guess, so it costs nothing
-        new = throttle.succeed(key, tally, now)
+        new = self._attempts.succeed(of)
         if [one for one in found if one not in account.authenticators]:
             return self._promote(account, found, new, reading)
         return self._spend(account, found, new, reading)
@@ -129,7 +121,7 @@ class Verifier:
         self._window.require_clock(new, reading)
         step = self._window.match(new, new, code, candidates(new, reading))
         if step is None:
-            return self._fail(None, new.name, key, cost, now)
+            return self._attempts.fail(Try(new.name, None, NO_TALLY, cost, key, now))
         if step <= self._keyring.watermark(new):
             return Answer(REJECTED, reason=REPLAYED)
         self._watch.saw(reading)
@@ -205,7 +197,8 @@ class Verifier:
         """
         self._watch.saw(reading)
         after = {one: _spent(one, step, reading) for one, step in found.items()}
-        before = Account.of([after.get(one, one) for one in account.authenticators], tally)
+        spent = [after.get(one, one) for one in account.authenticators]
+        before = Account.of(spent, tally, account.recovery)
         put = before
         for one in before.authenticators:
             if one.successor is not None and one.successor.authenticator in after:
@@ -213,16 +206,6 @@ class Verifier:
         gone = self._keyring.ended(before, put)
         edit = Edit(account.name, self._watch.believed(reading.wall), put, gone)
         return Answer({"valid": True}, change=edit, audit=PROMOTED, matched=_named(account, found))
-
-    def _fail(self, account: Account | None, name: str, key: Key, cost: int, now: float) -> Answer:
-        if not self._throttle.enabled:
-            return Answer(REJECTED, reason=WRONG)
-        if account is None:
-            slots = self._throttle.fail_unknown(key, name, cost, now)
-            return Answer(REJECTED, change=Failure(name, None, slots), reason=WRONG)
-        tally, slots = self._throttle.fail(key, account.tally, cost, now)
-        account.count(tally)
-        return Answer(REJECTED, change=Failure(name, tally, slots), reason=WRONG)
 
 
 def _spent(one: Authenticator, step: int, reading: Reading) -> Authenticator:

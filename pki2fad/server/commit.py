@@ -1,6 +1,6 @@
 """Has the store keep changes, and tells whoever waits what became of each.
 
-The Spends and Failures of one turn of the loop are kept together. An Edit is kept at once, behind them, and
+The small changes of one turn of the loop are kept together. An Edit is kept at once, behind them, and
 memory follows when it is kept. The store may answer before it is asked for the next, or much later.
 """
 
@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pki2fad.errors import Internal, Refusal, Unavailable, UnusableState
 from pki2fad.host import log
 from pki2fad.methods.memory import Memory
-from pki2fad.rules.changes import Change, Edit, Failure, Spend
+from pki2fad.rules.changes import Change, Edit, TurnChange
 from pki2fad.rules.outcomes import KEPT, Keep, NotKept, Outcome, Unknown
 
 Settled = Callable[[Outcome], object]
@@ -32,7 +32,7 @@ class Commit:
         self._edits = 0  # that are on their way
         self._alone = False  # True while many accounts are being changed, in the store or in memory
 
-    def add(self, change: Spend | Failure, settled: Settled) -> None:
+    def add(self, change: TurnChange, settled: Settled) -> None:
         """Have a change kept with the others of this turn."""
         self._changes.append(change)
         self._waiting.append(settled)

@@ -8,7 +8,7 @@ from pki2fad.errors import Refusal, Unavailable
 from pki2fad.methods.agent import Agent
 from pki2fad.methods.table import METHODS, is_administrative
 from pki2fad.rules import clock
-from pki2fad.rules.changes import REJECTED, REPLAYED, Answer, Edit, Failure, Spend, Work
+from pki2fad.rules.changes import REJECTED, REPLAYED, Answer, Edit, TurnChange, Work
 from pki2fad.rules.clock import Reading, boot
 from pki2fad.rules.outcomes import KEPT, SPENT, STALE, NotKept, Outcome, Unknown
 from pki2fad.server.commit import Commit, another_change, log_unkept, refusal_of
@@ -56,7 +56,7 @@ class Dispatch:
         if change is None and answer.work is None:
             connection.add(_encode(request, answer))
             self._request_log.add(request, connection.peer, answer, reading, boot())
-        elif isinstance(change, Spend | Failure):
+        elif isinstance(change, TurnChange):
             call = _Call(connection, connection.hold(), request, reading)
             self._commit.add(change, partial(self._settled, call, answer))
         elif isinstance(change, Edit):
@@ -92,7 +92,7 @@ class Dispatch:
         answer = self._answer(call.connection, call.request, call.reading)
         if isinstance(answer.change, Edit):
             self._edit(call, answer, answer.change)
-        elif isinstance(answer.change, Spend | Failure):
+        elif isinstance(answer.change, TurnChange):
             self._commit.keep(answer.change, partial(self._settled, call, answer))
         else:
             self._settle(call, answer)

@@ -119,7 +119,7 @@ class RequestLog:
             else:
                 self._later(_line(request.method, peer.uid, *fields.items(), ("reason", WRONG)))
         elif answer.audit:
-            log.audit(request.method, uid=peer.uid, **fields)
+            log.audit(request.method, uid=peer.uid, **fields, **(answer.details or {}))
         else:
             self._later(_line(request.method, peer.uid, *fields.items()))
 

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from pki2fad.rules.account import Account
-from pki2fad.rules.authenticator import UNKNOWN, Authenticator, Successor, is_fixed
+from pki2fad.rules.authenticator import ID_BYTES, UNKNOWN, Authenticator, Successor, is_fixed
 from pki2fad.rules.otp import Parameters
+from pki2fad.rules.recovery import CODES, HASHES_BYTES, Recovery
 from pki2fad.rules.tally import EMPTY, NO_TALLY, Level, Tally, with_costs
 from pki2fad.state.database import StateFile, damaged
 
@@ -20,6 +21,8 @@ _TYPES = (*_SEED_TYPES, int, bytes, float, float, bytes, int, bytes)
 _OTHER_TYPES = (*_SEED_TYPES, int, bytes)
 _SUCCESSOR_TYPES = (*_SEED_TYPES, int)
 
+_RECOVERY_TYPES = (bytes, bytes, int, int)
+
 _Successors = dict[tuple[str, str], Successor]
 
 
@@ -27,6 +30,7 @@ def accounts(file: StateFile) -> Iterator[Account]:
     """Every account, with all that it has. Raises `UnusableState` for a row that cannot be one."""
     successors = _successors(file)
     others = _others(file, successors)
+    recoveries = _recoveries(file)
     for *row, used in file.rows(
         f"SELECT {_SEED}, offset, drift, failed_units, failed_at, marks, resets, reset_at, used FROM accounts"  # noqa: S608 - no value is in it
     ):
@@ -50,6 +54,7 @@ def accounts(file: StateFile) -> Iterator[Account]:
             successor=successors.get((name, label)),
             others=tuple(others.get(name, ())),
             tally=tally,
+            recovery=_recovery(name, fixed, recoveries.get(name)),
         )
 
 
@@ -96,6 +101,24 @@ def _successors(file: StateFile) -> _Successors:
         waiting = Authenticator(name, parameters, sealed, fixed, last_step, label=label, drift=drift)
         found[name, label] = Successor(waiting, deadline, bool(cutover))
     return found
+
+
+def _recoveries(file: StateFile) -> dict[str, list[Any]]:
+    """The rows of recovery codes, by account."""
+    found = {}
+    for name, *row in file.rows("SELECT name, key, codes, used, made FROM recovery"):
+        _, hashes, used, _ = row
+        if tuple(map(type, row)) != _RECOVERY_TYPES or len(hashes) != HASHES_BYTES or used >> CODES:
+            raise damaged(file.path, f"recovery codes of account {name!r}: the row is damaged")
+        found[name] = row
+    return found
+
+
+def _recovery(name: str, fixed: bytes, row: list[Any] | None) -> Recovery | None:
+    if row is None:
+        return None
+    sealed, hashes, used, made = row
+    return Recovery(name, fixed[:ID_BYTES], sealed, hashes, used=used, made=made)
 
 
 def _require(row: list[Any], types: tuple[type, ...], time: object, fixed: bytes) -> None:

@@ -156,4 +156,4 @@ def _size(change: Change) -> int:
     """How many rows a change is about, more or less."""
     if isinstance(change, Edits):
         return len(change.edits)
-    return len(change.seeds) if isinstance(change, Rotation) else 1
+    return len(change.resealed) if isinstance(change, Rotation) else 1

@@ -156,9 +156,9 @@ class Vault:
         master = MasterKey()
         try:
             master.adopt_digests(self._keyring.master)
-            seeds = yield from self._keyring.all_resealed(master)
+            resealed = yield from self._keyring.all_resealed(master)
             slots = {rsakeys.fingerprint(key): master.wrap(key) for key in (old, new)}
-            yield Rotation(master, slots, seeds, master.sealed_digest_key())
+            yield Rotation(master, slots, resealed, master.sealed_digest_key())
         except BaseException:
             master.close()
             raise

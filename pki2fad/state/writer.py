@@ -15,12 +15,15 @@ from pki2fad.rules.changes import (
     Failure,
     FileEdit,
     KeyEdit,
+    RecoverySpend,
     Rotation,
     Spend,
     WatchEdit,
 )
 from pki2fad.rules.gone import first_remembered
 from pki2fad.rules.outcomes import KEPT, SPENT, Outcome
+from pki2fad.rules.recovery import Recovery
+from pki2fad.rules.tally import Tally
 from pki2fad.state.database import StateFile
 from pki2fad.state.leases import Leases
 
@@ -51,6 +54,7 @@ class Writer:
         # What each returns is the outcome, None for the usual one.
         self._writers: dict[type[Any], Callable[[Any], Outcome | None]] = {
             Spend: self._spend,
+            RecoverySpend: self._spend_recovery,
             Failure: self._fail,
             Edit: lambda edit: self._edit_all(Edits([edit])),
             Edits: self._edit_all,
@@ -81,12 +85,22 @@ class Writer:
             "INSERT OR REPLACE INTO slots (slot, units, at, cost) VALUES (?, ?, ?, ?)",
             [(slot, *level) for slot, level in failure.slots.items()],
         )
-        if failure.tally is not None:
-            level, marks = failure.tally.level, failure.tally.marks
+        self._count(failure.account, failure.tally)
+
+    def _count(self, account: str, tally: Tally | None) -> None:
+        if tally is not None:
             self._database.execute(
                 "UPDATE accounts SET failed_units = ?, failed_at = ?, marks = ? WHERE name = ?",
-                (level.units, level.at, marks, failure.account),
+                (tally.level.units, tally.level.at, tally.marks, account),
             )
+
+    def _spend_recovery(self, spend: RecoverySpend) -> Outcome:
+        row = self._database.execute(
+            "UPDATE recovery SET used = used | ? WHERE name = ? AND used & ? = 0",
+            (spend.bits, spend.account, spend.bits),
+        )
+        self._count(spend.account, spend.tally)
+        return KEPT if row.rowcount == 1 else SPENT
 
     def _spend(self, spend: Spend) -> Outcome:
         outcome = self._spend_one(spend)
@@ -117,7 +131,7 @@ class Writer:
         return KEPT if row.rowcount == 1 else SPENT
 
     def _rotate(self, rotation: Rotation) -> None:
-        """Put another master key's slots, and every seed sealed under it, in the place of what is there.
+        """Put another master key's slots, and what it seals, in the place of what is there.
 
         Nothing tells which table has a seed: it is the one that has its `fixed`.
         """
@@ -126,10 +140,15 @@ class Writer:
             self._database.executemany(
                 f"UPDATE {table} SET sealed = ? WHERE name = ? AND label = ? AND fixed = ?",  # noqa: S608 - one of these names
                 (
-                    (sealed, seed.name, seed.label, seed.fixed)
-                    for seed, sealed in self._while_wanted(rotation.seeds)
+                    (sealed, one.name, one.label, one.fixed)
+                    for one, sealed in self._while_wanted(rotation.resealed)
+                    if isinstance(one, Authenticator)
                 ),
             )
+        self._database.executemany(
+            "UPDATE recovery SET key = ? WHERE name = ?",
+            ((sealed, one.name) for one, sealed in rotation.resealed if isinstance(one, Recovery)),
+        )
         self._database.execute("INSERT OR REPLACE INTO secrets VALUES ('digest', ?)", (rotation.digest_key,))
 
     def _edit_keys(self, edit: KeyEdit) -> None:
@@ -199,6 +218,7 @@ class Writer:
         name = (edit.account,)
         self._database.execute("DELETE FROM authenticators WHERE name = ?", name)
         self._database.execute("DELETE FROM successors WHERE name = ?", name)
+        self._database.execute("DELETE FROM recovery WHERE name = ?", name)
         if edit.put is None:
             self._database.execute(_REMEMBER_ID, name)
             self._database.execute("DELETE FROM accounts WHERE name = ?", name)
@@ -226,6 +246,12 @@ class Writer:
                 if one.successor is not None
             ],
         )
+        if put.recovery is not None:
+            of = put.recovery
+            self._database.execute(
+                "INSERT INTO recovery VALUES (?, ?, ?, ?, ?)",
+                (of.name, of.sealed, of.hashes, of.used, of.made),
+            )
         for seed in put.seeds:
             if not seed.is_hotp:
                 self._leases.add(seed.parameters.period)

@@ -9,6 +9,7 @@ MAIN = "main"  # the label of an account's first authenticator, unless it gets a
 NAME_RULE = "an account name has 1 to 64 of A-Z a-z 0-9 . _ @ - and does not begin with . @ -"
 LABEL_RULE = "a label has 1 to 32 of A-Z a-z 0-9 . _ - and does not begin with . -"
 CODE_RULE = "a code is 6 to 8 digits"
+ANY_CODE_RULE = f"{CODE_RULE}, or a recovery code like K7QM4-2XW9T"
 
 # Account names become file names, and PAM brings them from the network.
 _NAME_LIMIT = 64
@@ -19,6 +20,11 @@ _LABEL_LIMIT = 32
 _LABEL_CHARACTERS = _NAME_CHARACTERS - {"@"}
 
 CODE_DIGITS = (6, 7, 8)  # how many a code may have
+
+RECOVERY_SYMBOLS = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # Crockford's base32
+RECOVERY_HALF = 5  # symbols before and behind the hyphen of a recovery code
+
+_RECOVERY_TYPED = frozenset(RECOVERY_SYMBOLS + RECOVERY_SYMBOLS.lower() + "ILOilo")  # I and L are 1, O is 0
 
 ORIGIN_LIMIT = 255  # characters: longer than any address or host name
 
@@ -36,3 +42,12 @@ def is_label(text: str) -> bool:
 def is_code(text: object) -> bool:
     """True for 6 to 8 ASCII digits, and nothing around them."""
     return type(text) is str and len(text) in CODE_DIGITS and text.isascii() and text.isdigit()
+
+
+def is_recovery_code(text: object) -> bool:
+    """True for what may be a recovery code: any case, with the hyphen in the middle or without."""
+    if type(text) is not str:
+        return False
+    if len(text) == 2 * RECOVERY_HALF + 1 and text[RECOVERY_HALF] == "-":
+        text = text[:RECOVERY_HALF] + text[RECOVERY_HALF + 1 :]
+    return len(text) == 2 * RECOVERY_HALF and _RECOVERY_TYPED.issuperset(text)

@@ -10,9 +10,10 @@ from pki2fad.errors import BadSeal, Unavailable
 from pki2fad.rules import otp
 from pki2fad.rules.account import Account
 from pki2fad.rules.authenticator import Successor, fixed_facts
-from pki2fad.rules.keyring import Keyring, check
+from pki2fad.rules.keyring import Keyring
 from pki2fad.rules.otp import Parameters
 from pki2fad.rules.pieces import finish
+from pki2fad.rules.seals import check
 
 STEP = 50_000_000
 

@@ -1,0 +1,90 @@
+"""What comes before a code is compared, and what a wrong one costs: the same for every kind of code."""
+
+from typing import NamedTuple
+
+from pki2fad.rules.account import Account
+from pki2fad.rules.authenticator import fixed_facts
+from pki2fad.rules.budget import Budget
+from pki2fad.rules.changes import REJECTED, WRONG, Answer, Failure
+from pki2fad.rules.clock import Reading
+from pki2fad.rules.keyring import Keyring
+from pki2fad.rules.otp import Parameters
+from pki2fad.rules.refusals import Attempt
+from pki2fad.rules.tally import NO_TALLY, Tally, caller_of_name
+from pki2fad.rules.throttle import NOBODY, Key, Throttle
+
+# Stands for a missing account, if the peer must not notice that it is missing.
+NO_ACCOUNT = Account("", Parameters(), b"", fixed_facts(bytes(16), bytes(16), bytes(16), 0, b""))
+
+
+class Caller(NamedTuple):
+    """Who tries a code, and of which account."""
+
+    name: str
+    payer: int  # the uid whose budget pays for a failure
+    origin: str
+    veiled: bool  # it may not know whether the account exists
+
+
+class Try(NamedTuple):
+    """A code that may be compared now."""
+
+    name: str
+    account: Account | None
+    tally: Tally
+    cost: int  # units that it costs if it is wrong
+    key: Key
+    now: float  # as `Throttle` counts seconds
+
+
+class Attempts:
+    """Lets callers try codes, and counts their failures."""
+
+    def __init__(self, keyring: Keyring, throttle: Throttle, budget: Budget) -> None:
+        self._keyring = keyring
+        self._throttle = throttle
+        self._budget = budget
+
+    def account(self, caller: Caller) -> Account | None:
+        """The account; None only if the caller is veiled, otherwise raises `NoSuchAccount`.
+
+        Raises `Unavailable` if it is about to change.
+        """
+        self._keyring.holds.require_free(caller.name)
+        if caller.veiled:
+            return self._keyring.accounts.get(caller.name)
+        return self._keyring.account(caller.name)
+
+    def begin(self, caller: Caller, account: Account | None, cost: int, reading: Reading) -> Try:
+        """Let the caller try a code that costs so much if it is wrong. Raises `Throttled`.
+
+        A missing account is as much work as one that exists: a veiled caller must not notice it.
+        """
+        name, payer, origin, veiled = caller
+        throttle, key, now = self._throttle, NOBODY, 0.0
+        standing = NO_ACCOUNT if account is None else account
+        tally = standing.tally
+        if throttle.enabled:
+            unknown = throttle.tally_of_unknown(name) if veiled else NO_TALLY
+            tally = unknown if account is None else tally
+            named, known = caller_of_name(name), standing.caller
+            key = throttle.key(payer, origin, named if account is None else known, tally.resets)
+            now = throttle.now(reading)
+            self._budget.require(key, tally, cost, reading, Attempt("verify", payer, origin, name))
+        return Try(name, account, tally, cost, key, now)
+
+    def succeed(self, of: Try) -> Tally:
+        """The account's tally after a right code."""
+        return self._throttle.succeed(of.key, of.tally, of.now)
+
+    def fail(self, of: Try) -> Answer:
+        """The answer to a wrong code."""
+        name, account, _, cost, key, now = of
+        if not self._throttle.enabled:
+            return Answer(REJECTED, reason=WRONG)
+        if account is None:
+            slots = self._throttle.fail_unknown(key, name, cost, now)
+            return Answer(REJECTED, change=Failure(name, None, slots), reason=WRONG)
+        tally, slots = self._throttle.fail(key, account.tally, cost, now)
+        account.count(tally)
+        return Answer(REJECTED, change=Failure(name, tally, slots), reason=WRONG)
