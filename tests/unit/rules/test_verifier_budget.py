@@ -41,6 +41,7 @@ from pki2fad.errors import BadRequest, Forbidden, Throttled, Unavailable
 from pki2fad.methods.agent import Agent
 from pki2fad.rules.access import Rule
 from pki2fad.rules.changes import REPLAYED, WRONG, Spend
+from pki2fad.rules.otp import Parameters
 from pki2fad.rules.throttle import Throttle
 
 
@@ -178,6 +179,18 @@ def test_with_four_authenticators_six_failures_fit_and_then_one_in_four_days(age
     refusal = ask(agent, "default", CODE, reading=at(NOW.wall + 180)).refusal
     assert refusal is not None
     assert refusal.retry_after == pytest.approx(4 * DAY - 180, abs=1)
+
+
+def test_a_wrong_code_for_a_counter_costs_four_units() -> None:
+    throttle = Throttle(b"secret", (), STARTED)
+    hotp = Parameters(period=0, kind="hotp")
+    agent = make_agent(make_keyring({"default": SEED}, hotp), RULES, throttle=throttle)
+    for waited in (0, 0, 0, 0, 60, 180):
+        assert ask(agent, "default", "000000", reading=at(NOW.wall + waited)).result == {"valid": False}
+    assert agent._keyring.accounts["default"].tally.level.units == pytest.approx(6 * 4, abs=0.1)
+    refusal = ask(agent, "default", "000000", reading=at(NOW.wall + 180)).refusal
+    assert refusal is not None
+    assert refusal.retry_after == pytest.approx(4 / 3 * DAY - 180, abs=1)
 
 
 def test_more_and_fewer_authenticators_free_nobody_and_hold_nobody_longer(agent: Agent) -> None:
