@@ -25,6 +25,11 @@ def add_account(
     either.add_argument("--account", default=argparse.SUPPRESS, metavar="ACCOUNT", help="the same")
 
 
+def add_label(parser: argparse.ArgumentParser, text: str) -> None:
+    """Take the label of an authenticator."""
+    parser.add_argument("--label", metavar="LABEL", help=text)
+
+
 def add_account_and_parameters(parser: argparse.ArgumentParser) -> None:
     """Take an account, and the parameters of RFC 6238."""
     parser.add_argument("--account", metavar="NAME", help="default: default")
@@ -40,15 +45,16 @@ def add_parameters(parser: argparse.ArgumentParser) -> None:
 
 def given(options: argparse.Namespace) -> "dict[str, Any]":
     """The parameters that were given, without defaults."""
-    names = ("algorithm", "digits", "period")
-    return {name: value for name in names if (value := getattr(options, name)) is not None}
+    names = ("algorithm", "digits", "period", "kind")
+    return {name: value for name in names if (value := getattr(options, name, None)) is not None}
 
 
 def parameters(options: argparse.Namespace) -> "Parameters":
     """The parameters, with the defaults for those that were not given. Raises `BadRequest`."""
-    from pki2fad.rules.otp import Parameters
+    from pki2fad.rules.otp import HOTP, Parameters
 
+    usual = {"period": 0} if getattr(options, "kind", None) == HOTP else {}
     try:
-        return Parameters(**given(options))
+        return Parameters(**usual | given(options))
     except ValueError as error:
         raise BadRequest(str(error)) from None

@@ -14,7 +14,18 @@ if TYPE_CHECKING:
 
     T = TypeVar("T")
 
-_ACCOUNT_FIELDS = ("account", "algorithm", "digits", "period", "last_used", "offset", "drift", "successor")
+_ACCOUNT_FIELDS = (
+    "account",
+    "algorithm",
+    "digits",
+    "period",
+    "last_used",
+    "offset",
+    "drift",
+    "successor",
+    "id",
+    "authenticators",
+)
 
 
 class Code:
@@ -51,7 +62,7 @@ class Enrolment:
 
 
 class Account:
-    """An account as the daemon lists it."""
+    """An account as the daemon lists it. Fields of one authenticator are those of `main`, or the first."""
 
     __slots__ = _ACCOUNT_FIELDS
 
@@ -66,15 +77,19 @@ class Account:
         offset: int,
         drift: "list[int]",
         successor: "dict[str, Any] | None",
+        id: str,  # noqa: A002 - as it is called on the wire
+        authenticators: "list[dict[str, Any]]",
     ) -> None:
         self.account = account
         self.algorithm = algorithm  # SHA1, SHA256 or SHA512
         self.digits = digits
-        self.period = period  # seconds
+        self.period = period  # seconds; 0 for HOTP
         self.last_used = last_used  # Unix time at which the last accepted step began, None if none was
         self.offset = offset  # steps by which the authenticator is ahead, as `resync` found
         self.drift = drift  # steps by which it was ahead at the last accepted codes, the latest last
         self.successor = successor  # algorithm, digits, period, deadline (Unix time or None) and cutover
+        self.id = id  # hex digits; it stays when the account is removed and made again
+        self.authenticators = authenticators  # all of them, as PROTOCOL.md describes
 
     def __repr__(self) -> str:
         return f"Account({self.account!r})"
@@ -108,6 +123,11 @@ def is_valid(result: "Any") -> bool:
 def accounts(result: "Any") -> list[Account]:
     """The answer to `accounts`."""
     return [Account(**{name: row[name] for name in _ACCOUNT_FIELDS}) for row in result]
+
+
+def resynced(result: "Any") -> int:
+    """The answer to `resync`."""
+    return int(result["counter"] if "counter" in result else result["offset"])
 
 
 def enrolment(result: "Any") -> Enrolment:

@@ -1,24 +1,19 @@
-"""The methods of both clients: their signatures, their requests, and what they return.
+"""The methods of both clients: their signatures, and what they return.
 
 This module is on the client's path.
 """
 
-import os
-
-from pki2fad.client import answers
+from pki2fad.client import answers, requests
 from pki2fad.client.answers import Account, Code, Enrolment
-from pki2fad.errors import BadRequest
-from pki2fad.wire import messages
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable
     from typing import Any, TypeVar
 
+    from pki2fad.client.requests import Call
+
     T = TypeVar("T")
-    Request = tuple[str, dict[str, Any]]  # method and arguments
-    # Requests to be sent one after the other, and what makes the call's result of the last one's.
-    Call = tuple[Iterable[Request], Callable[[Any], T]]
 
 DEFAULT_TIMEOUT = 5.0  # seconds for one request; the daemon answers in far less than a millisecond
 
@@ -27,16 +22,16 @@ class Methods:
     """One method for each method of the daemon; all but `_perform` is common to both clients."""
 
     def _perform(self, call: "Call[T]") -> "T":
-        """Send the requests and return the result."""
+        """Send the requests of a call and return its result."""
         raise NotImplementedError
 
     def _call(self, method: str, convert: "Callable[[Any], T]", **arguments: "Any") -> "T":
         """Make a call of one request; arguments that are None or False are left out."""
-        return self._perform(([(method, _given(arguments))], convert))
+        return self._perform(requests.single(method, arguments, convert))
 
-    def generate(self, account: str = "default") -> Code:
-        """Return the current code of an account."""
-        return self._call("generate", answers.code, account=account)
+    def generate(self, account: str = "default", *, label: str | None = None) -> Code:
+        """Return the current code of an account: its first TOTP authenticator's, or that of the label's."""
+        return self._call("generate", answers.code, account=account, label=label)
 
     def verify(self, code: str, account: str = "default", *, origin: str | None = None) -> bool:
         """Check a code. A code that was good is spent, and not good again (RFC 6238 section 5.2).
@@ -68,8 +63,18 @@ class Methods:
         successor: bool = False,
         deadline: int | None = None,
         cutover: bool = False,
+        label: str | None = None,
+        kind: str | None = None,
+        counter: int | None = None,
+        short: bool = False,
     ) -> bool:
         """Load a sealed seed (as bytes, not base64). Returns False if the account has it already.
+
+        `label` names the authenticator, of which an account has up to 4. Without it that is `main`. A new
+        label adds one; `replace` is for another seed under the same label.
+
+        `kind` is `totp`, or `hotp` for a token with a button: its seed has no `period`, and `counter` is the
+        next that the token uses. With `short` a seed of 80 to 127 bits is taken too.
 
         A `successor` takes the account's place when the first of its codes is accepted; the old seed is
         good until then. At `deadline`, a Unix time, the successor is dropped, or with `cutover` the old
@@ -90,6 +95,10 @@ class Methods:
             successor=successor,
             deadline=deadline,
             cutover=cutover,
+            label=label,
+            kind=kind,
+            counter=counter,
+            short=short,
         )
 
     def load_named(
@@ -104,6 +113,10 @@ class Methods:
             **options,
         )
 
+    def load_result(self, /, sealed: bytes, account: str | None = None, **options: "Any") -> "dict[str, Any]":
+        """Do what `load` does with these arguments; returns `account`, `changed` and `authenticators`."""
+        return self._call("load", answers.fields, sealed=sealed, account=account, **options)
+
     def load_batch(self, batch: bytes, *, replace: bool = False) -> "dict[str, Any]":
         """Load the seeds of a batch, all or none. PROTOCOL.md describes the answer.
 
@@ -111,22 +124,38 @@ class Methods:
         """
         return self._call("load_batch", answers.batch, batch=batch, replace=replace)
 
-    def remove(self, account: str = "default") -> None:
-        """Remove an account. Its codes stay spent if the same seed is loaded again."""
-        return self._call("remove", _nothing, account=account)
+    def remove(self, account: str = "default", *, label: str | None = None) -> None:
+        """Remove an account, or its authenticator with this label, which must not be the last.
 
-    def accounts(self) -> list[Account]:
-        """List the accounts that the caller administers, by name."""
-        return self._call("accounts", answers.accounts)
+        Its codes stay spent if the same seed is loaded again.
+        """
+        return self._call("remove", _nothing, account=account, label=label)
 
-    def resync(self, first: str, second: str, account: str = "default") -> int:
+    def accounts(
+        self, match: str | None = None, *, after: str | None = None, limit: int | None = None
+    ) -> list[Account]:
+        """List the accounts that the caller administers, by name.
+
+        `match` is a pattern for whole names, for example `web-*`. With `after` they begin behind this name,
+        and `limit` is how many there are at most. A long list comes in parts, and `timeout` bounds each.
+        """
+        return self._perform(requests.pages(match, after, limit))
+
+    def resync(self, first: str, second: str, account: str = "default", *, label: str | None = None) -> int:
         """Follow an authenticator whose clock is off, by two codes that it shows one after the other.
 
-        Returns by how many steps it is ahead (RFC 6238 section 6).
+        Returns by how many steps it is ahead (RFC 6238 section 6); for HOTP its next counter.
         """
         return self._call(
-            "resync", lambda result: int(result["offset"]), account=account, first=first, second=second
+            "resync", answers.resynced, account=account, first=first, second=second, label=label
         )
+
+    def resync_result(
+        self, first: str, second: str, account: str = "default", *, label: str | None = None
+    ) -> "dict[str, Any]":
+        """Do what `resync` does; returns `account`, and `offset` or for HOTP `counter`."""
+        arguments = {"account": account, "first": first, "second": second, "label": label}
+        return self._call("resync", answers.fields, **arguments)
 
     def throttled(
         self, account: str | None = None, *, uid: int | None = None, origin: str | None = None
@@ -185,7 +214,7 @@ class Methods:
 
         The backup is sent in parts, and `timeout` bounds each of them.
         """
-        return self._perform((_parts(data, replace=replace), answers.fields))
+        return self._perform(requests.upload(data, replace=replace))
 
     def clock_accept(self) -> "dict[str, Any]":
         """Tell the daemon that its clock is right now. PROTOCOL.md describes the answer."""
@@ -198,33 +227,6 @@ class Methods:
     def metrics(self) -> "dict[str, Any]":
         """Return the status, and the counts since the daemon's start. PROTOCOL.md describes them."""
         return self._call("metrics", answers.fields)
-
-
-def encode(msgid: int, request: "Request") -> bytes:
-    """The bytes of a request. Raises `BadRequest` for arguments that cannot be sent."""
-    method, arguments = request
-    try:
-        return messages.encode_request(msgid, method, arguments)
-    except (OverflowError, TypeError, ValueError) as error:
-        raise BadRequest(f"an argument cannot be sent: {error}") from None
-
-
-def _given(arguments: "dict[str, Any]") -> "dict[str, Any]":
-    return {name: value for name, value in arguments.items() if value is not None and value is not False}
-
-
-def _parts(data: bytes, *, replace: bool) -> "Iterator[Request]":
-    """The requests that send a backup in parts."""
-    upload, size = os.urandom(16).hex(), messages.PART_LIMIT
-    for offset in range(0, max(1, len(data)), size):
-        arguments = {
-            "upload": upload,
-            "offset": offset,
-            "part": data[offset : offset + size],
-            "last": offset + size >= len(data),
-            "replace": replace,
-        }
-        yield ("restore", _given(arguments))
 
 
 def _nothing(_result: "Any") -> None:

@@ -11,15 +11,16 @@ from typing import Any
 
 from pki2fad.errors import Forbidden, Refusal, UnknownMethod
 from pki2fad.methods import enrolment
-from pki2fad.methods.admin import Admin, Arguments, Keys
+from pki2fad.methods.admin import Admin
 from pki2fad.methods.bulk import Bulk
 from pki2fad.methods.codes import CodeMethods
 from pki2fad.methods.enrolment import Enrolment
 from pki2fad.methods.health import Health
+from pki2fad.methods.hostkeys import KeyMethods, Keys
 from pki2fad.methods.memory import Memory
 from pki2fad.methods.metrics import Metrics
 from pki2fad.methods.reports import Reports
-from pki2fad.methods.table import METHODS, Method, checked, is_administrative
+from pki2fad.methods.table import METHODS, Arguments, Method, checked, is_administrative
 from pki2fad.methods.throttled import ThrottleAdmin
 from pki2fad.rules import access
 from pki2fad.rules.access import Access, Peer
@@ -83,17 +84,13 @@ class Agent:
             "throttled": throttling.throttled,
             "unthrottle": throttling.unthrottle,
             "clock_accept": bulk.clock_accept,
-            "rotate": admin.rotate,
-            "rotate_finish": admin.rotate_finish,
-            "recipients": admin.recipients,
             "backup": bulk.backup,
             "restore": bulk.restore,
-            "lock": admin.lock,
-            "unlock": admin.unlock,
             "enroll": enroller.enroll,
             "enroll_confirm": enroller.confirm,
             "status": self._status,
             "metrics": self._metrics,
+            **KeyMethods(keyring, keys, admin.close).by_name(),
         }
 
     def use(self, rules: Access) -> None:
@@ -208,11 +205,11 @@ class Agent:
     def _payer(self, uid: int) -> int:
         return self.access.payer(uid)  # a reload may have replaced `access`
 
-    def _accounts(self, _args: Arguments, peer: Peer, reading: Reading) -> Answer:
+    def _accounts(self, args: Arguments, peer: Peer, reading: Reading) -> Answer:
         def is_shown(name: str) -> bool:
             return self.access.allows(peer, access.ADMIN, name)
 
-        return self.reports.accounts(is_shown, reading)
+        return self.reports.accounts(args, is_shown, reading)
 
     def _status(self, _args: Arguments, peer: Peer, reading: Reading) -> Answer:
         is_admin = self.access.allows_everywhere(peer, access.ADMIN)

@@ -9,7 +9,9 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from pki2fad.errors import AccountExists
-from pki2fad.methods.admin import Admin, Arguments, Keys
+from pki2fad.methods.admin import Admin
+from pki2fad.methods.hostkeys import Keys
+from pki2fad.methods.table import Arguments
 from pki2fad.rules import otp
 from pki2fad.rules.access import Peer
 from pki2fad.rules.account import Account

@@ -4,10 +4,11 @@ from collections.abc import Callable
 from typing import Any
 
 from pki2fad.errors import BadRequest, Forbidden
-from pki2fad.methods.admin import Arguments
+from pki2fad.methods.table import Arguments
 from pki2fad.rules import access, otp
 from pki2fad.rules.access import Access, Peer
 from pki2fad.rules.attempts import Caller
+from pki2fad.rules.authenticator import Authenticator
 from pki2fad.rules.changes import Answer
 from pki2fad.rules.clock import Reading
 from pki2fad.rules.keyring import Keyring
@@ -37,16 +38,22 @@ class CodeMethods:
 
     def generate(self, args: Arguments, _peer: Peer, reading: Reading) -> Answer:
         """The code of now."""
-        result = self.code(args["account"], reading)
+        result = self.code(args["account"], reading, args.get("label"))
         return Answer(result, encoded=messages.encode(result))
 
-    def code(self, name: str, reading: Reading) -> dict[str, Any]:
-        """The result of `generate` for an account. Raises a `Refusal`."""
+    def code(self, name: str, reading: Reading, label: str | None = None) -> dict[str, Any]:
+        """The result of `generate`, for the first TOTP authenticator of an account or the one with the label.
+
+        Raises a `Refusal`.
+        """
         self._keyring.require_unlocked()
-        active = self._keyring.account(name).in_force(reading.wall)
+        account = self._keyring.account(name)
+        asked = account.authenticators if label is None else (self._keyring.authenticator(account, label),)
+        active = [Authenticator.in_force(one, reading.wall)[0] for one in asked]
         one = next((one for one in active if not one.is_hotp), None)
         if one is None:
-            raise BadRequest(f"account {name!r} has no authenticator that makes codes from the time")
+            which = f"account {name!r} has no authenticator" if label is None else f"{label!r} is not one"
+            raise BadRequest(f"{which} that makes codes from the time (TOTP)")
         period = one.parameters.period
         step = otp.step_at(reading.wall, period)
         code = self._keyring.codes.current(one, step)
@@ -82,7 +89,7 @@ class CodeMethods:
         first, second = args["first"], args["second"]
         if not (forms.is_code(first) and forms.is_code(second)):
             raise BadRequest(forms.CODE_RULE)
-        shown = TwoCodes(args["account"], MAIN, first, second)
+        shown = TwoCodes(args["account"], args.get("label", MAIN), first, second)
         return self._resync.follow(shown, self._access().payer(peer.uid), reading)
 
     def steps_off(self, name: str, code: str, reading: Reading) -> int | None:

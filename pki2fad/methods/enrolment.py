@@ -7,7 +7,8 @@ other method sees an account.
 
 from pki2fad.crypto.memory import wipe
 from pki2fad.errors import AccountExists, BadRequest, Forbidden, NoSuchAccount, Unavailable
-from pki2fad.methods.admin import Arguments, Keys
+from pki2fad.methods.hostkeys import Keys
+from pki2fad.methods.table import Arguments
 from pki2fad.rules import otp
 from pki2fad.rules.access import Peer
 from pki2fad.rules.changes import Answer

@@ -10,6 +10,8 @@ from pki2fad.transfer import batch
 from pki2fad.wire import arguments, forms
 from pki2fad.wire.messages import Request
 
+Arguments = dict[str, Any]  # of a request, by name
+
 _NONE: Mapping[str, type] = MappingProxyType({})
 
 # The outcomes of requests that were carried out. Others have the code of their refusal.
@@ -36,7 +38,7 @@ class Method(NamedTuple):
 
 
 _METHODS = (
-    Method("generate", GENERATE, {"account": str}, steady=True),
+    Method("generate", GENERATE, {"account": str, "label": str}, steady=True),
     Method(
         "verify",
         VERIFY,
@@ -60,14 +62,23 @@ _METHODS = (
             "successor": bool,
             "deadline": int,
             "cutover": bool,
+            "label": str,
+            "kind": str,
+            "counter": int,
+            "short": bool,
         },
         frozenset({"sealed"}),
         everywhere=True,
     ),
     Method("load_batch", ADMIN, {"batch": bytes, "replace": bool}, frozenset({"batch"}), everywhere=True),
-    Method("remove", ADMIN, {"account": str}),
-    Method("accounts", ADMIN),
-    Method("resync", ADMIN, {"account": str, "first": str, "second": str}, frozenset({"first", "second"})),
+    Method("remove", ADMIN, {"account": str, "label": str}),
+    Method("accounts", ADMIN, {"match": str, "after": str, "limit": int}),
+    Method(
+        "resync",
+        ADMIN,
+        {"account": str, "first": str, "second": str, "label": str},
+        frozenset({"first", "second"}),
+    ),
     Method(
         "throttled",
         ADMIN,
@@ -108,11 +119,13 @@ def is_administrative(name: str) -> bool:
     return method is not None and method.role in (ADMIN, ENROLL)
 
 
-def checked(method: Method, request: Request) -> dict[str, Any]:
+def checked(method: Method, request: Request) -> Arguments:
     """The arguments, with the default account unless a batch names one. Raises `BadRequest`."""
     if request.args is None:
         raise BadRequest(request.fault)
     args = arguments.typed(request.args, method.arguments, method.required)
+    if "label" in args and not forms.is_label(args["label"]):
+        raise BadRequest(forms.LABEL_RULE)
     if "account" not in method.arguments or (method.about_all and "account" not in args):
         return args
     if "account" not in args and "sealed" in args and batch.is_batch(args["sealed"]):

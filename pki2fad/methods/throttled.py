@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from pki2fad.errors import BadRequest
-from pki2fad.methods.admin import Arguments
+from pki2fad.methods.table import Arguments
 from pki2fad.rules.access import Peer
 from pki2fad.rules.account import Account
 from pki2fad.rules.changes import Answer, Edit, Work

@@ -100,7 +100,7 @@ class Account(Authenticator):
     @property
     def seeds(self) -> tuple[Authenticator, ...]:
         """All authenticators, and those that wait."""
-        return (*super().seeds, *all_seeds(self.others))
+        return (*self.own_seeds, *all_seeds(self.others))
 
     def in_force(self, wall: float) -> tuple[Authenticator, ...]:
         """Those whose codes are good at this time; codes are generated from the first that is no HOTP."""

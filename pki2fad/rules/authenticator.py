@@ -15,6 +15,8 @@ UNKNOWN = b"\x7f"
 
 ID_BYTES = 16  # of an account's id, an authenticator's, and a digest
 
+_SEAL_BYTES = 28  # of a sealed seed, beside the seed: nonce and tag
+
 _NO_ID = bytes(ID_BYTES)  # of an authenticator that version 0.1.0 made
 _MADE_BYTES = 6
 _DIGEST = slice(2 * ID_BYTES, 3 * ID_BYTES)
@@ -95,6 +97,11 @@ class Authenticator:
         return self.fixed[_MADE.stop :]
 
     @property
+    def seed_bytes(self) -> int:
+        """How long its seed is."""
+        return len(self.sealed) - _SEAL_BYTES
+
+    @property
     def is_hotp(self) -> bool:
         """True if a counter makes its codes, and not the time."""
         return self.parameters.kind == HOTP
@@ -154,8 +161,8 @@ class Authenticator:
         return (self.successor.authenticator,) if self.successor.cutover else (self,)
 
     @property
-    def seeds(self) -> "tuple[Authenticator, ...]":
-        """Itself, and its successor if there is one."""
+    def own_seeds(self) -> "tuple[Authenticator, ...]":
+        """Itself, and its successor if there is one; of an account those of its first authenticator."""
         return (self,) if self.successor is None else (self, self.successor.authenticator)
 
     def settled(self, wall: float) -> "Authenticator":
@@ -271,7 +278,7 @@ def spent_until(one: Authenticator) -> int:
 
 def all_seeds(authenticators: Sequence[Authenticator]) -> list[Authenticator]:
     """These and their successors."""
-    return [seed for one in authenticators for seed in one.seeds]
+    return [seed for one in authenticators for seed in one.own_seeds]
 
 
 def _drifts(drift: bytes) -> list[int]:

@@ -19,6 +19,7 @@ COUNTERS = 4  # HOTP: the next counter and three more, for a token whose button 
 LONGEST_PERIOD = 120  # seconds; pyotp takes no more
 MAX_OFFSET = 10  # steps by which a prover may be off after `resync`: five minutes by the usual period
 RESYNC_COUNTERS = 100  # HOTP: how far ahead `resync` looks (RFC 4226 section 7.4)
+LAST_COUNTER = 2**53 - 1  # HOTP: that an authenticator may begin with; every client can send it
 
 TOTP, HOTP = "totp", "hotp"  # the kinds of authenticators
 KINDS = (TOTP, HOTP)

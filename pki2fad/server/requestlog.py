@@ -110,6 +110,8 @@ class RequestLog:
         if request.args.get("origin"):
             fields["origin"] = request.args["origin"]
         fields["valid"] = answer.result["valid"]
+        if answer.matched is not None:
+            fields["authenticator"] = answer.matched
         if answer.reason == REPLAYED:  # somebody may be in the middle
             self.warning(peer, request.method, **fields, reason=REPLAYED)
         elif answer.reason == WRONG:

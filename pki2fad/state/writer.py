@@ -114,9 +114,11 @@ class Writer:
         if not spend.period:  # of HOTP
             changed, values = f"{changed}, used = ?", [*values, int(spend.wall)]
         if spend.label is not None:
-            return self._spend_of(
-                f"authenticators SET {changed} WHERE label = ? AND", [*values, spend.label], spend
-            )
+            of = f"authenticators SET {changed} WHERE label = ? AND"
+            outcome = self._spend_of(of, [*values, spend.label], spend)
+            if outcome is KEPT:
+                self._count(spend.account, spend.tally)
+            return outcome
         if spend.tally is not None:
             level, marks = spend.tally.level, spend.tally.marks
             changed += ", failed_units = ?, failed_at = ?, marks = ?"

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgpack
 
-from pki2fad.crypto import sealing
+from pki2fad.crypto import sealing, seedsizes
 from pki2fad.crypto.masterkey import MasterKey
 from pki2fad.daemon.minutelog import MinuteLog
 from pki2fad.errors import BadSeal
@@ -99,7 +99,7 @@ def sealed(seed: bytes) -> bytes:
 def open_plain(text: bytes) -> bytearray:
     """The seed of `sealed`. Raises `BadSeal`."""
     try:
-        return sealing.seed_from_hex(text)
+        return sealing.seed_from_hex(text, seedsizes.SHORT)
     except ValueError:
         raise BadSeal("this does not open to a seed") from None
 

@@ -176,6 +176,8 @@ def test_a_long_list_of_accounts_arrives_whole(path: Path) -> None:
             "offset": 0,
             "drift": [],
             "successor": None,
+            "id": "00",
+            "authenticators": [],
         }
         for number in range(20_000)
     ]

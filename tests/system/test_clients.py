@@ -131,8 +131,8 @@ def test_a_client_reads_a_list_that_comes_in_several_parts(
 def ask_for_codes(caller: Caller, key: PrivateKey) -> None:
     seed = Seed("SHA256", 8, 60)
     load = {"account": "one", "sealed": seed.sealed(key), **seed.parameters, "replace": False}
-    assert caller.call("load", **load) == {"account": "one", "changed": True}
-    assert caller.call("load", **load) == {"account": "one", "changed": False}
+    assert caller.call("load", **load) == {"account": "one", "changed": True, "authenticators": 1}
+    assert caller.call("load", **load) == {"account": "one", "changed": False, "authenticators": 1}
     assert caller.refusal("load", account="one", sealed=Seed().sealed(key)) == "account_exists"
     made = caller.call("generate", account="one")
     assert made["code"] == seed.code(made["step"])

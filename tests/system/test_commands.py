@@ -9,6 +9,7 @@ from datetime import datetime
 from pathlib import Path
 
 import pytest
+from support.authenticators import main_of
 from support.daemon import PKI2FACTL, Daemon, as_user, ctl, environment, short_directory
 
 import pki2fad
@@ -170,7 +171,7 @@ def test_accounts_are_listed_by_name_with_their_parameters(several: Daemon) -> N
         "default  SHA1, 6 digits, 30 s, codes spent: none\n"
         "deploy  SHA256, 8 digits, 60 s, codes spent: none\n"
     )
-    assert json.loads(several.ctl("accounts", "--json").stdout) == [
+    assert [main_of(row) for row in json.loads(several.ctl("accounts", "--json").stdout)] == [
         {
             "account": "default",
             "algorithm": "SHA1",

@@ -18,6 +18,7 @@ from support.agents import (
     sealed,
     shared_step,
 )
+from support.authenticators import main_of
 
 from pki2fad.crypto import rsakeys, sealing
 from pki2fad.crypto.rsakeys import PrivateKey
@@ -73,7 +74,7 @@ def test_a_load_without_parameters_has_the_usual_ones(agent: Agent) -> None:
 def test_a_load_takes_algorithm_digits_and_period(agent: Agent, parameters: Parameters) -> None:
     of = {"algorithm": parameters.algorithm, "digits": parameters.digits, "period": parameters.period}
     load(agent, **of)
-    assert listed(agent) == [
+    assert [main_of(row) for row in listed(agent)] == [
         {"account": "default", **of, "last_used": None, "offset": 0, "drift": [], "successor": None}
     ]
     assert call(agent, "generate", ROOT, NOW)["code"] == oathtool_code(SEED, NOW.wall, parameters)
@@ -136,7 +137,10 @@ def test_the_same_seed_again_changes_nothing(agent: Agent) -> None:
     assert is_valid(agent, CODE, NOW)
     for replace in (False, True):
         answer = agent.handle(Request(1, "load", {"sealed": sealed(SEED), "replace": replace}), ROOT, NOW)
-        assert (answer.result, answer.change) == ({"account": "default", "changed": False}, None)
+        assert (answer.result, answer.change) == (
+            {"account": "default", "changed": False, "authenticators": 1},
+            None,
+        )
     assert not is_valid(agent, CODE, NOW)
 
 
@@ -158,7 +162,11 @@ def test_another_seed_or_other_parameters_need_replace(agent: Agent, other: dict
     with pytest.raises(AccountExists):
         call(agent, "load", ROOT, NOW, **args, replace=False)
     assert call(agent, "generate", ROOT, NOW)["code"] == CODE
-    assert call(agent, "load", ROOT, NOW, **args, replace=True) == {"account": "default", "changed": True}
+    assert call(agent, "load", ROOT, NOW, **args, replace=True) == {
+        "account": "default",
+        "changed": True,
+        "authenticators": 1,
+    }
     assert call(agent, "generate", ROOT, NOW)["code"] != CODE
 
 
@@ -176,7 +184,7 @@ def test_replace_is_no_error_where_there_is_nothing_to_replace(agent: Agent) -> 
         "0" * 63,
         "0x" + "0" * 62,
         "0" * 64 + "\n",
-        "0" * 30,
+        "0" * 18,
         "0" * 130,
         "",
         "g" * 64,

@@ -23,7 +23,7 @@ class Sent(Methods):
         self.requests: list[tuple[str, dict[str, Any]]] = []
 
     def _perform(self, call: Any) -> Any:
-        self.requests += call[0]
+        self.requests.append(next(call))
 
 
 def with_all_arguments(method: Callable[..., Any]) -> None:
