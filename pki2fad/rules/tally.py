@@ -143,9 +143,12 @@ def _packed(marks: Iterable[Mark]) -> bytes:
 def with_costs(marks: bytes) -> bytes:
     """The marks of a stored row, also of a row of version 0.1.0, which are shorter by the cost.
 
-    No number of marks up to `MARKS` has the same length in both versions.
+    No number of marks up to `MARKS` has the same length in both versions. Raises `ValueError` for a
+    cost of 0.
     """
     if len(marks) % _COSTLESS_MARK.size:
+        if 0 in marks[_MARK.size - 1 :: _MARK.size]:
+            raise ValueError("a mark has the cost 0")
         return marks
     return _packed(
         Mark(digest, at, Level(*level)) for digest, at, *level in _COSTLESS_MARK.iter_unpack(marks)

@@ -17,7 +17,7 @@ from pki2fad.rules.gone import Watermark
 from pki2fad.rules.outcomes import KEPT, NotKept, Outcome, Settle
 from pki2fad.rules.tally import Level
 from pki2fad.state import rows
-from pki2fad.state.database import StateFile
+from pki2fad.state.database import StateFile, damaged
 from pki2fad.state.leases import Leases
 from pki2fad.state.writer import Writer
 
@@ -53,8 +53,10 @@ class Store:
         return bytes(secret)
 
     def throttle_slots(self) -> Iterator[tuple[int, Level]]:
-        """The throttle's table."""
+        """The throttle's table. Raises `UnusableState` for a row that cannot be one."""
         for slot, *level in self.file.rows("SELECT slot, units, at, cost FROM slots"):
+            if tuple(map(type, level)) != (float, float, int) or level[-1] < 1:
+                raise damaged(self.path, f"slot {slot!r}: a value is of the wrong type or range")
             yield slot, Level(*level)
 
     def gone(self) -> dict[bytes, Watermark]:

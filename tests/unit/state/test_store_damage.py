@@ -229,6 +229,8 @@ def test_any_character_may_be_in_the_path(tmp_path: Path) -> None:
         ("fixed", b"short"),
         ("kind", "clock"),
         ("used", "now"),
+        ("marks", bytes(41)),
+        ("marks", bytes(7)),
     ],
 )
 def test_a_row_with_a_value_out_of_range_or_of_another_type_is_damage_of_a_named_account(
@@ -239,6 +241,14 @@ def test_a_row_with_a_value_out_of_range_or_of_another_type_is_damage_of_a_named
     told = f"{re.escape(str(path))} is damaged \\(account 'a007'"
     with contextlib.closing(Store(str(path))) as store, pytest.raises(UnusableState, match=told):
         list(store.accounts())
+
+
+@pytest.mark.parametrize("row", ["(1, 'much', 0.0, 3)", "(1, 3.0, x'', 3)", "(1, 3.0, 0.0, 0)"])
+def test_a_row_that_can_be_no_slot_of_the_throttle_is_damage(path: Path, row: str) -> None:
+    with edited(path) as database:
+        database.execute(f"INSERT OR REPLACE INTO slots VALUES {row}")
+    with contextlib.closing(Store(str(path))) as store, pytest.raises(UnusableState, match="slot 1"):
+        list(store.throttle_slots())
 
 
 def test_a_state_that_is_taken_apart_while_in_use_raises_no_other_error(path: Path) -> None:

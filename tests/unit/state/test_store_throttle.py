@@ -194,7 +194,7 @@ def test_an_account_comes_back_with_its_tally(path: Path) -> None:
 def test_a_spend_that_is_refused_marks_nobody(path: Path) -> None:
     account = make_keyring().seal("default", bytearray(SEED), USUAL)
     account.last_step = STEP
-    marked = Spend("default", STEP, 30, NOW.wall, tally=Tally(Level(), bytes(41)))
+    marked = Spend("default", STEP, 30, NOW.wall, tally=Tally(Level(), bytes(40) + b"\3"))
     with contextlib.closing(Store(str(path))) as store:
         keep(store, [Edit("default", NOW.wall, account)])
         assert keep(store, [marked]) == [False]
