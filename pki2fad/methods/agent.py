@@ -20,6 +20,7 @@ from pki2fad.methods.hostkeys import KeyMethods, Keys
 from pki2fad.methods.memory import Memory
 from pki2fad.methods.metrics import Metrics
 from pki2fad.methods.reports import Reports
+from pki2fad.methods.steady import Steady
 from pki2fad.methods.table import METHODS, Arguments, Method, checked, is_administrative
 from pki2fad.methods.throttled import ThrottleAdmin
 from pki2fad.rules import access
@@ -63,6 +64,8 @@ class Agent:
         recoverer = Recoverer(keyring, attempts)
         resync = Resync(keyring, throttle, watch, window, budget)
         self._codes = codes = CodeMethods(keyring, verifier, recoverer, resync, lambda: self.access)
+        self._steady = Steady(self._carry_out)
+        keyring.codes.use(self._steady.clear)
         self._key_is_cheap = keys.is_cheap
         self._admin = admin = Admin(keyring, watch, keys)
         bulk = Bulk(keyring, watch, keys, admin)
@@ -109,21 +112,11 @@ class Agent:
             if method is None:
                 raise UnknownMethod(f"there is no method {request.method[:64]!a}")
             if method.steady and request.args is not None:
-                return self._steady(method, request, peer, reading)
+                return self._steady.answer(method, request, peer, self.access.rights(peer), reading)
             return self._carry_out(method, request, peer, reading)
         except Refusal as refusal:
             audit = "refused" if is_administrative(request.method) else None
             return Answer(refusal=refusal, audit=audit)
-
-    def _steady(self, method: Method, request: Request, peer: Peer, reading: Reading) -> Answer:
-        """The answer that a caller with these rights got to the same request in this second, if one did."""
-        answers = self._keyring.codes.moment(reading.wall)
-        asked = (self.access.rights(peer), method.name, *(request.args or {}).items())
-        if asked not in answers:
-            answers[asked] = self._carry_out(method, request, peer, reading), request.account
-        answer, account = answers[asked]
-        request.concern(account)
-        return answer  # type: ignore[no-any-return]  # it is an Answer
 
     def _carry_out(self, method: Method, request: Request, peer: Peer, reading: Reading) -> Answer:
         """Answer one request. Raises a `Refusal`."""

@@ -3,7 +3,7 @@
 import contextlib
 from collections import deque
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pki2fad.errors import Refusal
 from pki2fad.rules import otp
@@ -20,9 +20,6 @@ _VEILED = 16_384
 
 # Authenticators in use that get a code ahead: a list of 1 MiB at most.
 _AHEAD = 131_072
-
-# What is kept for a second: 8 MB at most.
-_MOMENT = 16_384
 
 # Stands for a name that is no account.
 _DECOY = Authenticator("", Parameters(), b"", fixed_facts(bytes(16), bytes(15) + b"\1", bytes(16), 0, b""))
@@ -41,8 +38,7 @@ class Codes:
         self._due: deque[Authenticator] = deque()  # in use: `look_ahead` finds those that still lack a code
         # What stands for an authenticator, by its `fixed`, and by the name of the account.
         self._veils: dict[str, dict[bytes, Authenticator]] = {}
-        self._second = -1.0  # the Unix time of `moment`
-        self._moment: dict[Any, Any] = {}
+        self._forgotten: Callable[[], object] = lambda: None
         self._decoy_sealed: bytes | None = None  # the seed of all names that are no account
 
     def of(self, one: Authenticator, candidates: range) -> tuple[str, ...]:
@@ -68,16 +64,9 @@ class Codes:
             return self.of(one, otp.window(step))[otp.WINDOW]
         return self.of_step(one, step)
 
-    def moment(self, wall: float) -> dict[Any, Any]:
-        """What callers made of codes at this time, for them to fill.
-
-        It is empty again when the second is over, and when any account or the master key changes.
-        """
-        second = wall // 1
-        if second != self._second or len(self._moment) >= _MOMENT:
-            self._second = second
-            self._moment.clear()
-        return self._moment
+    def use(self, forgotten: Callable[[], object]) -> None:
+        """Call this whenever any account or the master key changes: what was made of codes is void."""
+        self._forgotten = forgotten
 
     def of_step(self, one: Authenticator, step: int) -> str:
         """The code of one step or counter, which is not kept."""
@@ -126,17 +115,17 @@ class Codes:
 
     def unveil(self, name: str) -> None:
         """Drop the veil of a name whose account comes, goes or changes, and what was made of codes."""
-        self._moment.clear()
+        self._forgotten()
         self._veils.pop(name, None)
 
     def unveil_all(self) -> None:
         """Drop the veils of all names, and what was made of codes."""
-        self._moment.clear()
+        self._forgotten()
         self._veils.clear()
 
     def forget(self) -> None:
         """Keep nothing that depends on the master key; the authenticators' own codes stay."""
-        self._moment.clear()
+        self._forgotten()
         self._veils.clear()
         self._due.clear()
         self._decoy_sealed = None

@@ -1,6 +1,5 @@
 """One connection: its messages, in order, and their answers; deadlines and back-pressure."""
 
-import enum
 from typing import Protocol
 
 from pki2fad.errors import ProtocolError
@@ -11,11 +10,10 @@ from pki2fad.rules.clock import boot
 from pki2fad.server.answers import Answers
 from pki2fad.server.inbox import Inbox
 from pki2fad.server.payer import Holding, Payer
+from pki2fad.server.stages import CLOSED, ENDING, FINISHED, GOING, LONG, NEW, OPEN, WAITING
 from pki2fad.server.stream import Stream
 from pki2fad.wire import messages
-
-# Messages of one connection that are handled before others of its payer have their turn.
-MESSAGES_AT_ONCE = 16
+from pki2fad.wire.build import SEVERAL, Message
 
 # Seconds from the first byte of a message to its last, and those in which a client has to take the answers
 # that the kernel has no room for: a load from a slow shell takes less.
@@ -24,23 +22,8 @@ DEADLINE = 10.0
 # Bytes of answers that are written at once: what is longer goes when others have had their turn.
 _WRITTEN_AT_ONCE = 1024 * 1024
 
-
-class Stage(enum.IntEnum):
-    """What is left to be done for a client."""
-
-    NEW = enum.auto()  # everything; nothing has come from it yet
-    OPEN = enum.auto()  # everything
-    FINISHED = enum.auto()  # it sends no more: what was read is handled, and answered
-    ENDING = enum.auto()  # its answers are written
-    CLOSED = enum.auto()  # nothing
-
-
-class Pace(enum.Enum):
-    """Whether the next message is handled."""
-
-    GOING = enum.auto()
-    WAITING = enum.auto()  # not before the answer of the last one is there
-    LONG = enum.auto()  # not before a long answer, which is outside the pool, was taken
+# Messages of one connection that are handled before others of its payer have their turn.
+MESSAGES_AT_ONCE = SEVERAL
 
 
 class Owner(Protocol):
@@ -56,11 +39,16 @@ class Owner(Protocol):
     def makes_room(self, connection: "Connection", more: int = 0) -> bool:
         """Have the pool make room for `more` bytes; false if there is none."""
 
-    def handle(self, connection: "Connection", request: messages.Request, reading: clock.Reading) -> None:
-        """Answer a request, now or later."""
+    def handle(
+        self, connection: "Connection", found: list[Message], reading: clock.Reading, end: float
+    ) -> int:
+        """Answer requests, now or later, until CLOCK_BOOTTIME is `end`; returns how many were handled."""
 
     def has_answers(self, connection: "Connection") -> None:
         """Let its answers go at the end of the turn."""
+
+    def watch(self, connection: "Connection") -> None:
+        """Serve it when the kernel has room for its answers, if some are left unsent."""
 
     def serve_again(self, connection: "Connection") -> None:
         """Serve it in its payer's next turn."""
@@ -81,11 +69,11 @@ class Connection:
         self.peer = peer
         self.holding = holding
         self.stream = stream
-        self.stage = Stage.NEW
+        self.stage = NEW
         self._owner = owner
         self._inbox = Inbox()
         self._answers = Answers()  # that have not been written
-        self._pace = Pace.GOING
+        self._pace = GOING
 
     @property
     def descriptor(self) -> int:
@@ -100,23 +88,22 @@ class Connection:
     @property
     def has_long(self) -> bool:
         """True while a long answer is on its way to the client."""
-        return self._pace is Pace.LONG and self.stage is not Stage.CLOSED
+        return self._pace is LONG and self.stage is not CLOSED
 
     @property
     def is_gone(self) -> bool:
         """True if its client takes no more answers; one that only sends no more may wait for them."""
-        return self.stage is Stage.CLOSED or self.stream.is_gone
+        return self.stage is CLOSED or self.stream.is_gone
 
     def has_happened(self, events: int) -> bool:
         """Note what the kernel says; True if something is to be done."""
-        self.stream.note(events)
-        return self.stream.is_readable or len(self.stream.unsent) > 0
+        return self.stream.note(events)
 
     def serve(self, reading: clock.Reading, end: float) -> bool:
         """Write, read and handle a little, until CLOCK_BOOTTIME is `end`; True if there is more to do now."""
         try:
             if self.stream.unsent:
-                self._send()
+                self._send(self.stream.unsent)
                 if self._answers.may_leave and not self.stream.unsent:
                     self._owner.has_answers(self)
             if not self._is_blocked and not self._take(reading, end):
@@ -126,66 +113,66 @@ class Connection:
         except Exception as error:  # a mistake of ours ends this connection, and keeps no other waiting
             log.failure("failed", error)
             self.end()
+        if self._answers.waiting or self._inbox.has_more:
+            self._owner.has_answers(self)
+        elif self._answers.pending:  # none waits for the store, nor for the end of the turn
+            self._write()
         return self._account()
 
+    @property
+    def goes_on(self) -> bool:
+        """True if the next message may be handled."""
+        return self._pace is GOING and not (self._answers.waiting and self._answers.is_full)
+
     def add(self, answer: bytes) -> None:
-        """An answer that may leave, behind those before it."""
-        if not self._answers:
-            self._owner.has_answers(self)
-        self._answers.add(answer)
+        """Put an answer behind the others. It leaves at the end of `serve`, or of the turn."""
+        self._answers.pending.append(answer)
 
     def hold(self) -> int:
         """The place of an answer that may not leave yet, for `settle`."""
-        if not self._answers:
-            self._owner.has_answers(self)
         return self._answers.hold()
 
     def hold_alone(self) -> int:
         """Like `hold`, and no message behind this one is handled before it is settled."""
-        self._pace = Pace.WAITING
+        self._pace = WAITING
         return self.hold()
 
     def settle(self, place: int, *answer: bytes) -> None:
         """The answer for a place that was held, in parts if it is the last place."""
-        if self._pace is Pace.WAITING and self._answers.is_last(place):
-            self._pace = Pace.GOING
+        if self._pace is WAITING and self._answers.is_last(place):
+            self._pace = GOING
         self._answers.settle(place, *answer)
         self._owner.has_answers(self)
 
     def settle_long(self, place: int, *answer: bytes) -> None:
         """Like `settle`, for a long answer: it counts in no pool, and nothing is handled before it left."""
         self.settle(place, *answer)
-        self._pace = Pace.LONG
+        self._pace = LONG
 
     def release(self) -> None:
         """Write the answers, up to the first that waits."""
-        if not self._answers or self.stream.unsent or self.stage is Stage.CLOSED:
+        if not self._answers.pending or self.stream.unsent or self.stage is CLOSED:
             return
-        self.stream.put(self._answers.take(_WRITTEN_AT_ONCE))
-        if self.stream.unsent:
-            self._send()
-        has_more = self._answers.may_leave and not self.stream.unsent
-        if has_more:  # it goes when others have had their turn
-            self.stream.put(self._answers.take(_WRITTEN_AT_ONCE))
-        if self._account(is_late=self._answers.waiting > 0) or has_more:
+        self._write()
+        if self._account(is_late=self._answers.waiting > 0):
             self._owner.serve_again(self)
 
     def finish(self) -> None:
         """Read no more, and end when what was read is answered."""
-        if self.stage < Stage.FINISHED:
-            self.stage = Stage.FINISHED
+        if self.stage < FINISHED:
+            self.stage = FINISHED
             self._account()
 
     def end(self) -> None:
         """Handle nothing more, and close when the answers have been taken."""
         self._inbox.drop()
-        self.stage = max(self.stage, Stage.ENDING)
+        self.stage = max(self.stage, ENDING)
 
     def close(self) -> None:
         """End it now."""
-        if self.stage is Stage.CLOSED:
+        if self.stage is CLOSED:
             return
-        self.stage = Stage.CLOSED
+        self.stage = CLOSED
         self._inbox.drop()
         self.stream.shut()
         self._owner.forget(self)
@@ -207,74 +194,95 @@ class Connection:
     @property
     def _is_blocked(self) -> bool:
         """True if nothing more is read or handled for now."""
-        return (
-            self._pace is not Pace.GOING
-            or len(self.stream.unsent) > 0
-            or self._answers.is_full
-            or self.stage >= Stage.ENDING
-        )
+        return not self.goes_on or len(self.stream.unsent) > 0 or self.stage >= ENDING
 
     def _take(self, reading: clock.Reading, end: float) -> bool:
         """Read and handle a little; False if it has to be known first who it is, or there is no room."""
         if self.holding.access is not self._owner.access and not self._owner.reassign(self):
             return False
-        if not self._inbox.has_more and self.stream.is_readable:
-            if not self._owner.makes_room(self, self.stream.read_size):
-                return False
-            if self.stream.is_readable:  # it was not given up itself
-                self._read()
+        stream = self.stream
         if self._inbox.has_more:
-            self._handle(reading, end)
+            self._handle(b"", reading, end)
+        elif stream.is_readable:
+            if not self._owner.makes_room(self, stream.read_size):
+                return False
+            data = self._read()
+            if data:
+                self._handle(data, reading, end)
         return True
 
-    def _read(self) -> None:
-        self.stage = max(self.stage, Stage.OPEN)
+    def _handle(self, data: bytes, reading: clock.Reading, end: float) -> None:
+        """Handle a few of the messages that are there, with those in `data`, which was read."""
+        inbox, left = self._inbox, MESSAGES_AT_ONCE
+        while True:
+            found = inbox.some(data)
+            data = b""
+            handled = self._owner.handle(self, found, reading, end)
+            if handled < len(found):
+                inbox.put_back(found[handled:])
+                return
+            left -= handled
+            if not inbox.has_more or left <= 0 or not self.goes_on or boot() > end:
+                return
+
+    def _read(self) -> bytes | None:
+        """What was read, if something was."""
+        if not self.stream.is_readable:
+            return None  # it was given up itself, for room
+        if self.stage is NEW:
+            self.stage = OPEN
         try:
             data = self.stream.read()
         except ConnectionError:
             self.close()
+            return None
+        if data == b"":
+            self.stage = FINISHED
+        return data
+
+    def _write(self) -> None:
+        """Write the answers, up to the first that waits; many go when others have had their turn."""
+        answers = self._answers
+        if answers.pending[0] is None or self.stream.unsent:
             return
-        if data:
-            self._inbox.feed(data)
-        elif data is not None:
-            self.stage = Stage.FINISHED
+        self._send(answers.take(_WRITTEN_AT_ONCE))
+        if answers.pending and answers.may_leave and not self.stream.unsent:
+            self.stream.put(answers.take(_WRITTEN_AT_ONCE))
+            self._owner.serve_again(self)
 
-    def _handle(self, reading: clock.Reading, end: float) -> None:
-        for _ in range(MESSAGES_AT_ONCE):
-            message = self._inbox.next()
-            if message is None:
-                return
-            if isinstance(message, messages.Request):
-                self._owner.handle(self, message, reading)
-            if self._pace is not Pace.GOING or self._answers.is_full or not self._inbox.has_more:
-                return
-            if boot() > end:
-                return
-
-    def _send(self) -> None:
+    def _send(self, data: bytes | memoryview) -> None:
+        was_full = len(self.stream.unsent) > 0
         try:
-            self.stream.send()
+            self.stream.send(data)
         except OSError:  # there is nobody to write to
             self.close()
+            return
+        if was_full or self.stream.unsent:
+            self._owner.watch(self)
 
     def _account(self, *, is_late: bool = False) -> bool:
         """Close it if nothing is left to be done, or count what it holds; True if there is more to do now."""
-        if self.stage is Stage.CLOSED:
-            return False
-        if not self.stream.unsent and not self._answers:
-            if self._pace is Pace.LONG:
-                self._pace = Pace.GOING
-            if self.stage is Stage.ENDING or (self.stage is Stage.FINISHED and not self._inbox.has_more):
+        stream, answers, inbox = self.stream, self._answers, self._inbox
+        if not stream.unsent and not answers.pending:
+            if self.stage is OPEN and self._pace is GOING and not self.holding.size and not inbox.holds_some:
+                return stream.is_readable  # as nearly always: nothing is left to be done or counted
+            if self.stage is CLOSED:
+                return False
+            if self._pace is LONG:
+                self._pace = GOING
+            if self.stage is ENDING or (self.stage is FINISHED and not inbox.has_more):
                 self.close()
                 return False
-        if is_late or self.holding.size or self.stream.unsent or self._inbox:
+        if self.stage is CLOSED:
+            return False
+        if is_late or self.holding.size or stream.unsent or inbox.holds_some:
             self._count()
-        has_more = self._inbox.has_more or (self.stream.is_readable and self.stage < Stage.FINISHED)
+        has_more = inbox.has_more or (stream.is_readable and self.stage < FINISHED)
         return has_more and not self._is_blocked
 
     def _count(self) -> None:
         size = self._inbox.size
-        if self._pace is not Pace.LONG:
+        if self._pace is not LONG:
             size += len(self.stream.unsent)
             if self._answers.waiting:
                 size += self._answers.size

@@ -8,14 +8,17 @@ from pki2fad.errors import Refusal, Unavailable
 from pki2fad.methods.agent import Agent
 from pki2fad.methods.table import METHODS, is_administrative
 from pki2fad.rules import clock
+from pki2fad.rules.access import Peer
 from pki2fad.rules.changes import REJECTED, REPLAYED, Answer, Edit, TurnChange, Work
 from pki2fad.rules.clock import Reading, boot
 from pki2fad.rules.outcomes import KEPT, SPENT, STALE, NotKept, Outcome, Unknown
 from pki2fad.server.commit import Commit, another_change, log_unkept, refusal_of
-from pki2fad.server.connection import Connection, Stage
+from pki2fad.server.connection import Connection
 from pki2fad.server.longwork import LongWork
 from pki2fad.server.requestlog import RequestLog
+from pki2fad.server.stages import Stage
 from pki2fad.wire import messages
+from pki2fad.wire.build import Message
 from pki2fad.wire.messages import Encoded, Request
 
 # One answer that is longer is outside the pool at a time, up to `messages.RESPONSE_LIMIT`.
@@ -47,16 +50,31 @@ class Dispatch:
         """Seconds since somebody asked something that was not refused, and not only how the daemon is."""
         return reading.boot - self._last_use
 
-    def handle(self, connection: Connection, request: Request, reading: Reading) -> None:
-        """Answer a request: at once, or when its change is kept, or when its work is done."""
-        answer = self._answer(connection, request, reading)
-        if answer.refusal is None and not METHODS[request.method].look:
-            self._last_use = reading.boot  # who is refused keeps nothing unlocked
+    def handle(self, connection: Connection, found: list[Message], reading: Reading, end: float) -> int:
+        """Answer each request: at once, or when its change is kept, or when its work is done.
+
+        It ends when CLOCK_BOOTTIME is `end`, and behind a request which has to be answered before the next is
+        handled. Returns how many messages were handled.
+        """
+        peer, count = connection.peer, len(found)
+        for handled, request in enumerate(found, 1):
+            if type(request) is Request:
+                answer = self._answer(request, peer, reading)
+                if answer.refusal is None and not METHODS[request.method].look:
+                    self._last_use = reading.boot  # who is refused keeps nothing unlocked
+                if answer.change is None and answer.work is None:
+                    connection.add(self._encoded(request, answer))
+                    self._request_log.add(request, peer, answer, reading, boot())
+                else:
+                    self._wait(connection, request, answer, reading)
+            if handled < count and (not connection.goes_on or boot() > end):
+                return handled
+        return count
+
+    def _wait(self, connection: Connection, request: Request, answer: Answer, reading: Reading) -> None:
+        """Answer when a change is kept or work is done."""
         change = answer.change
-        if change is None and answer.work is None:
-            connection.add(_encode(request, answer))
-            self._request_log.add(request, connection.peer, answer, reading, boot())
-        elif isinstance(change, TurnChange):
+        if isinstance(change, TurnChange):
             call = _Call(connection, connection.hold(), request, reading)
             self._commit.add(change, partial(self._settled, call, answer))
         elif isinstance(change, Edit):
@@ -66,9 +84,9 @@ class Dispatch:
             call = _Call(connection, connection.hold_alone(), request, reading)
             self._begin(call, answer.work)
 
-    def _answer(self, connection: Connection, request: Request, reading: Reading) -> Answer:
+    def _answer(self, request: Request, peer: Peer, reading: Reading) -> Answer:
         try:
-            return self._agent.handle(request, connection.peer, reading)
+            return self._agent.handle(request, peer, reading)
         except Exception as error:  # a mistake of ours must not end the connection
             return self._failed(request, error)
 
@@ -89,7 +107,7 @@ class Dispatch:
 
     def _handle_anew(self, call: _Call) -> None:
         """Handle a request once more, now that memory has caught up."""
-        answer = self._answer(call.connection, call.request, call.reading)
+        answer = self._answer(call.request, call.connection.peer, call.reading)
         if isinstance(answer.change, Edit):
             self._edit(call, answer, answer.change)
         elif isinstance(answer.change, TurnChange):
@@ -98,7 +116,7 @@ class Dispatch:
             self._settle(call, answer)
 
     def _settle(self, call: _Call, answer: Answer) -> None:
-        call.connection.settle(call.place, _encode(call.request, answer))
+        call.connection.settle(call.place, self._encoded(call.request, answer))
         self._log(call, answer)
 
     def _log(self, call: _Call, answer: Answer) -> None:
@@ -126,7 +144,7 @@ class Dispatch:
         if not isinstance(answer.result, Encoded):
             self._settle(call, answer)
             return
-        connection, parts = call.connection, answer.result.parts
+        connection, parts = call.connection, [messages.encode_start(call.request.msgid), *answer.result.parts]
         if sum(map(len, parts)) > _LONG_SIZE and connection.stage is not Stage.CLOSED:
             try:
                 self._require_no_long_answer(connection)
@@ -134,9 +152,9 @@ class Dispatch:
                 self._settle(call, Answer(refusal=refusal, audit=answer.audit and "refused"))
                 return
             self._long = connection
-            connection.settle_long(call.place, *messages.encode_encoded(call.request.msgid, answer.result))
+            connection.settle_long(call.place, *parts)
         else:
-            connection.settle(call.place, *messages.encode_encoded(call.request.msgid, answer.result))
+            connection.settle(call.place, *parts)
         self._log(call, answer)
 
     def _as_only_long_one(self, connection: Connection, work: Work) -> Work:
@@ -156,14 +174,20 @@ class Dispatch:
         log_unkept(failure)
         return self._audited(request, Answer(refusal=refusal_of(failure)), "failed")
 
+    def _encoded(self, request: Request, answer: Answer) -> bytes:
+        try:
+            if answer.encoded is not None:
+                return messages.encode_start(request.msgid) + answer.encoded
+            return _encode(request, answer)
+        except Exception as error:  # a mistake of ours: its client gets an answer all the same
+            return _encode(request, self._failed(request, error))
+
     def _audited(self, request: Request, answer: Answer, audit: str) -> Answer:
         return replace(answer, audit=audit if is_administrative(request.method) else None)
 
 
 def _encode(request: Request, answer: Answer) -> bytes:
     refusal = answer.refusal
-    if answer.encoded is not None:
-        return messages.encode_known(request.msgid, answer.encoded)
     if refusal is None:
         return messages.encode_response(request.msgid, None, answer.result)
     error: list[Any] = [refusal.code, f"{refusal.code}: {refusal}"]

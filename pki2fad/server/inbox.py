@@ -11,15 +11,13 @@ _FOUND_SIZE = 1024
 class Inbox:
     """The messages of one client: those that were found, and the bytes in which others may be."""
 
-    __slots__ = ("_decoder", "_found", "has_more")
+    __slots__ = ("_decoder", "_found", "has_more", "holds_some")
 
     def __init__(self) -> None:
-        self.has_more = False  # `next` may find some
+        self.has_more = False  # `some` may find some
+        self.holds_some = False  # there are messages, or bytes of one
         self._decoder = Decoder(messages.REQUEST, messages.REQUEST_LIMIT)
-        self._found: list[Message] = []  # the last first
-
-    def __bool__(self) -> bool:
-        return bool(self._found) or self._decoder.partial
+        self._found: list[Message] = []  # that were put back
 
     @property
     def size(self) -> int:
@@ -31,25 +29,26 @@ class Inbox:
         """The number of the message whose rest is waited for; None if there is no half one."""
         return self._decoder.count if self._decoder.partial and not self.has_more else None
 
-    def feed(self, data: bytes) -> None:
-        """Take what was read."""
-        self.has_more = True
-        self._decoder.feed(data)
+    def some(self, data: bytes = b"") -> list[Message]:
+        """The next messages, a few at most; none until more is read. Raises `ProtocolError`.
 
-    def next(self) -> Message | None:
-        """The next message; None until more is fed. Raises `ProtocolError`."""
-        if not self._found:
-            self._found = self._decoder.some()
-            if not self._found:
-                self.has_more = False
-                return None
-            self._found.reverse()
-        message = self._found.pop()
-        if not self._found and not self._decoder.partial:
-            self.has_more = False
-        return message
+        `data` are what was read, if `has_more` is false.
+        """
+        if self._found:
+            found, self._found = self._found, []
+        else:
+            found = self._decoder.some(data)
+        self.holds_some = self._decoder.partial
+        self.has_more = self.holds_some and bool(found)
+        return found
+
+    def put_back(self, messages: list[Message]) -> None:
+        """Give these next."""
+        self._found = messages
+        self.has_more = self.holds_some = True
 
     def drop(self) -> None:
         """Find no more."""
         self.has_more = False
         self._found.clear()
+        self.holds_some = self._decoder.partial

@@ -41,6 +41,8 @@ def may_bring_some(connection: socket.socket) -> bool:
 def receive(connection: socket.socket, size: int) -> tuple[bytes, list[int]]:
     """What was sent, and the descriptors that came with it."""
     data, ancillary, _, _ = connection.recvmsg(size, _SPACE, socket.MSG_CMSG_CLOEXEC)
+    if not ancillary:  # as nearly always
+        return data, []
     descriptors = array.array("i")
     for level, kind, content in ancillary:
         if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):

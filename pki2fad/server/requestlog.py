@@ -61,6 +61,11 @@ class RequestLog:
         """
         method, refusal = request.method, answer.refusal
         of = METHODS.get(method, UNKNOWN)
+        if refusal is None and not answer.audit and not of.verdict:
+            self._metrics.add(method, OK, ready - reading.boot)
+            if not of.look and not answer.quiet:
+                self._later(_usual(method, peer.uid, peer.pid, request.account))
+            return
         if refusal is not None:
             outcome = refusal.code
         elif of.verdict:
@@ -68,10 +73,6 @@ class RequestLog:
         else:
             outcome = OK
         self._metrics.add(method, outcome, ready - reading.boot)
-        if refusal is None and not answer.audit and not of.verdict:
-            if not of.look and not answer.quiet:
-                self._later(_usual(method, peer.uid, peer.pid, request.account))
-            return
         fields: dict[str, Any] = {"pid": peer.pid}
         if request.account:
             fields["account"] = request.account

@@ -16,16 +16,16 @@ from pki2fad.rules.clock import boot
 from pki2fad.rules.outcomes import Keep
 from pki2fad.server.admission import Admission
 from pki2fad.server.commit import Commit
-from pki2fad.server.connection import DEADLINE, Connection, Stage
+from pki2fad.server.connection import DEADLINE, Connection
 from pki2fad.server.dispatch import Dispatch
 from pki2fad.server.longwork import Changing, LongWork
 from pki2fad.server.passing import Closer
 from pki2fad.server.payer import Holding, Payer, Pool
 from pki2fad.server.peer import peer_of
 from pki2fad.server.requestlog import RequestLog
+from pki2fad.server.stages import Stage
 from pki2fad.server.stream import Stream
 from pki2fad.server.turns import Turns
-from pki2fad.wire.messages import Request
 
 # Seconds between two looks whether the uid of a client is known.
 _LOOK_PERIOD = 0.01
@@ -68,6 +68,7 @@ class Server:
         self._closed = asyncio.Event()  # some connection ended
         self._request_log = RequestLog(agent.steps_off, agent.metrics, lambda peer: self._payer(peer).key)
         self._dispatch = Dispatch(agent, self.commit, self.long_work, self._request_log)
+        self.handle = self._dispatch.handle
         agent.metrics.use_gauge(CONNECTIONS, lambda: len(self._connections))
         self._sweep()
 
@@ -161,9 +162,9 @@ class Server:
         self._answered.append(connection)
         self.turns.schedule()
 
-    def handle(self, connection: Connection, request: Request, reading: clock.Reading) -> None:
-        """Answer a request, now or later."""
-        self._dispatch.handle(connection, request, reading)
+    def watch(self, connection: Connection) -> None:
+        """Serve a connection when its client has made room for answers, if some have none."""
+        self.turns.watch(connection, room=len(connection.stream.unsent) > 0)
 
     def serve_again(self, connection: Connection) -> None:
         """Serve a connection in its payer's next turn."""
@@ -212,6 +213,8 @@ class Server:
 
     def _read_again(self) -> None:
         """Serve those again for which there was no room."""
+        if not self._without_room:
+            return
         without_room, self._without_room = self._without_room, set()
         for connection in without_room:
             self.turns.queue(connection)

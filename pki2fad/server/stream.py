@@ -1,6 +1,5 @@
 """The socket of one client: what the kernel has from it, and what the kernel has no room for."""
 
-import enum
 import select
 import socket
 from collections.abc import Callable
@@ -13,21 +12,23 @@ from pki2fad.server.passing import Closer
 _READ_FIRST = 4 * 1024
 _READ_MORE = 64 * 1024
 
+_READABLE = select.EPOLLIN
 _HUNG_UP = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
-
-
-class Incoming(enum.Enum):
-    """What the kernel has for us."""
-
-    NOTHING = enum.auto()
-    SOME = enum.auto()
-    LAST = enum.auto()  # and the end behind it
 
 
 class Stream:
     """A socket that does not block. `closer` closes what it may take long to close."""
 
-    __slots__ = ("_closer", "_incoming", "_may_bring", "_socket", "descriptor", "read_size", "unsent")
+    __slots__ = (
+        "_closer",
+        "_has_ended",
+        "_may_bring",
+        "_socket",
+        "descriptor",
+        "is_readable",
+        "read_size",
+        "unsent",
+    )
 
     def __init__(self, connected: socket.socket, closer: Closer) -> None:
         self.descriptor = connected.fileno()
@@ -36,12 +37,8 @@ class Stream:
         self._socket = connected
         self._closer = closer
         self._may_bring = passing.may_bring_some(connected)  # descriptors
-        self._incoming = Incoming.NOTHING
-
-    @property
-    def is_readable(self) -> bool:
-        """True if the kernel has something, or the end."""
-        return self._incoming is not Incoming.NOTHING
+        self.is_readable = False  # the kernel has something, or the end
+        self._has_ended = False  # the end is among it
 
     @property
     def is_gone(self) -> bool:
@@ -50,12 +47,13 @@ class Stream:
         poll.register(self.descriptor, 0)  # a closed peer and errors are told in any case
         return bool(poll.poll(0))
 
-    def note(self, events: int) -> None:
-        """Note what the kernel says (epoll)."""
+    def note(self, events: int) -> bool:
+        """Note what the kernel says (epoll); True if something is to be done."""
+        if events & _READABLE:
+            self.is_readable = True
         if events & _HUNG_UP:
-            self._incoming = Incoming.LAST
-        elif events & select.EPOLLIN and self._incoming is Incoming.NOTHING:
-            self._incoming = Incoming.SOME
+            self.is_readable = self._has_ended = True
+        return self.is_readable or len(self.unsent) > 0
 
     def read(self) -> bytes | None:
         """What was sent: empty at the end, None if there is nothing yet.
@@ -65,31 +63,34 @@ class Stream:
         try:
             data = self._receive() if self._may_bring else self._socket.recv(self.read_size)
         except BlockingIOError:
-            self._incoming = Incoming.NOTHING
+            self.is_readable = False
             return None
         if len(data) == self.read_size:
             self.read_size = _READ_MORE
             return data
         self.read_size = _READ_FIRST
-        if self._incoming is Incoming.SOME or not data:
-            self._incoming = Incoming.NOTHING
+        if not self._has_ended or not data:
+            self.is_readable = False
         return data
 
     def put(self, data: bytes) -> None:
         """Have this sent next; all before it was."""
         self.unsent = data
 
-    def send(self) -> None:
-        """Send what is in `unsent`, as far as the kernel has room. Raises `OSError` if nobody takes it."""
+    def send(self, data: bytes | memoryview) -> None:
+        """Send this, as far as the kernel has room; the rest is in `unsent`.
+
+        Raises `OSError` if nobody takes it.
+        """
         try:
-            sent = self._socket.send(self.unsent)
+            sent = self._socket.send(data)
         except BlockingIOError:
-            return
-        self.unsent = memoryview(self.unsent)[sent:] if sent < len(self.unsent) else b""
+            sent = 0
+        self.unsent = b"" if sent == len(data) else memoryview(data)[sent:]
 
     def shut(self) -> None:
         """Read no more."""
-        self._incoming = Incoming.NOTHING
+        self.is_readable = False
 
     def close(self, closed: Callable[[], object]) -> None:
         """Close it; `closed` is called when that is done, which may take long."""

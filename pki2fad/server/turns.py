@@ -26,7 +26,7 @@ TURN = 0.002
 _EVENTS = 1024
 
 # That a connection is ready is said once (edge-triggered): what a payer in debt sends costs nothing more.
-_CONNECTION_EVENTS = select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLET
+_CONNECTION_EVENTS = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET
 
 
 class Turns:
@@ -97,6 +97,14 @@ class Turns:
         del self._connections[connection.descriptor]
         self._poll.unregister(connection.descriptor)
 
+    def watch(self, connection: Client, *, room: bool) -> None:
+        """Serve a connection too when its client has made room for answers, or no longer.
+
+        Otherwise each answer that is taken would wake the loop for nothing.
+        """
+        events = _CONNECTION_EVENTS | select.EPOLLOUT if room else _CONNECTION_EVENTS
+        self._poll.modify(connection.descriptor, events)
+
     def queue(self, connection: Client) -> None:
         """Serve a connection when its payer's turn comes: there is something to be done."""
         if connection in self._queued:
@@ -125,13 +133,16 @@ class Turns:
         try:
             end = self._now() + TURN
             served: set[Payer] = set()  # whose answers have not left
+            count = 0
             self._look(first=True)
             while payer := self._next():
                 if served and _is_urgent(served - {payer}, payer):
                     self._flush()
                     served.clear()
-                self._serve(payer)
+                count += self._serve(payer)
                 served.add(payer)
+                if count == 1 and self._root is None and not self._ready:
+                    break  # it is alone: whoever comes now is seen at the start of the next turn
                 if self._now() >= end:
                     break
                 self._look()
@@ -179,9 +190,10 @@ class Turns:
             return None
         return self._ready.popleft()
 
-    def _serve(self, payer: Payer) -> None:
-        """Serve its connections until its time is over."""
+    def _serve(self, payer: Payer) -> int:
+        """Serve its connections until its time is over; returns how many."""
         begun = now = self._now()
+        count = 0
         credit = payer.begin_turn()
         try:
             if credit > 0:
@@ -192,9 +204,11 @@ class Turns:
                     if connection.serve(reading, end):
                         self.queue(connection)
                     now = self._now()
+                    count += 1
                 payer.pay(now - begun)
         finally:  # a mistake of ours must not cost it its turns
             self._put_back(payer)
+        return count
 
     def _put_back(self, payer: Payer) -> None:
         """Let its turn come again if there is more to do for it."""

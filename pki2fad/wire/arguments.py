@@ -45,21 +45,28 @@ def named(params: "Any") -> "dict[str, Any]":
     if type(params) is not list or len(params) > 1:
         raise BadRequest(_FORM)
     pairs = params[0] if params else ()
-    if pairs is None or pairs == []:  # an empty array is an empty map too, in Lua and PHP
-        pairs = ()
-    if type(pairs) is not tuple or len(pairs) > MOST:
+    if type(pairs) is not tuple:
+        if pairs is None or pairs == []:  # an empty array is an empty map too, in Lua and PHP
+            return {}
+        raise BadRequest(_FORM)
+    if len(pairs) > MOST:
         raise BadRequest(_FORM)
     found = {}
     for key, value in pairs:
-        name = key if type(key) is str else text(key)
-        if type(name) is not str:
-            raise BadRequest("the name of an argument must be a string")
+        name = key if type(key) is str else _name(key)
         if name in found:
             raise BadRequest(f"the argument {name[:64]!a} is given twice")
         if type(value) not in _SCALARS:
             raise BadRequest(f"the argument {name[:64]!a} is not a scalar")
         found[name] = value
     return found
+
+
+def _name(key: "Any") -> str:
+    name = text(key)
+    if type(name) is not str:
+        raise BadRequest("the name of an argument must be a string")
+    return name
 
 
 def typed(given: "dict[str, Any]", kinds: "Mapping[str, type]", required: frozenset[str]) -> "dict[str, Any]":

@@ -59,32 +59,25 @@ class Several:
 
     def build(self, data: "bytes | bytearray") -> "tuple[list[Message], int]":
         """The messages, and how many bytes they are; `data` are `AT_ONCE` at the most."""
-        elements, length = self._elements(data)
+        unpacker, self._unpacker = self._unpacker or _limited(), None
+        before = unpacker.tell()
+        try:
+            unpacker.feed(data)
+            elements = list(islice(unpacker, SEVERAL))
+        except Exception:  # the good ones before it are lost
+            return [], 0
+        if len(elements) == SEVERAL:
+            length = unpacker.tell() - before
+        else:
+            length = len(data) if _is_done(unpacker) else _end(data, len(elements))
+        if length == len(data):
+            self._unpacker = unpacker
         found: list[Message] = []
         for one in elements:
             try:
                 found.append(message(one, self._kind))
             except ValueError:
                 return found, _end(data, len(found))
-        return found, length
-
-    def _elements(self, data: "bytes | bytearray") -> "tuple[list[Any], int]":
-        """The elements of those messages, and how many bytes they are."""
-        unpacker, self._unpacker = self._unpacker or _limited(), None
-        before = unpacker.tell()
-        try:
-            unpacker.feed(data)
-            found = list(islice(unpacker, SEVERAL))
-        except Exception:  # the good ones before it are lost
-            return [], 0
-        if len(found) == SEVERAL:
-            length = unpacker.tell() - before
-        elif _is_done(unpacker):
-            length = len(data)
-        else:
-            return found, _end(data, len(found))
-        if length == len(data):
-            self._unpacker = unpacker
         return found, length
 
 

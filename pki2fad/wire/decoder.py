@@ -26,9 +26,6 @@ _FEED = 4 * 1024
 # comes behind is one long string. So few half requests need a scanner, which takes more memory than they do.
 _SCANNED_AGAIN = 8 * 1024
 
-# A whole message is tried first where there are so few bytes.
-_SHORT = 256
-
 # How the array of 3 or 4 elements that every message is can begin.
 _BEGINNINGS = (b"\x93", b"\x94", b"\xdc\0\3", b"\xdc\0\4", b"\xdd\0\0\0\3", b"\xdd\0\0\0\4")
 _HEADER_END = 5
@@ -83,15 +80,25 @@ class Decoder:
         self._singly = len(self._raw)  # nothing is built in vain of a message that drips in
         self._raw += data
 
-    def some(self) -> "list[Message]":
+    def some(self, data: bytes = b"") -> "list[Message]":
         """The next whole requests, at most `build.SEVERAL`, as `next` gives them; none until more is fed.
 
-        Raises `ProtocolError` where the first of them is none.
+        `data` are fed before. Raises `ProtocolError` where the first request is none.
         """
+        if data and not self._raw and len(data) <= build.AT_ONCE:
+            found, length = _several.build(data)
+            if length == len(data):  # as nearly always: nothing is kept
+                self.count += len(found)
+                return found
+            self._raw += data
+            if len(found) < build.SEVERAL:
+                self._singly = len(data)
+            if found:
+                self._let_go(length, len(found))
+                return found
+        elif data:
+            self.feed(data)
         if self._singly <= 0 and self._raw:
-            alone = self._alone()
-            if alone is not None:
-                return [alone]
             few = self._raw if len(self._raw) <= build.AT_ONCE else self._raw[: build.AT_ONCE]
             found, length = _several.build(few)
             if len(found) < build.SEVERAL:
@@ -110,9 +117,6 @@ class Decoder:
         """
         if not self._raw:
             return None
-        alone = self._alone()
-        if alone is not None:
-            return alone
         length = self._find_end()
         if length is None:
             return None
@@ -122,20 +126,6 @@ class Decoder:
         except ValueError as error:
             raise self._violation(str(error)) from error
         self._let_go(length, 1)
-        return found
-
-    def _alone(self) -> "Message | None":
-        """The message, where a short one was received as a whole and nothing else, as most are."""
-        raw = self._raw
-        if len(raw) > _SHORT or self._scanner is not None:
-            return None
-        try:
-            found = build.message(build.unpacked(raw), self._kind)
-        except Exception:  # half a message, or several, or none
-            return None
-        raw.clear()
-        self._singly = 0
-        self.count += 1
         return found
 
     def _find_end(self) -> int | None:

@@ -47,7 +47,7 @@ class Request:
         """Hold the arguments as they were checked."""
         self.args, self.account = args, args.get("account")
 
-    def concern(self, account: str) -> None:
+    def concern(self, account: "str | None") -> None:
         """Note the account, where the arguments did not name it."""
         self.account = account
 
@@ -79,9 +79,9 @@ def encode_response(msgid: int, error: "list[Any] | None", result: "Any") -> byt
     return _pack([RESPONSE, msgid, error, result])  # type: ignore[no-any-return]
 
 
-def encode_known(msgid: int, result: bytes) -> bytes:
-    """The bytes of a response with a result that is encoded already."""
-    return b"".join((b"\x94\1", _pack(msgid), b"\xc0", result))
+def encode_start(msgid: int) -> bytes:
+    """What stands before a result that is encoded already."""
+    return b"\x94\1" + _pack(msgid) + b"\xc0"  # type: ignore[no-any-return]
 
 
 class Encoded:
@@ -111,8 +111,3 @@ def encode_map_start(count: int) -> bytes:
 def encode_bytes_start(size: int) -> bytes:
     """What stands before a string of `size` bytes."""
     return b"\xc6" + size.to_bytes(4, "big")
-
-
-def encode_encoded(msgid: int, result: Encoded) -> "list[bytes]":
-    """The response with a result that is encoded already, in parts."""
-    return [encode_list_start(4) + _pack(RESPONSE) + _pack(msgid) + _pack(None), *result.parts]

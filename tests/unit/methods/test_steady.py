@@ -87,7 +87,7 @@ def test_it_is_what_would_be_answered_anew(changes: list[tuple[str, Any]]) -> No
     for kind, value in [("sleep", 0.1), *changes]:
         change(host, kind, value)
         again = host.all()
-        host.agent._keyring.codes.moment(host.wall).clear()
+        host.agent._steady.clear()
         assert again == host.all()
 
 
@@ -120,7 +120,7 @@ def test_no_code_stays_when_the_daemon_is_locked() -> None:
     host = Host()
     host.all()
     host.call("lock")
-    assert host.agent._keyring.codes.moment(host.wall) == {}
+    assert host.agent._steady._answers == {}
 
 
 def test_what_is_sent_is_the_result() -> None:

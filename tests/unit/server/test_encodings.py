@@ -18,7 +18,7 @@ from pki2fad.host.users import Users
 from pki2fad.methods.agent import Agent
 from pki2fad.rules import clock
 from pki2fad.rules.access import Access, Peer, Rule
-from pki2fad.rules.changes import Answer, Failure, Spend
+from pki2fad.rules.changes import Answer, Failure, Spend, Work
 from pki2fad.rules.clock import Reading
 from pki2fad.server import requestlog
 from pki2fad.server.connection import MESSAGES_AT_ONCE
@@ -171,10 +171,10 @@ async def test_only_so_many_requests_are_answered_at_once(account: str) -> None:
         client, sender = await at.connect(), at.connection
         client.send_bytes(encoded(1, ("generate", {"account": account}), shortest=True) * 21)
         sender.has_happened(select.EPOLLIN)
-        for count, more in ((MESSAGES_AT_ONCE, True), (21 - MESSAGES_AT_ONCE, False)):
-            assert sender.serve(clock.read(), end=FOREVER) == more
-            assert len(sender._answers) == count
-            sender._answers.take(1 << 20)
+        assert sender.serve(clock.read(), end=FOREVER)
+        assert len(sender._answers.pending) == MESSAGES_AT_ONCE
+        assert not sender.serve(clock.read(), end=FOREVER)
+        assert len(await receive(client, 21)) == 21
 
 
 @in_loop
@@ -254,20 +254,47 @@ async def test_the_line_of_a_wrong_code_is_written_by_the_end_of_a_stop() -> Non
 async def test_a_mistake_of_ours_ends_one_connection_and_keeps_no_other_waiting() -> None:
     class Broken(Agent):
         def handle(self, request: Request, peer: Peer, reading: Reading) -> Answer:
-            if request.method == "status":
-                return Answer({"no message": object()})
+            if request.method == "verify":
+                return Answer({"no verdict": True})
             return super().handle(request, peer, reading)
 
-    status, generate = ("status", {}), ("generate", {"account": "deploy"})
+    verify, generate = ("verify", {"code": "000000"}), ("generate", {"account": "deploy"})
     async with bench(agent(Broken, deploy=Seed()), Keeper()) as at:
         one, other = await at.connect(), await at.connect()
         with logged() as lines:
-            one.send_bytes(encoded(1, status, shortest=True))
+            one.send_bytes(encoded(1, verify, shortest=True))
             other.send_bytes(encoded(1, generate, shortest=True))
             await receive(other, 1)
+            await receive(one, 1)
             assert await asyncio.to_thread(one.stream.recv, 1) == b""
             other.send_bytes(encoded(2, generate, shortest=True))
             await receive(other, 1)
+        assert any(line.startswith("failed\nTraceback") for line in lines)
+
+
+@in_loop
+@pytest.mark.parametrize("way", ["at once", "when it is kept", "when its work is done"])
+async def test_who_asked_for_what_cannot_be_sent_is_told_of_a_mistake(way: str) -> None:
+    def work() -> Work:
+        yield None
+        return Answer(object())
+
+    class Broken(Agent):
+        def handle(self, request: Request, peer: Peer, reading: Reading) -> Answer:
+            if request.method == "lock":
+                return super().handle(request, peer, reading)
+            if way == "when its work is done":
+                return Answer(work=work())
+            change = Spend("deploy", 1, 30, reading.wall) if way == "when it is kept" else None
+            return Answer({"valid": object()}, change=change)
+
+    async with bench(agent(Broken, deploy=Seed()), Keeper()) as at:
+        client = await at.connect()
+        with logged() as lines:
+            client.send_bytes(encoded(1, ("accounts", {}), shortest=True))
+            client.send_bytes(encoded(2, ("lock", {}), shortest=True))
+            answers = await receive(client, 2)
+        assert [(msgid, error and error[0]) for _, msgid, error, _ in answers] == [(1, "internal"), (2, None)]
         assert any(line.startswith("failed\nTraceback") for line in lines)
 
 

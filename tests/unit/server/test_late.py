@@ -89,9 +89,9 @@ async def test_answers_that_wait_for_nothing_count_too_behind_one_that_waits(tmp
     async with late_bench(tmp_path, 1) as (at, late):
         peer, connection = await at.connect(), at.connection
         peer.send(verify(0, "a0"), *(generate(msgid) for msgid in range(1, 300)))
-        await turns(lambda: len(connection._answers) == MOST_HELD)
+        await turns(lambda: len(connection._answers.pending) == MOST_HELD)
         await turns(count=100)
-        assert len(connection._answers) == MOST_HELD
+        assert len(connection._answers.pending) == MOST_HELD
         assert connection.payer.held > 0  # they count in the pool
         late.settle_all()
         assert msgids(await receive(peer, 300)) == list(range(300))

@@ -19,8 +19,9 @@ from pki2fad.rules.changes import Answer, Change, Edits, LargeChange, Work
 from pki2fad.rules.outcomes import KEPT, Settle
 from pki2fad.rules.pieces import Pieces
 from pki2fad.server.commit import Commit
-from pki2fad.server.connection import Connection, Stage
+from pki2fad.server.connection import Connection
 from pki2fad.server.longwork import Changing, LongWork
+from pki2fad.server.stages import Stage
 
 ONE, OTHER = 4711, 4712  # uids of administrators
 

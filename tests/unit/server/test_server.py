@@ -154,7 +154,7 @@ async def test_an_edit_of_the_daemons_own_comes_behind_the_spends_before_it(
         peer = await at.connect()
         spend = Request(1, "verify", {"code": seed.code()})
         connection = next(iter(at.server._connections))
-        at.server.handle(connection, spend, clock.read())
+        at.server.handle(connection, [spend], clock.read(), end=float("inf"))
         edit = at_work.provision("default", Seed().hex.encode(), b"digest", clock.read())
         outcomes: list[Outcome] = []
         at.server.commit.edit(edit, outcomes.append)
