@@ -70,6 +70,12 @@ def reference_code(seed: bytes, step: int, parameters: Parameters = USUAL) -> st
     return str(number % 10**parameters.digits).zfill(parameters.digits)
 
 
+# A step far from any other that tests name, a reading in it, and the code of SEED.
+STEP = 50_000_000
+NOW = at_step(STEP)
+CODE = reference_code(SEED, STEP)
+
+
 def oathtool_code(seed: bytes, wall: float, parameters: Parameters = USUAL) -> str:
     """The code that oathtool makes for this time."""
     command = [

@@ -1,7 +1,10 @@
 """A disk that forgets in a crash what was not synced."""
 
+import os
 import random
 from pathlib import Path
+
+CRASHES = int(os.environ.get("PKI2FAD_CRASHES", "200"))  # a full run takes 1200
 
 
 class Disk:

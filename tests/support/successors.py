@@ -9,7 +9,6 @@ from pki2fad.rules.otp import Parameters
 from support.agents import OTHER_SEED, sealed
 from support.host import Host
 
-STEP = 50_000_000
 NEW = Parameters("SHA256", 8, 60)  # of the successor, which has OTHER_SEED
 HOUR = 3600
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from support.bystander import Bystander, besieged, standing_by
+from support.clients import Clients
 from support.daemon import Daemon, short_directory
 from support.documents import run
 from support.installed import SEED, Installed, software
@@ -109,3 +110,9 @@ def timed(old: OldService, clock: Clock) -> OldService:
     """The same with the daemon started at 20 seconds after BASE."""
     clock.set(BASE + 20)
     return old.start(**environment(clock))
+
+
+@pytest.fixture(scope="module")
+def clients(tmp_path_factory: pytest.TempPathFactory) -> Clients:
+    """The clients in other languages."""
+    return Clients(tmp_path_factory.mktemp("clients"))

@@ -27,11 +27,6 @@ MANY = 800  # whose list has more than 64 KiB, and comes in several parts
 UPLOAD = "0123456789abcdef" * 2
 
 
-@pytest.fixture(scope="module")
-def clients(tmp_path_factory: pytest.TempPathFactory) -> Clients:
-    return Clients(tmp_path_factory.mktemp("clients"))
-
-
 class Caller:
     """What asks with one client, and remembers which methods it asked."""
 

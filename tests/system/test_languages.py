@@ -65,11 +65,6 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Programs:
     return Programs(tmp_path_factory.mktemp("programs"))
 
 
-@pytest.fixture(scope="module")
-def clients(tmp_path_factory: pytest.TempPathFactory) -> Clients:
-    return Clients(tmp_path_factory.mktemp("clients"))
-
-
 def verify(label: str, code: str, account: str) -> list[str]:
     """The arguments for that."""
     return ["verify", f"code={code}", f"account={account}"] if label == "node" else [code, account]

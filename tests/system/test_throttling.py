@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from support.daemon import Daemon, as_user, code_of, wait_until
+from support.logins import NEVER
 from support.peers import require_root
 from support.raw import REQUEST, RawPeer, Seal, connect, connect_as
 
@@ -19,7 +20,6 @@ from pki2fad.client import AsyncClient
 A = b"seed A of the throttling tests.."
 B = b"seed B of the throttling tests.."
 UID = 4242
-NEVER = "0000000"  # one digit too many to be good: it counts as a wrong code all the same
 INVALID = (None, {"valid": False})
 VALID = (None, {"valid": True})
 

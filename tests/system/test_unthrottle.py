@@ -10,13 +10,13 @@ from datetime import datetime
 import pytest
 from support.agents import oathtool_code
 from support.daemon import Daemon, as_user, code_of, wait_until
+from support.logins import NEVER
 from support.raw import Seal, connect
 
 from pki2fad.client import AsyncClient
 from pki2fad.errors import Throttled
 
 SEED = b"the seed of the unthrottle tests"
-NEVER = "0000000"  # one digit too many to be good: it counts as a wrong code all the same
 OWN = os.geteuid()
 MOMENT = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d\d:\d\d"
 

@@ -2,7 +2,7 @@
 
 import contextlib
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
@@ -16,13 +16,6 @@ from pki2fad.errors import BadSeal, UnusableKey
 
 SEED = bytes(range(32))
 ASSOCIATED = b"account 1\0default\0SHA1"
-
-
-@pytest.fixture
-def master() -> Iterator[MasterKey]:
-    key = MasterKey()
-    yield key
-    key.close()
 
 
 def opened(master: MasterKey, sealed: bytes, associated: bytes = ASSOCIATED) -> bytes:

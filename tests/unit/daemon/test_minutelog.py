@@ -36,11 +36,6 @@ DAY = 86_400
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "codes.log"
-
-
-@pytest.fixture
 def keyring() -> Keyring:
     return make_keyring({"default": SEED})
 

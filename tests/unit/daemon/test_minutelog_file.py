@@ -39,11 +39,6 @@ def make_log(path: Path) -> MinuteLog:
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "codes.log"
-
-
-@pytest.fixture
 def log(path: Path) -> MinuteLog:
     return make_log(path)
 

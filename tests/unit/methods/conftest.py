@@ -4,9 +4,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.agents import SEED, at_step, make_agent, make_keyring
+from support.agents import SEED, STEP, at_step, make_agent, make_keyring
 from support.host import Host
-from support.successors import STEP
 
 from pki2fad.crypto.masterkey import MasterKey
 from pki2fad.methods.agent import Agent

@@ -7,13 +7,15 @@ from typing import Any
 
 import pytest
 from support.agents import (
+    CODE,
+    NOW,
     OTHER_SEED,
     ROOT,
     SEED,
     STARTED,
+    STEP,
     STRANGER,
     at,
-    at_step,
     call,
     is_valid,
     make_agent,
@@ -30,9 +32,6 @@ from pki2fad.rules.access import OVERFLOW_ID, Peer, Rule
 from pki2fad.wire.decoder import Decoder
 from pki2fad.wire.messages import REQUEST, REQUEST_LIMIT, Request
 
-STEP = 50_000_000
-NOW = at_step(STEP)
-CODE = reference_code(SEED, STEP)
 METHODS = ("generate", "verify", "load", "remove", "accounts", "status")
 NAMED = ("generate", "verify", "load", "remove")  # those that take an account
 NEEDED: dict[str, dict[str, Any]] = {"verify": {"code": CODE}, "load": {"sealed": sealed(SEED)}}

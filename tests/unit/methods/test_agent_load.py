@@ -4,9 +4,12 @@ from typing import Any
 
 import pytest
 from support.agents import (
+    CODE,
+    NOW,
     OTHER_SEED,
     ROOT,
     SEED,
+    STEP,
     at,
     at_step,
     call,
@@ -27,10 +30,6 @@ from pki2fad.methods.agent import Agent
 from pki2fad.rules.changes import Edit
 from pki2fad.rules.otp import Parameters
 from pki2fad.wire.messages import Request
-
-STEP = 50_000_000
-NOW = at_step(STEP)
-CODE = reference_code(SEED, STEP)
 
 
 @pytest.fixture

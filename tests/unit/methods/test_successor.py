@@ -1,21 +1,10 @@
 """A successor: which codes count, what is spent, and what a deadline does."""
 
 import pytest
-from support.agents import OTHER_SEED, ROOT, SEED, USUAL, reference_code
+from support.agents import OTHER_SEED, ROOT, SEED, STEP, USUAL, reference_code
 from support.authenticators import main_of
 from support.host import Host
-from support.successors import (
-    HOUR,
-    NEW,
-    STEP,
-    in_hours,
-    listed,
-    new_is_good,
-    old_is_good,
-    rows,
-    succeed,
-    use_due,
-)
+from support.successors import HOUR, NEW, in_hours, listed, new_is_good, old_is_good, rows, succeed, use_due
 
 from pki2fad.errors import Unavailable
 from pki2fad.rules.changes import Edit

@@ -11,6 +11,7 @@ from support.agents import (
     ROOT,
     SEED,
     STARTED,
+    STEP,
     Syncs,
     at,
     at_step,
@@ -21,18 +22,7 @@ from support.agents import (
     sealed,
 )
 from support.host import Host
-from support.successors import (
-    HOUR,
-    NEW,
-    STEP,
-    in_hours,
-    listed,
-    new_is_good,
-    old_is_good,
-    rows,
-    succeed,
-    use_due,
-)
+from support.successors import HOUR, NEW, in_hours, listed, new_is_good, old_is_good, rows, succeed, use_due
 
 from pki2fad.errors import AccountExists, BadRequest, NoSuchAccount, Throttled, Unavailable, UnusableState
 from pki2fad.methods.agent import Agent

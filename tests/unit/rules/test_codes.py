@@ -4,13 +4,11 @@ import contextlib
 from collections.abc import Iterator
 
 import pytest
-from support.agents import SEED, make_keyring, reference_code
+from support.agents import SEED, STEP, make_keyring, reference_code
 
 from pki2fad.crypto.masterkey import MasterKey
 from pki2fad.rules import otp
 from pki2fad.rules.keyring import Keyring
-
-STEP = 50_000_000
 
 
 class CountingKey(MasterKey):

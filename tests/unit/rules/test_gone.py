@@ -1,10 +1,8 @@
 """Watermarks of seeds that are gone: which are kept, and for how long."""
 
-from support.agents import SEED, make_keyring
+from support.agents import SEED, STEP, make_keyring
 
 from pki2fad.rules.gone import Gone, Watermark
-
-STEP = 50_000_000
 
 
 def test_watermarks_that_are_too_old_are_forgotten_a_few_at_a_time() -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 import pytest
-from support.agents import OTHER_SEED, SEED, make_keyring
+from support.agents import OTHER_SEED, SEED, STEP, make_keyring
 
 from pki2fad.crypto.masterkey import MasterKey
 from pki2fad.errors import BadSeal, Unavailable
@@ -14,8 +14,6 @@ from pki2fad.rules.keyring import Keyring
 from pki2fad.rules.otp import Parameters
 from pki2fad.rules.pieces import finish
 from pki2fad.rules.seals import check
-
-STEP = 50_000_000
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from support.agents import (
     make_keyring,
     reference_code,
 )
+from support.throttles import DAY, SUCCESSOR, WINDOW
 
 from pki2fad.errors import Throttled
 from pki2fad.methods.agent import Agent
@@ -25,11 +26,8 @@ from pki2fad.rules.clock import Reading
 from pki2fad.rules.tally import NO_TALLY
 from pki2fad.rules.throttle import Slots, Throttle
 
-DAY = 86_400.0
 END = STARTED.wall + 365 * DAY
 PERIOD = 30
-WINDOW = 3  # candidate steps that a code is usually compared with
-SUCCESSOR = 6  # while another seed is tried too
 FOUR = 12  # with four authenticators
 
 # A code is a number below 2**31 taken modulo 10**6: the more likely ones have this chance.

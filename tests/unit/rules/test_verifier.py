@@ -36,11 +36,6 @@ from pki2fad.rules.access import Rule
 from pki2fad.rules.changes import WRONG, Failure
 
 
-@pytest.fixture
-def agent() -> Agent:
-    return fresh_agent()
-
-
 class Work:
     """Counts the codes that are made and the seals that are opened."""
 

@@ -44,12 +44,6 @@ from pki2fad.rules.changes import REPLAYED, WRONG, Spend
 from pki2fad.rules.otp import Parameters
 from pki2fad.rules.throttle import Throttle
 
-
-@pytest.fixture
-def agent() -> Agent:
-    return fresh_agent()
-
-
 # Whose budget it is
 
 

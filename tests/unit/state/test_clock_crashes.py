@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 from support.agents import OTHER_SEED, SEED, Syncs, reference_code
-from support.disk import Disk
+from support.disk import CRASHES, Disk
 from support.host import Host
 
 from pki2fad.crypto.masterkey import MasterKey
@@ -24,7 +24,6 @@ from pki2fad.errors import BadRequest, Unavailable
 from pki2fad.rules import clock
 from pki2fad.rules.otp import Parameters
 
-CRASHES = int(os.environ.get("PKI2FAD_CRASHES", "200"))  # a full run takes 1200
 EVENTS = 80  # of one life
 START = 1_700_000_000.0
 HOUR, DAY = 3600.0, 86_400.0

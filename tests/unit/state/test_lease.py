@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 from support.agents import (
+    NOW,
     ROOT,
     SEED,
+    STEP,
     Syncs,
     at,
     at_step,
@@ -28,10 +30,6 @@ from pki2fad.rules.changes import KeyEdit
 from pki2fad.rules.clock import Reading
 from pki2fad.rules.otp import Parameters
 from pki2fad.state.store import Store
-
-STEP = 50_000_000
-NOW = at_step(STEP)
-CODE = reference_code(SEED, STEP)
 
 
 def load(agent: Agent, store: Store, period: int = 30) -> None:

@@ -2,7 +2,6 @@
 
 import contextlib
 import math
-import os
 import random
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -10,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from support.agents import OTHER_SEED, ROOT, SEED, Syncs, at, boot, call, reference_code, sealed
-from support.disk import Disk
+from support.disk import CRASHES, Disk
 from support.stores import keep
 
 from pki2fad.crypto.masterkey import MasterKey
@@ -20,7 +19,6 @@ from pki2fad.rules.otp import Parameters
 from pki2fad.state.store import Store
 from pki2fad.wire.messages import Request
 
-CRASHES = int(os.environ.get("PKI2FAD_CRASHES", "200"))  # a full run takes 1200
 CRASHES_IN_A_LIFE = 5  # of one state file: a clock far ahead ends the use of it
 LONGEST_WAIT = 2 * 3600  # seconds for which the story waits until `verify` is available
 START = 1_700_000_000.0

@@ -8,11 +8,13 @@ from pathlib import Path
 
 import pytest
 from support.agents import (
+    CODE,
+    NOW,
     OTHER_SEED,
     ROOT,
     SEED,
+    STEP,
     Syncs,
-    at_step,
     booted,
     call,
     is_valid,
@@ -30,10 +32,6 @@ from pki2fad.rules.changes import Edit, Edits, FileEdit, KeyEdit, Spend
 from pki2fad.rules.otp import Parameters
 from pki2fad.rules.tally import NO_TALLY
 from pki2fad.state.store import Store
-
-STEP = 50_000_000
-NOW = at_step(STEP)
-CODE = reference_code(SEED, STEP)
 
 
 @pytest.fixture

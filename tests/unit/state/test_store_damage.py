@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from support.agents import SEED, at_step, make_keyring, open_below
+from support.agents import NOW, SEED, STEP, make_keyring, open_below
 from support.stores import keep
 
 from pki2fad.errors import UnusableState
@@ -16,8 +16,6 @@ from pki2fad.rules.changes import Edit, Spend
 from pki2fad.rules.otp import Parameters
 from pki2fad.state.store import Store
 
-STEP = 50_000_000
-NOW = at_step(STEP)
 PAGE = 4096
 KEYRING = make_keyring()
 ACCOUNTS = [KEYRING.seal(f"a{number:03}", bytearray(SEED), Parameters()) for number in range(200)]

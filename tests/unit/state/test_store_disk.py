@@ -11,10 +11,12 @@ from typing import Any
 
 import pytest
 from support.agents import (
+    CODE,
+    NOW,
     OTHER_SEED,
     ROOT,
     SEED,
-    at_step,
+    STEP,
     booted,
     call,
     fill_disk,
@@ -35,9 +37,6 @@ from pki2fad.rules.changes import Edit, Spend
 from pki2fad.rules.otp import Parameters
 from pki2fad.state.store import Store
 
-STEP = 50_000_000
-NOW = at_step(STEP)
-CODE = reference_code(SEED, STEP)
 PAGE = 4096
 
 

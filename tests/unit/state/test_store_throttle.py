@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from support.agents import (
+    ROOT,
     SEED,
     STARTED,
     USUAL,
@@ -38,7 +39,6 @@ from pki2fad.transfer.entry import associated
 
 STEP = int(STARTED.wall) // 30 + 2
 NOW = at(STEP * 30 + 15)
-ROOT = Peer(1, 0, frozenset({0}))
 RELAY = Peer(1, 5001, frozenset())
 RULES = (Rule("verify", (5001,)), Rule("relay", (5001,)))
 DAY = 86_400
