@@ -4,10 +4,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.agents import OTHER_SEED, ROOT, SEED, at_step, reference_code, sealed
+from support.agents import OTHER_SEED, ROOT, SEED, STEP, at_step, reference_code, sealed
 from support.authenticators import EIGHT, HOTP, is_good, labels, load, seed_of, token_code
 from support.host import Host
-from support.successors import STEP
 
 from pki2fad.crypto.masterkey import MasterKey
 from pki2fad.errors import AccountExists, BadRequest, NoSuchAccount

@@ -6,11 +6,10 @@ from pathlib import Path
 
 import pytest
 from support import peers
-from support.agents import OTHER_SEED, SEED, Syncs, at_step, sealed
+from support.agents import OTHER_SEED, SEED, STEP, Syncs, at_step, sealed
 from support.authenticators import EIGHT, HOTP, is_good, load, token_code
 from support.host import Host
 from support.stores import keep
-from support.successors import STEP
 
 from pki2fad.crypto.masterkey import MasterKey
 from pki2fad.errors import BadRequest
