@@ -36,10 +36,15 @@ def _lines(account: Account) -> str:
     """One line for an account that has `main` alone, otherwise one more for each authenticator."""
     first, *others = account.authenticators
     if not others and first["label"] == MAIN:
-        return f"{account.account}  {_described(first)}"
-    return "\n".join(
-        [account.account, *(f"  {one['label']}  {_described(one)}" for one in account.authenticators)]
-    )
+        return f"{account.account}  {_described(first)}{_left(account, '; ')}"
+    lines = [f"  {one['label']}  {_described(one)}" for one in account.authenticators]
+    return "\n".join([account.account + _left(account, "  "), *lines])
+
+
+def _left(account: Account, before: str) -> str:
+    if account.recovery is None:
+        return ""
+    return f"{before}{ui.count(account.recovery, 'recovery code')} left"
 
 
 def _described(one: "dict[str, Any]") -> str:

@@ -106,6 +106,7 @@ class AsyncClient:
     unthrottle = _awaited(Methods.unthrottle)
     enroll = _awaited(Methods.enroll)
     enroll_confirm = _awaited(Methods.enroll_confirm)
+    recovery_create = _awaited(Methods.recovery_create)
     lock = _awaited(Methods.lock)
     unlock = _awaited(Methods.unlock)
     rotate = _awaited(Methods.rotate)

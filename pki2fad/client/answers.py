@@ -25,6 +25,7 @@ _ACCOUNT_FIELDS = (
     "successor",
     "id",
     "authenticators",
+    "recovery",
 )
 
 
@@ -79,6 +80,7 @@ class Account:
         successor: "dict[str, Any] | None",
         id: str,  # noqa: A002 - as it is called on the wire
         authenticators: "list[dict[str, Any]]",
+        recovery: int | None,
     ) -> None:
         self.account = account
         self.algorithm = algorithm  # SHA1, SHA256 or SHA512
@@ -90,6 +92,7 @@ class Account:
         self.successor = successor  # algorithm, digits, period, deadline (Unix time or None) and cutover
         self.id = id  # hex digits; it stays when the account is removed and made again
         self.authenticators = authenticators  # all of them, as PROTOCOL.md describes
+        self.recovery = recovery  # how many recovery codes are left, None if it has none
 
     def __repr__(self) -> str:
         return f"Account({self.account!r})"
@@ -140,6 +143,14 @@ def enrolment(result: "Any") -> Enrolment:
         result["period"],
         expires_in=result["expires_in"],
     )
+
+
+def recovery_codes(result: "Any") -> list[str]:
+    """The answer to `recovery_create`."""
+    codes: list[str] = result["codes"]
+    if type(codes) is not list or any(type(code) is not str for code in codes):
+        raise TypeError
+    return codes
 
 
 def batch(result: "Any") -> "dict[str, Any]":

@@ -36,6 +36,8 @@ class Methods:
     def verify(self, code: str, account: str = "default", *, origin: str | None = None) -> bool:
         """Check a code. A code that was good is spent, and not good again (RFC 6238 section 5.2).
 
+        A recovery code will do, too.
+
         `origin` is where the attempt comes from, for example the address of a login. Failures are counted
         for each origin. It needs the role `relay`.
         """
@@ -46,7 +48,8 @@ class Methods:
     ) -> "dict[str, Any]":
         """Do what `verify` does; returns `valid`, and the `reason` if an old code is refused.
 
-        `reason` is `used`, `old` or None. This needs the role `admin` for all accounts.
+        `reason` is `used`, `old` or None. For a recovery code there is also `recovery`: how many are left,
+        None if the account has none. This needs the role `admin` for all accounts.
         """
         arguments = {"account": account, "code": code, "origin": origin, "explain": True}
         return self._call("verify", lambda result: {"reason": None, **result}, **arguments)
@@ -184,6 +187,14 @@ class Methods:
     def enroll_confirm(self, code: str) -> bool:
         """Check the first code of the seed from `enroll`. A right one is spent, and makes the account."""
         return self._call("enroll_confirm", answers.is_valid, code=code)
+
+    def recovery_create(self, account: str = "default", *, code: str | None = None) -> list[str]:
+        """Return ten new recovery codes, once. They replace those that the account has.
+
+        `verify` takes each of them once. Without the role `admin` for all accounts it has to be the account
+        of the caller's own user name, and `code` a code of an authenticator of it, which is spent.
+        """
+        return self._call("recovery_create", answers.recovery_codes, account=account, code=code)
 
     def lock(self) -> None:
         """Wipe keys and codes from the daemon's memory, until `unlock`."""

@@ -19,6 +19,7 @@ from pki2fad.methods.health import Health
 from pki2fad.methods.hostkeys import KeyMethods, Keys
 from pki2fad.methods.memory import Memory
 from pki2fad.methods.metrics import Metrics
+from pki2fad.methods.recovery import RecoveryMethods
 from pki2fad.methods.reports import Reports
 from pki2fad.methods.steady import Steady
 from pki2fad.methods.table import METHODS, Arguments, Method, checked, is_administrative
@@ -70,6 +71,7 @@ class Agent:
         self._admin = admin = Admin(keyring, watch, keys)
         bulk = Bulk(keyring, watch, keys, admin)
         enroller = Enrolment(keyring, verifier, keys)
+        recovery = RecoveryMethods(keyring, verifier, watch, keys, lambda: self.access)
         throttling = ThrottleAdmin(keyring, throttle, budget.refusals, watch, self._payer)
         self.health = health or Health()
         self.metrics = Metrics(METHODS.values())  # the server counts
@@ -91,6 +93,7 @@ class Agent:
             "restore": bulk.restore,
             "enroll": enroller.enroll,
             "enroll_confirm": enroller.confirm,
+            "recovery_create": recovery.create,
             "status": self._status,
             "metrics": self._metrics,
             **KeyMethods(keyring, keys, admin.close).by_name(),
@@ -178,7 +181,7 @@ class Agent:
     def _authorise(self, peer: Peer, method: Method, args: Arguments) -> None:
         if peer.verify_only and method.role != access.VERIFY:
             raise Forbidden("this socket answers only verify")
-        if method.role is None:
+        if method.role is None or (method.or_admin and self.access.allows_everywhere(peer, access.ADMIN)):
             return
         if method.everywhere:
             allowed = self.access.allows_everywhere(peer, method.role)
@@ -188,6 +191,8 @@ class Agent:
             allowed = self.access.has_role(peer, method.role)
         if not allowed:
             where = " for all accounts" if method.everywhere else ""
+            if method.or_admin:
+                where = f", or {access.ADMIN!r} for all accounts"
             raise Forbidden(f"this needs the role {method.role!r}{where}, which uid {peer.uid} does not have")
 
     def _unless_locked(self, work: Work) -> Work:

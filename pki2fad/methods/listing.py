@@ -16,6 +16,7 @@ def listed(account: Account) -> dict[str, Any]:
         **_described(main),
         "id": account.account_id.hex(),
         "authenticators": [_authenticator(one) for one in account.authenticators],
+        "recovery": None if account.recovery is None else account.recovery.left,
     }
 
 

@@ -28,6 +28,7 @@ class Method(NamedTuple):
     required: frozenset[str] = frozenset()
     everywhere: bool = False  # the role for single accounts is not enough
     locked_too: bool = False  # also while the keys are locked
+    or_admin: bool = False  # the role admin for all accounts is enough too
     own: bool = False  # for the account of the caller's own user name
     steady: bool = False  # the same for a whole second, unless accounts, keys or rights change
     about_all: bool = False  # without an account it is about all of them
@@ -103,6 +104,7 @@ _METHODS = (
     Method("unlock", ADMIN, {"passphrase": str}, everywhere=True, locked_too=True),
     Method("enroll", ENROLL, own=True),
     Method("enroll_confirm", ENROLL, {"code": str}, frozenset({"code"}), own=True, verdict=True),
+    Method("recovery_create", ENROLL, {"account": str, "code": str}, or_admin=True),
     Method("status", None, locked_too=True, look=True),
     Method("metrics", MONITOR, everywhere=True, locked_too=True, look=True),
 )

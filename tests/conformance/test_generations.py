@@ -71,6 +71,7 @@ def test_text_as_bin_that_is_not_utf_8_is_no_name(peer: RawPeer) -> None:
         ("verify", {"code": "123456", "origin": None}),
         ("verify", {"code": None}),
         ("enroll_confirm", {"code": None}),
+        ("recovery_create", {"code": None}),
     ],
     ids=repr,
 )

@@ -46,6 +46,13 @@ def test_a_person_gets_an_account_and_a_second_seed_as_shown(shell: Daemon) -> N
     assert_shown(GUIDE, "successor", example(shell, "successor"))
 
 
+def test_recovery_codes_are_made_and_used_as_shown(shell: Daemon) -> None:
+    example(shell, "person")
+    assert_shown(GUIDE, "recovery", example(shell, "recovery"))
+    codes = shell.root / "ann.codes"
+    assert (len(codes.read_text().split()), codes.stat().st_mode & 0o777) == (10, 0o600)
+
+
 def test_many_people_get_accounts_as_shown(shell: Daemon) -> None:
     assert_shown(GUIDE, "batch", example(shell, "batch"))
     assert (shell.root / "staff.uris").read_text().count("otpauth://totp/") == 2

@@ -77,6 +77,7 @@ def test_the_protocol_describes_a_methods_role(name: str) -> None:
     assert role.partition(",")[0] == (method.role or "anyone")
     assert role.endswith(", for all accounts") is method.everywhere
     assert role.endswith(", for the account of its user name") is method.own
+    assert role.endswith(", or admin for all accounts") is method.or_admin
 
 
 @pytest.mark.parametrize("name", METHODS)
