@@ -3,6 +3,7 @@
 import argparse
 
 from pki2fad.errors import BadRequest
+from pki2fad.wire import forms
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -41,6 +42,39 @@ def add_parameters(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--algorithm", metavar="A", help="SHA1, SHA256 or SHA512 (default: SHA1)")
     parser.add_argument("--digits", type=int, metavar="N", help="6, 7 or 8 (default: 6)")
     parser.add_argument("--period", type=int, metavar="S", help="1 to 120 seconds (default: 30)")
+
+
+def add_authenticator(parser: argparse.ArgumentParser, text: str) -> None:
+    """Take the label and the kind of an authenticator, and what goes with it."""
+    add_label(parser, text)
+    parser.add_argument(
+        "--kind",
+        choices=("totp", "hotp"),
+        help="hotp: a token with a button, which counts; it has no period (default: totp)",
+    )
+    parser.add_argument(
+        "--counter",
+        type=int,
+        metavar="N",
+        help="of a HOTP token: the next that it uses (default: 0)",
+    )
+    parser.add_argument("--short", action="store_true", help="take a seed of 80 to 127 bits too")
+
+
+def label_and_counter(options: argparse.Namespace) -> "tuple[str, int]":
+    """The label, and the counter of HOTP, 0 for others. Raises `BadRequest`."""
+    from pki2fad.rules import otp
+
+    label = forms.MAIN if options.label is None else options.label
+    if not forms.is_label(label):
+        raise BadRequest(forms.LABEL_RULE)
+    if options.counter is None:
+        return label, 0
+    if options.kind != otp.HOTP:
+        raise BadRequest("only an authenticator of the kind hotp has a counter")
+    if not 0 <= options.counter <= otp.LAST_COUNTER:
+        raise BadRequest(f"counter must be 0 to {otp.LAST_COUNTER}")
+    return label, options.counter
 
 
 def given(options: argparse.Namespace) -> "dict[str, Any]":

@@ -18,19 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Take the file, and parameters for a file that has none."""
     parser.add_argument("file", nargs="?", default="-", metavar="FILE", help="- or nothing: standard input")
     arguments.add_account_and_parameters(parser)
-    arguments.add_label(parser, "the authenticator that gets it; a new one is added (default: main)")
-    parser.add_argument(
-        "--kind",
-        choices=("totp", "hotp"),
-        help="hotp: a token with a button, which counts; it has no period (default: totp)",
-    )
-    parser.add_argument(
-        "--counter",
-        type=int,
-        metavar="N",
-        help="of a HOTP token: the next that it uses (default: 0)",
-    )
-    parser.add_argument("--short", action="store_true", help="take a seed of 80 to 127 bits too")
+    arguments.add_authenticator(parser, "the authenticator that gets it; a new one is added (default: main)")
     parser.add_argument("--replace", action="store_true", help="replace another seed of the authenticator")
     parser.add_argument(
         "--successor",

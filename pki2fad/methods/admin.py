@@ -7,10 +7,9 @@ methods that are about all accounts, `KeyMethods` those about the host's keys.
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from pki2fad.crypto import seedsizes
-from pki2fad.crypto.memory import wipe
-from pki2fad.errors import AccountExists, BadRequest, BadSeal
+from pki2fad.errors import AccountExists, BadRequest
 from pki2fad.methods.hostkeys import Keys
+from pki2fad.methods.sealed import SealedSeeds
 from pki2fad.methods.table import Arguments
 from pki2fad.rules import otp
 from pki2fad.rules.access import Peer
@@ -19,24 +18,12 @@ from pki2fad.rules.authenticator import UNKNOWN, Authenticator, Successor
 from pki2fad.rules.changes import PROMOTED, Answer, Edit
 from pki2fad.rules.clock import Reading, Watch
 from pki2fad.rules.keyring import Keyring
-from pki2fad.rules.otp import HOTP, Parameters
 from pki2fad.times import moment
-from pki2fad.transfer import batch
-from pki2fad.transfer.entry import Entry
 from pki2fad.transfer.restore import Upload
 from pki2fad.wire.forms import MAIN
 
 if TYPE_CHECKING:
-    from pki2fad.crypto.masterkey import MasterKey
-
-# Arguments that a batch of one account contains itself.
-_SAID = ("account", "kind", "algorithm", "digits", "period")
-
-# Of a seed that opened: what is in a seal that does not open nobody learns.
-_TOO_SHORT = (
-    "the seed has {} bits, and RFC 4226 asks for 128; if the issuer makes no longer ones:"
-    " pki2factl load --short FILE"
-)
+    pass
 
 _LAST_DEADLINE = 253_402_300_799  # the last second of the year 9999: later times have no date
 
@@ -53,6 +40,7 @@ class Admin:
         self._keyring = keyring
         self._watch = watch
         self._keys = keys
+        self._seeds = SealedSeeds(keyring, keys)
         self.upload = Upload()
 
     def load(self, args: Arguments, _peer: Peer, reading: Reading) -> Answer:
@@ -79,9 +67,7 @@ class Admin:
 
     def _new(self, args: Arguments, reading: Reading) -> Account:
         """An account with the authenticator that the request loads. Raises `BadSeal` and `BadRequest`."""
-        given = {key: args[key] for key in _SAID if key in args}
-        label, counter = args.get("label", MAIN), args.get("counter")
-        new = self._sealed_account(args["sealed"], given, reading, label, short=args.get("short", False))
+        new, counter = self._seeds.account(args, reading), args.get("counter")
         if counter is None:
             return new
         if not new.is_hotp:
@@ -97,21 +83,24 @@ class Admin:
         count = 0 if after is None else len(after.authenticators)
         return {"account": name, "changed": edit is not None, "authenticators": count}
 
-    def edit_to_load(self, account: Account, replace: bool, reading: Reading) -> tuple[Edit | None, str]:
+    def edit_to_load(
+        self, account: Account, replace: bool, reading: Reading, planned: Account | None = None
+    ) -> tuple[Edit | None, str]:
         """The edit that gives an account this authenticator, None if it has it, and a word for the audit.
 
-        Other authenticators stay. Raises `AccountExists`, and `BadRequest` if there is no room for it.
+        Other authenticators stay. `planned` is the account as an earlier edit leaves it. Raises
+        `AccountExists`, and `BadRequest` if there is no room for it.
         """
         current = self._keyring.accounts.get(account.name)
-        settled = current and current.settled(reading.wall)
+        settled = planned or (current and current.settled(reading.wall))
         old = settled and settled.authenticator(account.label)
         if settled is None or old is None:
-            return self._put(account, reading), "added"
+            return self._put(account, reading, planned=planned), "added"
         if not old.is_like(account):
             if not replace:
                 which = "" if account.label == MAIN else f"authenticator {account.label!r} of "
                 raise AccountExists(f"{which}account {account.name!r} has another seed or other parameters")
-            return self._put(account, reading), "replaced"
+            return self._put(account, reading, planned=planned), "replaced"
         stays, done = old, []
         if replace and old.successor is not None:
             stays, done = stays.changed(successor=None), ["dropped"]
@@ -162,9 +151,10 @@ class Admin:
     def provision(self, name: str, sealed: bytes, file_digest: bytes, reading: Reading) -> Edit:
         """The edit for a file of `seeds.d`, which is about the authenticator `main`.
 
-        Raises `BadSeal`, or `BadRequest` if the file names another account or there is no room.
+        Raises `BadSeal`, or `BadRequest` if the file is for another account or label, or there is no room.
         """
-        return self._put(self._sealed_account(sealed, {"account": name}, reading), reading, file_digest)
+        main = {"sealed": sealed, "account": name, "label": MAIN}
+        return self._put(self._seeds.account(main, reading), reading, file_digest)
 
     def remove(self, args: Arguments, _peer: Peer, reading: Reading) -> Answer:
         """Remove an account, an authenticator of one, or an enrolment. Its codes stay spent."""
@@ -195,64 +185,19 @@ class Admin:
         self.upload.drop()
         self._keys.close()
 
-    def _sealed_account(
-        self, sealed: bytes, given: Arguments, reading: Reading, label: str = MAIN, *, short: bool = False
-    ) -> Account:
-        """The account of a sealed seed. `given` are those arguments of `_SAID` that the request has.
-
-        A batch of one account contains all of them. Raises `BadSeal`, and `BadRequest` if an argument is
-        wrong or contradicts the batch.
-        """
-        if batch.is_batch(sealed):
-            return self._account_of_batch(sealed, given, reading, label)
-        usual = {"period": 0} if given.get("kind") == HOTP else {}
-        try:
-            of = Parameters(**usual | {key: given[key] for key in given if key != "account"})
-        except ValueError as error:
-            raise BadRequest(str(error)) from None
-        seed = self._keys.open_sealed(sealed)
-        try:
-            if len(seed) < seedsizes.LEAST and not short:
-                raise BadSeal(_TOO_SHORT.format(8 * len(seed)))
-            return self._keyring.seal(given["account"], seed, of, label=label, made=int(reading.wall))
-        finally:
-            wipe(seed)
-
-    def _account_of_batch(self, sealed: bytes, given: Arguments, reading: Reading, label: str) -> Account:
-        with self._keys.open_batch(sealed) as master:
-            entries = batch.unpack(sealed, master)
-            if len(entries) != 1:
-                raise BadRequest(
-                    f"this is a batch of {len(entries)} accounts; load it with: pki2factl load-batch FILE"
-                )
-            entry = entries[0]
-            of = entry.parameters
-            for key, said in {"account": entry.name, "kind": of.kind, **of.fields}.items():
-                if given.get(key, said) != said:
-                    raise BadRequest(
-                        f"the sealed seed is for {key} {said}, not {given[key]};"
-                        f" seal it again with --{key} {given[key]}"
-                    )
-            return self.sealed_elsewhere(entry, master, reading, label)
-
-    def sealed_elsewhere(
-        self, entry: Entry, master: "MasterKey", reading: Reading, label: str = MAIN
-    ) -> Account:
-        """The account of an entry of a batch or a backup, with this master key. Raises `BadSeal`."""
-        try:
-            opened = master.opened(entry.sealed, entry.associated)
-        except BadSeal:
-            raise BadSeal(f"the seed of account {entry.name!r} is damaged") from None
-        with opened as seed:
-            return self._keyring.seal(entry.name, seed, entry.parameters, label=label, made=int(reading.wall))
-
-    def _put(self, account: Account, reading: Reading, file_digest: bytes | None = None) -> Edit:
+    def _put(
+        self,
+        account: Account,
+        reading: Reading,
+        file_digest: bytes | None = None,
+        planned: Account | None = None,
+    ) -> Edit:
         """The edit that gives an account this authenticator. Others stay.
 
         Raises `BadRequest` if there is no room for it.
         """
         current = self._keyring.accounts.get(account.name)
-        settled = current and current.settled(reading.wall)
+        settled = planned or (current and current.settled(reading.wall))
         put = account
         if settled is not None:
             old = settled.authenticator(account.label)

@@ -49,7 +49,7 @@ class CodeMethods:
         self._keyring.require_unlocked()
         account = self._keyring.account(name)
         asked = account.authenticators if label is None else (self._keyring.authenticator(account, label),)
-        active = [Authenticator.in_force(one, reading.wall)[0] for one in asked]
+        active = [Authenticator.in_force(one, reading.wall)[0] for one in asked if not one.is_lost]
         one = next((one for one in active if not one.is_hotp), None)
         if one is None:
             which = f"account {name!r} has no authenticator" if label is None else f"{label!r} is not one"

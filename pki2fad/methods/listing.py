@@ -28,7 +28,7 @@ def _authenticator(one: Authenticator) -> dict[str, Any]:
         "made": one.made,
         "short": one.seed_bytes < seedsizes.LEAST,
     }
-    return fields | {"counter": one.last_step + 1} if one.is_hotp else fields
+    return fields | {"counter": one.last_step + 1, "inactive": one.is_lost} if one.is_hotp else fields
 
 
 def _described(one: Authenticator) -> dict[str, Any]:

@@ -10,7 +10,8 @@ from pki2fad.wire.forms import MAIN
 
 DRIFTS = 8  # the drift of this many acceptances is remembered
 
-# The drift of a seed that came back: how far ahead its codes were before is unknown.
+# The drift of a seed that came back: how far ahead its codes were before is unknown. For HOTP it says that
+# codes beyond the counter may have been used.
 UNKNOWN = b"\x7f"
 
 ID_BYTES = 16  # of an account's id, an authenticator's, and a digest
@@ -106,6 +107,11 @@ class Authenticator:
         """True if a counter makes its codes, and not the time."""
         return self.parameters.kind == HOTP
 
+    @property
+    def is_lost(self) -> bool:
+        """True for HOTP from a backup: its codes are not good until `resync` finds the counter."""
+        return self.drift == UNKNOWN and self.is_hotp
+
     def keep_codes(self, codes: tuple[str, ...], first: int) -> None:
         """Keep the codes of the steps from `first` on."""
         self.codes, self.first = codes, first
@@ -154,11 +160,12 @@ class Authenticator:
 
     def in_force(self, wall: float) -> "tuple[Authenticator, ...]":
         """Itself and its successor, as far as their codes are good at this time."""
+        own = () if self.is_lost else (self,)
         if self.successor is None:
-            return (self,)
+            return own
         if not self.successor.is_due(wall):
-            return (self, self.successor.authenticator)
-        return (self.successor.authenticator,) if self.successor.cutover else (self,)
+            return (*own, self.successor.authenticator)
+        return (self.successor.authenticator,) if self.successor.cutover else own
 
     @property
     def own_seeds(self) -> "tuple[Authenticator, ...]":

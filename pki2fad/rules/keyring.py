@@ -137,13 +137,22 @@ class Keyring:
         return self.ids.get(name) or os.urandom(ID_BYTES)
 
     def seal(
-        self, name: str, seed: bytearray, parameters: Parameters, *, label: str = MAIN, made: int = 0
+        self,
+        name: str,
+        seed: bytearray,
+        parameters: Parameters,
+        *,
+        label: str = MAIN,
+        made: int = 0,
+        beside: Authenticator | None = None,
     ) -> Account:
         """Make an account with one authenticator for this seed, which gets the seed's watermark.
 
-        It is not in the keyring yet. It has the id of the account of that name. `made` is the Unix time.
+        It is not in the keyring yet. It has the id of the account of that name, or of another authenticator
+        of it that is not in the keyring yet either. `made` is the Unix time.
         """
-        identity, own = self.identity(name), os.urandom(ID_BYTES)
+        identity = self.identity(name) if beside is None else beside.account_id + beside.former
+        own = os.urandom(ID_BYTES)
         digest = self._digest(seed, parameters)
         fixed = fixed_facts(identity[:ID_BYTES], own, digest, made, identity[ID_BYTES:])
         sealed = self.master.seal(seed, Authenticator(name, parameters, b"", fixed).associated)
@@ -169,7 +178,7 @@ class Keyring:
         live = next((other for other in known if other.digest == digest), None)
         is_unknown = digest in self.gone and not one.is_hotp
         one.take_up(
-            max(live.last_step if live else -1, self.gone.last_step(digest)),
+            max(one.last_step, live.last_step if live else -1, self.gone.last_step(digest)),
             kept((live.drift if live else b"") + (UNKNOWN if is_unknown else b"")),
             live.offset if live else 0,
         )

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from pki2fad.crypto import seedsizes
 from pki2fad.wire.forms import CODE_DIGITS
 
 WINDOW = 1  # steps accepted on each side of the current one: RFC 6238 section 5.2 advises at most one
@@ -93,17 +94,23 @@ def make_code(seed: bytearray, parameters: Parameters, step: int) -> str:
 equal: Callable[[str, str], bool] = hmac.compare_digest
 
 
-def otpauth_uri(seed: bytearray, parameters: Parameters, account: str) -> str:
-    """The URI for authenticator applications. It has the seed in it."""
+def otpauth_uri(seed: bytearray, parameters: Parameters, account: str, counter: int = 0) -> str:
+    """The URI for authenticator applications. It has the seed in it. `counter` is the next one of HOTP.
+
+    Raises `ValueError` for a seed for which there is none.
+    """
     import pyotp  # only here: the daemon starts sooner
 
-    totp = pyotp.TOTP(
-        base64.b32encode(seed).decode().rstrip("="),
-        digits=parameters.digits,
-        digest=_HASHES[parameters.algorithm],
-        interval=parameters.period,
-    )
-    return totp.provisioning_uri(name=account, issuer_name="pki2fad")
+    if len(seed) < seedsizes.FOR_URI:
+        raise ValueError(f"there is no otpauth: URI for a seed of less than {8 * seedsizes.FOR_URI} bits")
+    secret = base64.b32encode(seed).decode().rstrip("=")
+    digits, digest = parameters.digits, _HASHES[parameters.algorithm]
+    whose = {"name": account, "issuer_name": "pki2fad"}
+    if parameters.kind == HOTP:
+        counted = pyotp.HOTP(secret, digits=digits, digest=digest)
+        return counted.provisioning_uri(**whose, initial_count=counter)
+    timed = pyotp.TOTP(secret, digits=digits, digest=digest, interval=parameters.period)
+    return timed.provisioning_uri(**whose)
 
 
 def seconds_until(wall: float, moment: float) -> int:

@@ -68,7 +68,8 @@ class Resync:
         else:
             offset = last_step - otp.step_at(reading.wall, one.parameters.period)
             told = {"offset": offset}
-        put = account.replaced(one, one.changed(last_step=last_step, offset=offset))
+        drift = b"" if one.is_hotp else one.drift  # a lost counter is found
+        put = account.replaced(one, one.changed(last_step=last_step, offset=offset, drift=drift))
         put.count(account.tally.reset())
         gone = self._keyring.ended(current, put)
         edit = Edit(name, self._watch.believed(reading.wall), put, gone)

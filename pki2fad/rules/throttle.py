@@ -97,8 +97,12 @@ class Known(NamedTuple):
 
 
 def cost_of_failure(authenticators: Iterable[Authenticator]) -> int:
-    """The units that a wrong code costs, when the codes of these are compared with it."""
-    return sum([otp.COUNTERS if one.is_hotp else otp.WINDOW_STEPS for one in authenticators])
+    """The units that a wrong code costs, when the codes of these are compared with it.
+
+    Without any it costs as much as one for a name without an account.
+    """
+    units = sum([otp.COUNTERS if one.is_hotp else otp.WINDOW_STEPS for one in authenticators])
+    return units or COST_OF_UNKNOWN
 
 
 class Throttle:

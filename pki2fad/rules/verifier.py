@@ -56,7 +56,7 @@ class Verifier:
         account = self._attempts.account(caller)
         active = (NO_ACCOUNT if account is None else account).in_force(reading.wall)
         of = self._attempts.begin(caller, account, cost_of_failure(active), reading)
-        if account is None:
+        if account is None or not active:  # all that it has is inactive
             self._window.require_clock(NO_ACCOUNT, reading)
             decoy = self._codes.veiled(caller.name, None)
             self._window.match(decoy, decoy, code, candidates(NO_ACCOUNT, reading))

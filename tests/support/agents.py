@@ -29,7 +29,7 @@ from pki2fad.rules.throttle import Throttle
 from pki2fad.server.longwork import Changing
 from pki2fad.state.store import Store
 from pki2fad.transfer import backup
-from pki2fad.transfer.backup import Content
+from pki2fad.transfer.content import Content
 from pki2fad.wire.messages import Encoded, Request
 from support.peers import missing, require, require_root
 from support.stores import keep

@@ -74,7 +74,7 @@ def crowded(host_key: PrivateKey) -> Iterator[Daemon]:
 
 def batch_of(names: list[str], key: PrivateKey) -> bytes:
     with MasterKey() as master:
-        seeds = [(name, Parameters(), bytearray(os.urandom(32))) for name in names]
+        seeds = [batch.Unsealed(name, Parameters(), bytearray(os.urandom(32))) for name in names]
         return batch.pack(seeds, master.wrap(key.public_key()), master)
 
 

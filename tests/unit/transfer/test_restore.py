@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from pki2fad.crypto.rsakeys import PrivateKey
 from pki2fad.errors import AccountExists, BadRequest, BadSeal, Unavailable, UnusableState
 from pki2fad.rules.otp import Parameters
 from pki2fad.transfer import backup
-from pki2fad.transfer.backup import Content
+from pki2fad.transfer.content import Content
 from pki2fad.wire import messages
 
 
@@ -359,13 +360,10 @@ def test_a_seed_that_was_moved_to_another_account_refuses_the_whole(site: Site, 
     master = site.agent._admin._keys.open_backup(data := site.backup())
     content = unpacked(data, master)
     one, two = content.records
-    swapped = [
-        backup.Record(a.name, a.parameters, b.sealed, a.last_step, a.offset, a.drift)
-        for a, b in ((one, two), (two, one))
-    ]
+    swapped = [replace(a, sealed=b.sealed) for a, b in ((one, two), (two, one))]
     fingerprint = rsakeys.fingerprint(host_key.public_key())
     wrapped = {fingerprint: backup.slot(data, fingerprint)}
-    forged = packed(backup.Content(content.created, swapped, {}, []), wrapped, master)
+    forged = packed(Content(content.created, swapped, {}, []), wrapped, master)
     before = site.rows()
     with pytest.raises(BadSeal):
         site.restore(forged, replace=True)
