@@ -14,6 +14,7 @@ from support.stores import keep
 from pki2fad.errors import UnusableState
 from pki2fad.rules.changes import Edit, Spend
 from pki2fad.rules.otp import Parameters
+from pki2fad.rules.recovery import ENTROPY, new_codes, new_set
 from pki2fad.state.store import Store
 
 PAGE = 4096
@@ -157,6 +158,39 @@ def test_a_path_that_can_be_no_file_is_named(tmp_path: Path, what: str) -> None:
             path.parent.touch()
     with pytest.raises(UnusableState, match=re.escape(str(path))):
         Store(str(path))
+
+
+WRONG_RECOVERY = [
+    "codes = substr(codes, 1, 319)",
+    "codes = CAST(codes || x'00' AS BLOB)",
+    "codes = x''",
+    "codes = hex(zeroblob(160))",
+    "key = hex(key)",
+    "key = 5",
+    "used = 1024",
+    "used = -1",
+    "used = 'none'",
+    "made = 'today'",
+]
+
+
+@pytest.mark.parametrize("wrong", WRONG_RECOVERY)
+def test_a_row_that_cannot_be_recovery_codes_is_refused_by_name(path: Path, wrong: str) -> None:
+    account = ACCOUNTS[7]
+    codes = new_codes(bytes(ENTROPY))
+    recovery = new_set(
+        account.name, account.account_id, codes, key=bytearray(32), master=KEYRING.master, made=1
+    )
+    with contextlib.closing(Store(str(path))) as store:
+        keep(store, [Edit(account.name, NOW.wall, account.with_recovery(recovery))])
+        (kept,) = [one.recovery for one in store.accounts() if one.recovery is not None]
+        assert (kept.name, kept.sealed, kept.hashes) == ("a007", recovery.sealed, recovery.hashes)
+    with edited(path) as database:
+        database.execute(f"UPDATE recovery SET {wrong}")
+    with contextlib.closing(Store(str(path))) as store:
+        told = f"(?s){re.escape(str(path))} is damaged.*recovery codes of account 'a007'"
+        with pytest.raises(UnusableState, match=told):
+            list(store.accounts())
 
 
 # What is not damaged
