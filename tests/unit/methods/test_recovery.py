@@ -113,6 +113,10 @@ def test_the_codes_stay_with_the_account_whatever_is_loaded(host: Host) -> None:
     assert host.verify(host.step())  # the successor takes over
     assert is_good(host, next(codes))
     host.call("unthrottle")
+    host.call("load", sealed=sealed(bytes(range(20))), label="phone", digits=8)
+    assert is_good(host, next(codes))
+    host.call("remove", label="main")
+    assert is_good(host, next(codes))
     host.restart()
     assert is_good(host, next(codes))
 
