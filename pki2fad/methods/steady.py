@@ -28,7 +28,7 @@ class Steady:
         self, method: Method, request: Request, peer: Peer, rights: Rights, reading: Reading
     ) -> Answer:
         """The answer to a request of which the arguments could be read. Raises what `make` raises."""
-        if reading.wall // 1 != self._second or len(self._answers) >= _MOST:
+        if reading.wall // 1 != self._second:
             self._second = reading.wall // 1
             self._answers.clear()
         assert request.args is not None
@@ -37,6 +37,8 @@ class Steady:
         known = self._answers.get(asked)
         if known is None:
             answer = self._make(method, request, peer, reading)
+            if len(self._answers) >= _MOST:
+                self._answers.clear()
             self._answers[asked] = answer, request.account
             return answer
         request.concern(known[1])

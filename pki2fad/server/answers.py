@@ -45,7 +45,10 @@ class Answers:
     def settle(self, place: int, *answer: bytes) -> None:
         """Put the answer into its place; it may be in parts if that is the last place."""
         index = place - self._taken
-        self.pending[index : index + 1] = answer
+        if len(answer) == 1:
+            self.pending[index] = answer[0]
+        else:
+            self.pending[index : index + 1] = answer
         self.waiting -= 1
 
     def take(self, size: int) -> bytes:

@@ -108,7 +108,7 @@ class _Batch:
         unkept: set[Unkept] = set()
         for index, outcome in outcomes:
             settled = self._waiting.pop(index)
-            if isinstance(outcome, NotKept | Unknown):
+            if outcome is not KEPT and isinstance(outcome, NotKept | Unknown):
                 unkept.add(outcome)
             try:
                 settled(outcome)

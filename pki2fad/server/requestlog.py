@@ -73,6 +73,8 @@ class RequestLog:
         else:
             outcome = OK
         self._metrics.add(method, outcome, ready - reading.boot)
+        if refusal is not None and not self._noise.allows(self._payer_of(peer)):
+            return
         fields: dict[str, Any] = {"pid": peer.pid}
         if request.account:
             fields["account"] = request.account
@@ -80,7 +82,7 @@ class RequestLog:
             fields["audit"] = answer.audit
         if refusal is not None:
             method = method[:_METHOD_LOGGED]
-            self.warning(peer, "refused", method=method, **fields, code=refusal.code, reason=refusal)
+            log.warning("refused", uid=peer.uid, method=method, **fields, code=refusal.code, reason=refusal)
         elif of.verdict:
             self._add_verdict(request, peer, answer, reading, fields)
         else:
@@ -102,7 +104,8 @@ class RequestLog:
 
     def warning(self, peer: Peer, event: str, **fields: object) -> None:
         """Log what a client did wrong, a bounded number of times in each second for its payer."""
-        self._noise.warning(self._payer_of(peer), event, uid=peer.uid, **fields)
+        if self._noise.allows(self._payer_of(peer)):
+            log.warning(event, uid=peer.uid, **fields)
 
     def _add_verdict(
         self, request: Request, peer: Peer, answer: Answer, reading: Reading, fields: dict[str, Any]
@@ -153,7 +156,8 @@ class _Noise:
         self._second = 0
         self._written: Counter[PayerKey] = Counter()  # in this second
 
-    def warning(self, payer: PayerKey, event: str, **fields: object) -> None:
+    def allows(self, payer: PayerKey) -> bool:
+        """Count one more; True if it is logged."""
         second = int(time.monotonic())
         if second != self._second:
             for silenced, written in self._written.items():
@@ -163,8 +167,7 @@ class _Noise:
             self._second = second
             self._written.clear()
         self._written[payer] += 1
-        if self._written[payer] <= NOISE_PER_SECOND:
-            log.warning(event, **fields)
+        return self._written[payer] <= NOISE_PER_SECOND
 
 
 class _Lookups:

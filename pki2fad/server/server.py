@@ -63,7 +63,7 @@ class Server:
         self.long_work = LongWork(changing, self.commit, give_up)
         self._agent = agent
         self._connections: set[Connection] = set()
-        self._answered: list[Connection] = []  # that have answers
+        self._answered: dict[Connection, None] = {}  # that have answers, in this order
         self._without_room: set[Connection] = set()  # that are read later
         self._closed = asyncio.Event()  # some connection ended
         self._request_log = RequestLog(agent.steps_off, agent.metrics, lambda peer: self._payer(peer).key)
@@ -159,7 +159,7 @@ class Server:
 
     def has_answers(self, connection: Connection) -> None:
         """Let the answers of a connection go at the end of the turn."""
-        self._answered.append(connection)
+        self._answered[connection] = None
         self.turns.schedule()
 
     def watch(self, connection: Connection) -> None:
@@ -190,7 +190,7 @@ class Server:
         self.commit.flush()
         if not self._answered:
             return
-        answered, self._answered = self._answered, []
+        answered, self._answered = self._answered, {}
         for connection in answered:
             connection.release()
         each = (boot() - begun) / len(answered)

@@ -57,16 +57,16 @@ class Several:
         self._kind = kind
         self._unpacker: Any = None  # that has nothing left of the last time, if there is one
 
-    def build(self, data: "bytes | bytearray") -> "tuple[list[Message], int]":
-        """The messages, and how many bytes they are; `data` are `AT_ONCE` at the most."""
+    def build(self, data: "bytes | bytearray", most: int = SEVERAL) -> "tuple[list[Message], int]":
+        """The messages, `most` of them, and how many bytes they are; `data` are `AT_ONCE` at the most."""
         unpacker, self._unpacker = self._unpacker or _limited(), None
         before = unpacker.tell()
         try:
             unpacker.feed(data)
-            elements = list(islice(unpacker, SEVERAL))
+            elements = list(islice(unpacker, most))
         except Exception:  # the good ones before it are lost
             return [], 0
-        if len(elements) == SEVERAL:
+        if len(elements) == most:
             length = unpacker.tell() - before
         else:
             length = len(data) if _is_done(unpacker) else _end(data, len(elements))

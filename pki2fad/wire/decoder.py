@@ -30,7 +30,7 @@ _SCANNED_AGAIN = 8 * 1024
 _BEGINNINGS = (b"\x93", b"\x94", b"\xdc\0\3", b"\xdc\0\4", b"\xdd\0\0\0\3", b"\xdd\0\0\0\4")
 _HEADER_END = 5
 
-_several = build.Several(REQUEST)  # of all connections: nothing stays in it
+_requests = build.Several(REQUEST)  # of all connections: nothing stays in it
 
 
 class Decoder:
@@ -48,6 +48,7 @@ class Decoder:
         "_raw",
         "_scanned",
         "_scanner",
+        "_several",
         "_singly",
         "_start",
         "count",
@@ -56,6 +57,7 @@ class Decoder:
     def __init__(self, kind: int, limit: int) -> None:
         self._kind = kind
         self._limit = limit
+        self._several = _requests if kind == REQUEST else build.Several(kind)  # clients may have threads
         self.count = 0  # messages found so far
         self._raw = bytearray()  # what was received, from the start of the message that is being read
         self._singly = 0  # bytes of it in which messages are looked for one by one
@@ -80,18 +82,18 @@ class Decoder:
         self._singly = len(self._raw)  # nothing is built in vain of a message that drips in
         self._raw += data
 
-    def some(self, data: bytes = b"") -> "list[Message]":
-        """The next whole requests, at most `build.SEVERAL`, as `next` gives them; none until more is fed.
+    def some(self, data: bytes = b"", most: int = build.SEVERAL) -> "list[Message]":
+        """The next whole messages, at most so many; none until more is fed. `PASSED` is one of another kind.
 
-        `data` are fed before. Raises `ProtocolError` where the first request is none.
+        `data` are fed before. Raises `ProtocolError` where the first is no message, or one that is too long.
         """
         if data and not self._raw and len(data) <= build.AT_ONCE:
-            found, length = _several.build(data)
+            found, length = self._several.build(data, most)
             if length == len(data):  # as nearly always: nothing is kept
                 self.count += len(found)
                 return found
             self._raw += data
-            if len(found) < build.SEVERAL:
+            if len(found) < most:
                 self._singly = len(data)
             if found:
                 self._let_go(length, len(found))
@@ -100,21 +102,23 @@ class Decoder:
             self.feed(data)
         if self._singly <= 0 and self._raw:
             few = self._raw if len(self._raw) <= build.AT_ONCE else self._raw[: build.AT_ONCE]
-            found, length = _several.build(few)
-            if len(found) < build.SEVERAL:
+            found, length = self._several.build(few, most)
+            if len(found) < most:
                 self._singly = len(few)  # what is left of them is not whole, or not usual
             if found:
                 self._let_go(length, len(found))
                 self._scanner = None
                 return found
-        message = self.next()
+        message = self._single()
         return [] if message is None else [message]
 
     def next(self) -> "Message | None":
-        """The next whole message, `PASSED` for one that is of another kind, or None until more is fed.
+        """The same for one message; None until more is fed."""
+        found = self.some(most=1)
+        return found[0] if found else None
 
-        Raises `ProtocolError` when what was fed is no message, or one that is too long.
-        """
+    def _single(self) -> "Message | None":
+        """The next message, in whatever way it is written, if it is whole."""
         if not self._raw:
             return None
         length = self._find_end()
