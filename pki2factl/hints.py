@@ -22,7 +22,7 @@ from pki2fad.errors import (
     Pki2fadError,
     TimedOut,
 )
-from pki2fad.host import paths
+from pki2fad.host import paths, trust
 from pki2fad.wire import forms
 
 
@@ -99,7 +99,7 @@ def _in_the_way(path: str) -> str | None:
     if os.access(path, os.W_OK, effective_ids=True):
         return None
     names = [*dict.fromkeys(("root", _user(status.st_uid)))]
-    if status.st_mode & stat.S_IWGRP:
+    if trust.group_may_write(status):
         names.append(f"the group {_group(status.st_gid)}")
     return f"only {' and '.join(names)} can connect to {path}"
 

@@ -31,6 +31,11 @@ def others_may_write(status: os.stat_result, owners: Collection[int] | None = No
     return status.st_uid == _NOBODY or status.st_uid not in owners or _is_open(status)
 
 
+def group_may_write(status: os.stat_result) -> bool:
+    """True if a file's group may write it, or connect to a socket."""
+    return status.st_mode & stat.S_IWGRP != 0
+
+
 def objection(status: os.stat_result) -> str | None:
     """The reason to refuse a file, to follow its name; None if only root and we may write it."""
     if not others_may_write(status):
