@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from msgpack import packb
 from support.agents import logged
-from support.bench import Keeper, agent, bench, in_loop, receive, send_until_blocked
+from support.bench import Keeper, agent, arrived, bench, in_loop, receive, send_until_blocked
 from support.raw import Seed
 
 from pki2fad.host.users import Users
@@ -175,6 +175,16 @@ async def test_only_so_many_requests_are_answered_at_once(account: str) -> None:
         assert len(sender._answers.pending) == MESSAGES_AT_ONCE
         assert not sender.serve(clock.read(), end=FOREVER)
         assert len(await receive(client, 21)) == 21
+
+
+@in_loop
+async def test_an_answer_that_waits_for_nothing_leaves_before_the_turn_ends() -> None:
+    async with bench(agent(deploy=Seed()), Keeper()) as at:
+        client, sender = await at.connect(), at.connection
+        client.send_bytes(encoded(1, ("generate", {"account": "deploy"}), shortest=True))
+        sender.has_happened(select.EPOLLIN)
+        sender.serve(clock.read(), end=FOREVER)
+        assert [msgid for _, msgid, _, _ in arrived(client)] == [1]
 
 
 @in_loop

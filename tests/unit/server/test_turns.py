@@ -41,6 +41,11 @@ class Busy:
     def send(self) -> None:
         self._theirs.send(b"x")
 
+    def answer(self) -> None:
+        """Send something that the client takes."""
+        self._ours.send(b"x")
+        self._theirs.recv(1)
+
 
 class Table:
     """Turns that are taken by hand."""
@@ -187,3 +192,17 @@ async def test_what_is_ready_is_said_once_however_long_a_payer_waits() -> None:
         at.busy(OTHER, QUANTUM)
         at.take(20)
         assert sender.happened == 1
+
+
+@in_loop
+async def test_a_client_that_takes_an_answer_wakes_nobody_unless_room_is_waited_for() -> None:
+    async with table() as at:
+        taker = Busy(at, Payer(ONE), 0)
+        at.turns.add(taker)  # type: ignore[arg-type]
+        for room in (False, True, False):
+            at.turns.watch(taker, room=room)  # type: ignore[arg-type]
+            at.take(1)
+            taker.happened = 0
+            taker.answer()
+            at.take(1)
+            assert taker.happened == room
