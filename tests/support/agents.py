@@ -89,6 +89,18 @@ def oathtool_code(seed: bytes, wall: float, parameters: Parameters = USUAL) -> s
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
 
+def oathtool_hotp(seed: bytes, counter: int, digits: int = 6) -> str:
+    """The code that oathtool makes for this counter."""
+    command = [
+        require("oathtool"),
+        "--hotp",
+        f"--digits={digits}",
+        f"--counter={counter}",
+        seed.hex(),
+    ]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
 def shared_step() -> int:
     """A step whose code, with SEED, is also that of the next step, by search."""
     step = BEFORE_SHARED_CODE

@@ -9,7 +9,7 @@ from support.authenticators import EIGHT, HOTP, is_good, labels, load, seed_of, 
 from support.host import Host
 
 from pki2fad.crypto.masterkey import MasterKey
-from pki2fad.errors import AccountExists, BadRequest, NoSuchAccount
+from pki2fad.errors import AccountExists, BadRequest, NoSuchAccount, Refusal
 from pki2fad.rules.otp import Parameters
 from pki2fad.wire.messages import Request
 
@@ -244,3 +244,54 @@ def test_when_each_was_used_last_is_listed(host: Host) -> None:
         used = {one["label"]: one["last_used"] for one in row["authenticators"]}
         assert used == {"main": None, "tablet": STEP * 30, "token": int(host.wall)}
         host.kill()
+
+
+# A used code stays used
+
+
+@pytest.mark.parametrize("kind", ["totp", "hotp"])
+@pytest.mark.parametrize("end", [None, "kill"])
+def test_a_seed_under_another_label_has_its_used_codes(host: Host, kind: str, end: str | None) -> None:
+    of = HOTP if kind == "hotp" else EIGHT
+    used = token_code(2, TABLET) if kind == "hotp" else code(host, TABLET, ahead=1)
+    load(host, "tablet", TABLET, of)
+    assert is_good(host, used)
+    host.call("remove", label="tablet")
+    if end is not None:
+        getattr(host, end)()
+    load(host, "renamed", TABLET, of)
+    assert not is_good(host, used)
+
+
+@pytest.mark.parametrize("kind", ["totp", "hotp"])
+@pytest.mark.parametrize("end", [None, "kill"])
+def test_a_seed_that_moves_to_another_account_has_its_used_codes(
+    host: Host, kind: str, end: str | None
+) -> None:
+    of = HOTP if kind == "hotp" else EIGHT
+    used = token_code(2, TABLET) if kind == "hotp" else code(host, TABLET, ahead=1)
+    load(host, "main", seed_of(3), EIGHT, account="ann")
+    load(host, "tablet", TABLET, of)
+    assert is_good(host, used)
+    host.call("remove")
+    if end is not None:
+        getattr(host, end)()
+    load(host, "tablet", TABLET, of, account="ann")
+    assert not is_good(host, used, "ann")
+
+
+def test_wrong_codes_are_counted_also_while_one_authenticator_is_unavailable(
+    tmp_path: Path, master: MasterKey
+) -> None:
+    with Host(tmp_path / "counted.db", master, at_step(STEP).wall) as host:
+        load(host, "main", PHONE, EIGHT)
+        load(host, "token", TABLET, HOTP)
+        host.reboot()
+        host.agent._throttle.enabled = True
+        refusals = []
+        for number in range(5):
+            try:
+                host.call("verify", code=f"{number:06}")
+            except Refusal as refusal:
+                refusals.append(refusal.code)
+        assert refusals == ["unavailable"] * 4 + ["throttled"]

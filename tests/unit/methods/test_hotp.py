@@ -1,12 +1,10 @@
 """HOTP: tokens with a button, whose counters make the codes (RFC 4226)."""
 
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support import peers
-from support.agents import OTHER_SEED, SEED, STEP, Syncs, at_step, sealed
+from support.agents import OTHER_SEED, SEED, STEP, Syncs, at_step, oathtool_hotp, sealed
 from support.authenticators import EIGHT, HOTP, is_good, load, token_code
 from support.host import Host
 from support.stores import keep
@@ -35,17 +33,6 @@ def counter(host: Host, account: str = "default") -> int:
     return int(row["authenticators"][-1]["counter"])
 
 
-def of_oathtool(seed: bytes, counter: int, of: Parameters = HOTP) -> str:
-    command = [
-        peers.require("oathtool"),
-        "--hotp",
-        f"--digits={of.digits}",
-        f"--counter={counter}",
-        seed.hex(),
-    ]
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
-
-
 # Which codes are accepted
 
 
@@ -60,7 +47,7 @@ def test_the_codes_of_rfc_4226_are_accepted_in_order(host: Host) -> None:
 def test_oathtool_makes_the_same_codes(host: Host, digits: int, at: int) -> None:
     of = Parameters(kind="hotp", period=0, digits=digits)
     load(host, "main", OTHER_SEED, of, account="ann", counter=at)
-    assert is_good(host, of_oathtool(OTHER_SEED, at + 1, of), "ann")
+    assert is_good(host, oathtool_hotp(OTHER_SEED, at + 1, digits), "ann")
     assert counter(host, "ann") == at + 2
 
 
