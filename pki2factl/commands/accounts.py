@@ -52,6 +52,8 @@ def _described(one: "dict[str, Any]") -> str:
     if one["kind"] == "hotp":
         last = "never used" if used is None else f"last used {moment(used)}"
         line = f"{_parameters(one)}, next counter: {one['counter']}, {last}"
+        if one["inactive"]:  # it comes from a backup
+            line += ", inactive until resync"
     else:
         line = (
             f"{_parameters(one)}, codes spent: {'none' if used is None else f'up to that of {moment(used)}'}"

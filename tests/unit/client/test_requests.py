@@ -12,7 +12,7 @@ from pki2fad.errors import ProtocolError
 def rows(begin: int, count: int) -> list[dict[str, Any]]:
     """As the daemon lists them."""
     of = {"algorithm": "SHA1", "digits": 6, "period": 30, "last_used": None, "offset": 0, "drift": []}
-    more = {"successor": None, "id": "00", "authenticators": []}
+    more = {"successor": None, "id": "00", "authenticators": [], "recovery": None}
     return [{"account": f"n{number:07}", **of, **more} for number in range(begin, begin + count)]
 
 

@@ -135,6 +135,7 @@ def test_each_authenticator_is_listed_with_what_is_known_of_it(host: Host) -> No
                 "made": now,
                 "short": False,
                 "counter": 6,
+                "inactive": False,
                 "last_used": now,
                 "successor": {"algorithm": "SHA1", "digits": 6, "period": 30, **end},
             },
