@@ -226,4 +226,4 @@ def _require_other_seeds(account: Account, new: Authenticator) -> None:
     """Raise `BadRequest` if another authenticator of the account has this seed: a code would be of both."""
     for one in account.authenticators:
         if one.label != new.label and new.digest in {seed.digest for seed in one.own_seeds}:
-            raise BadRequest(f"the account has this seed already, as {one.label!r}")
+            raise BadRequest(f"account {account.name!r} has this seed already, as {one.label!r}")
