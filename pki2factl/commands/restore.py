@@ -55,10 +55,12 @@ def run(options: argparse.Namespace) -> int:
     lines = [f"{ui.count(restored['accounts'], 'account')} in the backup, {len(changed)} changed"]
     lines += [f"restored {name}" for name in changed]
     ui.result("\n".join(lines), restored, as_json=options.json)
-    for one in restored.get("inactive", ()):
+    inactive = [f"{one['account']} --label {one['label']}" for one in restored.get("inactive", ())]
+    if inactive:
+        more = f" (and {len(inactive) - 1} others)" if inactive[1:] else ""
         ui.hint(
-            "a HOTP token is inactive, since codes may have been used after the backup; make it active with:"
-            f" pki2factl resync {one['account']} --label {one['label']}"
+            "HOTP tokens from a backup are inactive, since codes may have been used after it; make each"
+            f" active with: pki2factl resync {inactive[0]}{more}"
         )
     ui.hint("verify is unavailable for up to two periods: codes may have been used since the backup")
     return ui.DONE

@@ -72,7 +72,7 @@ def test_another_host_restores_phone_and_token_and_the_token_waits_for_a_resync(
     elsewhere.start(**environment(clock))
     restored = elsewhere.ctl("restore", str(running.root / "all.backup"))
     assert done(restored) == "1 account in the backup, 1 changed\nrestored ann\n"
-    assert "make it active with: pki2factl resync ann --label token\n" in restored.stderr
+    assert "make each active with: pki2factl resync ann --label token\n" in restored.stderr
     assert "next counter: 6, never used, inactive until resync" in done(elsewhere.ctl("accounts"))
     here = authenticators(elsewhere)
     for field in ("kind", "algorithm", "digits", "period", "made", "short"):
