@@ -62,7 +62,7 @@ class Agent:
         window, budget = Window(keyring, watch), Budget(throttle)
         attempts = Attempts(keyring, throttle, budget)
         verifier = Verifier(keyring, throttle, watch, window, budget, attempts=attempts)
-        recoverer = Recoverer(keyring, attempts)
+        recoverer = Recoverer(keyring, throttle, attempts)
         resync = Resync(keyring, throttle, watch, window, budget)
         self._codes = codes = CodeMethods(keyring, verifier, recoverer, resync, lambda: self.access)
         self._steady = Steady(self._carry_out)

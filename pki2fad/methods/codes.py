@@ -63,8 +63,8 @@ class CodeMethods:
         """Whether a code is good."""
         rules = self._access()
         code, name, origin = args["code"], args["account"], args.get("origin", "")
-        is_recovery = forms.is_recovery_code(code)
-        if not is_recovery and not forms.is_code(code):
+        is_recovery = not forms.is_code(code)
+        if is_recovery and not forms.is_recovery_code(code):
             raise BadRequest(forms.ANY_CODE_RULE)
         if len(origin) > forms.ORIGIN_LIMIT:
             raise BadRequest(f"an origin has at most {forms.ORIGIN_LIMIT} characters")

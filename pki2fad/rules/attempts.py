@@ -26,17 +26,6 @@ class Caller(NamedTuple):
     veiled: bool  # it may not know whether the account exists
 
 
-class Try(NamedTuple):
-    """A code that may be compared now."""
-
-    name: str
-    account: Account | None
-    tally: Tally
-    cost: int  # units that it costs if it is wrong
-    key: Key
-    now: float  # as `Throttle` counts seconds
-
-
 class Attempts:
     """Lets callers try codes, and counts their failures."""
 
@@ -55,31 +44,29 @@ class Attempts:
             return self._keyring.accounts.get(caller.name)
         return self._keyring.account(caller.name)
 
-    def begin(self, caller: Caller, account: Account | None, cost: int, reading: Reading) -> Try:
-        """Let the caller try a code that costs so much if it is wrong. Raises `Throttled`.
+    def begin(
+        self, caller: Caller, account: Account | None, cost: int, reading: Reading
+    ) -> tuple[Tally, Key, float]:
+        """Let the caller try a code that costs so many units if it is wrong. Raises `Throttled`.
 
-        A missing account is as much work as one that exists: a veiled caller must not notice it.
+        Returns the account's tally, the caller's key, and the time as `Throttle` counts it. A missing account
+        is as much work as one that exists: a veiled caller must not notice it.
         """
         name, payer, origin, veiled = caller
-        throttle, key, now = self._throttle, NOBODY, 0.0
         standing = NO_ACCOUNT if account is None else account
         tally = standing.tally
-        if throttle.enabled:
-            unknown = throttle.tally_of_unknown(name) if veiled else NO_TALLY
-            tally = unknown if account is None else tally
-            named, known = caller_of_name(name), standing.caller
-            key = throttle.key(payer, origin, named if account is None else known, tally.resets)
-            now = throttle.now(reading)
-            self._budget.require(key, tally, cost, reading, Attempt("verify", payer, origin, name))
-        return Try(name, account, tally, cost, key, now)
+        throttle = self._throttle
+        if not throttle.enabled:
+            return tally, NOBODY, 0.0
+        unknown = throttle.tally_of_unknown(name) if veiled else NO_TALLY
+        tally = unknown if account is None else tally
+        named, known = caller_of_name(name), standing.caller
+        key = throttle.key(payer, origin, named if account is None else known, tally.resets)
+        self._budget.require(key, tally, cost, reading, Attempt("verify", payer, origin, name))
+        return tally, key, throttle.now(reading)
 
-    def succeed(self, of: Try) -> Tally:
-        """The account's tally after a right code."""
-        return self._throttle.succeed(of.key, of.tally, of.now)
-
-    def fail(self, of: Try) -> Answer:
-        """The answer to a wrong code."""
-        name, account, _, cost, key, now = of
+    def fail(self, account: Account | None, name: str, key: Key, cost: int, now: float) -> Answer:
+        """The answer to a wrong code, which is counted."""
         if not self._throttle.enabled:
             return Answer(REJECTED, reason=WRONG)
         if account is None:

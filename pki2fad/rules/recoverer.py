@@ -10,6 +10,7 @@ from pki2fad.rules.changes import REJECTED, REPLAYED, Answer, RecoverySpend
 from pki2fad.rules.clock import Reading
 from pki2fad.rules.keyring import Keyring
 from pki2fad.rules.recovery import ENTROPY, Recovery, new_codes, new_set
+from pki2fad.rules.throttle import Throttle
 
 if TYPE_CHECKING:
     from pki2fad.crypto.masterkey import MasterKey
@@ -24,8 +25,9 @@ RECOVERED = "recovered"  # in the audit: a recovery code was used
 class Recoverer:
     """Compares recovery codes, and uses up those that are good."""
 
-    def __init__(self, keyring: Keyring, attempts: Attempts) -> None:
+    def __init__(self, keyring: Keyring, throttle: Throttle, attempts: Attempts) -> None:
         self._keyring = keyring
+        self._throttle = throttle
         self._attempts = attempts
         self._decoy: tuple[MasterKey, Recovery] | None = None  # a set of nobody, under this master key
 
@@ -36,19 +38,19 @@ class Recoverer:
         Raises `NoSuchAccount`, `Throttled` and `Unavailable`.
         """
         account = self._attempts.account(caller)
-        of = self._attempts.begin(caller, account, _COST, reading)
+        tally, key, now = self._attempts.begin(caller, account, _COST, reading)
         master = self._keyring.master
         decoy = self._decoy_under(master)
         recovery = (NO_ACCOUNT if account is None else account).recovery
         bits = (decoy if recovery is None else recovery).match(code, master)
         if account is None or recovery is None or not bits:
-            return self._attempts.fail(of)
+            return self._attempts.fail(account, caller.name, key, _COST, now)
         if recovery.used & bits:
             return Answer(REJECTED, reason=REPLAYED)  # no guess, so it costs nothing
         recovery.spend(bits)
-        tally = self._attempts.succeed(of)
-        changed = None if tally is account.tally else tally
-        account.count(tally)
+        new = self._throttle.succeed(key, tally, now)
+        changed = None if new is tally else new
+        account.count(new)
         return Answer(
             {"valid": True},
             change=RecoverySpend(account.name, bits, changed),

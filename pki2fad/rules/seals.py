@@ -21,7 +21,8 @@ def check(seals: Iterable[Sealed], master: "MasterKey") -> None:
             try:
                 opens(one.sealed, one.associated)
             except BadSeal as error:
-                raise BadSeal(f"account {one.name!r}: {error}") from None
+                what = "recovery codes of account" if isinstance(one, Recovery) else "account"
+                raise BadSeal(f"{what} {one.name!r}: {error}") from None
 
 
 def of(accounts: Iterable[Account]) -> Iterator[Sealed]:

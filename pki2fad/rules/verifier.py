@@ -6,7 +6,7 @@ from dataclasses import replace
 from pki2fad.errors import Refusal
 from pki2fad.rules import otp
 from pki2fad.rules.account import Account
-from pki2fad.rules.attempts import NO_ACCOUNT, Attempts, Caller, Try
+from pki2fad.rules.attempts import NO_ACCOUNT, Attempts, Caller
 from pki2fad.rules.authenticator import Authenticator
 from pki2fad.rules.budget import Budget
 from pki2fad.rules.changes import PROMOTED, REJECTED, REPLAYED, WRONG, Answer, Edit, Spend
@@ -55,19 +55,20 @@ class Verifier:
         """
         account = self._attempts.account(caller)
         active = (NO_ACCOUNT if account is None else account).in_force(reading.wall)
-        of = self._attempts.begin(caller, account, cost_of_failure(active), reading)
+        cost = cost_of_failure(active)
+        tally, key, now = self._attempts.begin(caller, account, cost, reading)
         if account is None or not active:  # all that it has is inactive
             self._window.require_clock(NO_ACCOUNT, reading)
             decoy = self._codes.veiled(caller.name, None)
             self._window.match(decoy, decoy, code, candidates(NO_ACCOUNT, reading))
-            return self._attempts.fail(of)
+            return self._attempts.fail(None, caller.name, key, cost, now)
         found, refusal = self._matches(account, active, code, reading, veiled=caller.veiled)
         if not found:
-            answer = self._attempts.fail(of)
+            answer = self._attempts.fail(account, account.name, key, cost, now)
             return answer if refusal is None else replace(answer, result=None, reason=None, refusal=refusal)
         if [one for one, step in found.items() if step <= self._keyring.watermark(one)]:
             return Answer(REJECTED, reason=REPLAYED)  # no guess, so it costs nothing
-        new = self._attempts.succeed(of)
+        new = self._throttle.succeed(key, tally, now)
         if [one for one in found if one not in account.authenticators]:
             return self._promote(account, found, new, reading)
         return self._spend(account, found, new, reading)
@@ -121,7 +122,7 @@ class Verifier:
         self._window.require_clock(new, reading)
         step = self._window.match(new, new, code, candidates(new, reading))
         if step is None:
-            return self._attempts.fail(Try(new.name, None, NO_TALLY, cost, key, now))
+            return self._attempts.fail(None, new.name, key, cost, now)
         if step <= self._keyring.watermark(new):
             return Answer(REJECTED, reason=REPLAYED)
         self._watch.saw(reading)
