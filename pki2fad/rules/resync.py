@@ -13,6 +13,7 @@ from pki2fad.rules.refusals import Attempt
 from pki2fad.rules.tally import NO_TALLY
 from pki2fad.rules.throttle import Throttle, cost_of_failure
 from pki2fad.rules.window import Window
+from pki2fad.wire.forms import MAIN
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +74,8 @@ class Resync:
         put.count(account.tally.reset())
         gone = self._keyring.ended(current, put)
         edit = Edit(name, self._watch.believed(reading.wall), put, gone)
-        return Answer({"account": name, **told}, change=edit, audit="resynchronised", details=told)
+        details = told if one.label == MAIN else {**told, "authenticator": one.label}
+        return Answer({"account": name, **told}, change=edit, audit="resynchronised", details=details)
 
     def _last_of_two(self, one: Authenticator, shown: TwoCodes, reading: Reading) -> int | None:
         """The step or counter of the second of these codes, if they follow each other and are unspent.

@@ -53,6 +53,20 @@ def test_recovery_codes_are_made_and_used_as_shown(shell: Daemon) -> None:
     assert (len(codes.read_text().split()), codes.stat().st_mode & 0o777) == (10, 0o600)
 
 
+def test_a_tablet_is_added_and_a_phone_removed_as_shown(shell: Daemon) -> None:
+    example(shell, "person")
+    assert_shown(GUIDE, "tablet", example(shell, "tablet"))
+    assert_shown(GUIDE, "lost", example(shell, "lost"))
+
+
+def test_a_token_is_added_as_shown(shell: Daemon) -> None:
+    example(shell, "person")
+    (shell.root / "token.hex").write_text("3132333435363738393031323334353637383930\n")
+    assert_shown(GUIDE, "token", example(shell, "token"))
+    with shell.client() as client:
+        assert client.verify("755224", "ann")  # the first code of RFC 4226 appendix D
+
+
 def test_many_people_get_accounts_as_shown(shell: Daemon) -> None:
     assert_shown(GUIDE, "batch", example(shell, "batch"))
     assert (shell.root / "staff.uris").read_text().count("otpauth://totp/") == 2
