@@ -106,6 +106,7 @@ class AsyncClient:
     unthrottle = _awaited(Methods.unthrottle)
     enroll = _awaited(Methods.enroll)
     enroll_confirm = _awaited(Methods.enroll_confirm)
+    exists = _awaited(Methods.exists)
     recovery_create = _awaited(Methods.recovery_create)
     lock = _awaited(Methods.lock)
     unlock = _awaited(Methods.unlock)

@@ -127,12 +127,16 @@ class Methods:
         """
         return self._call("load_batch", answers.batch, batch=batch, replace=replace)
 
-    def remove(self, account: str = "default", *, label: str | None = None) -> None:
+    def remove(
+        self, account: str | None = None, *, label: str | None = None, code: str | None = None
+    ) -> None:
         """Remove an account, or its authenticator with this label, which must not be the last.
 
-        Its codes stay spent if the same seed is loaded again.
+        Its codes stay spent if the same seed is loaded again. Without `account` it is `default`. With `code`,
+        of another authenticator or a recovery code, users remove an authenticator of the account of their
+        own user name.
         """
-        return self._call("remove", _nothing, account=account, label=label)
+        return self._call("remove", _nothing, account=account, label=label, code=code)
 
     def accounts(
         self, match: str | None = None, *, after: str | None = None, limit: int | None = None
@@ -177,16 +181,46 @@ class Methods:
         """
         return self._call("unthrottle", lambda result: int(result["left"]), account=account, force=force)
 
-    def enroll(self) -> Enrolment:
+    def enroll(
+        self,
+        account: str | None = None,
+        *,
+        label: str | None = None,
+        code: str | None = None,
+        kind: str | None = None,
+        algorithm: str | None = None,
+        digits: int | None = None,
+        period: int | None = None,
+    ) -> Enrolment:
         """Return a new seed for the account of the caller's own user name. It is shown once.
 
-        The account exists once `enroll_confirm` has accepted a first code.
+        The account exists once `enroll_confirm` has accepted a first code. `account` is for registrars and
+        administrators. An account that exists gets one more authenticator, with a new `label`. That needs
+        `code`, of an authenticator that it has or a recovery code, which is spent. Administrators of all
+        accounts need none, and may choose the rest.
         """
-        return self._call("enroll", answers.enrolment)
+        return self._call(
+            "enroll",
+            answers.enrolment,
+            account=account,
+            label=label,
+            code=code,
+            kind=kind,
+            algorithm=algorithm,
+            digits=digits,
+            period=period,
+        )
 
-    def enroll_confirm(self, code: str) -> bool:
-        """Check the first code of the seed from `enroll`. A right one is spent, and makes the account."""
-        return self._call("enroll_confirm", answers.is_valid, code=code)
+    def enroll_confirm(self, code: str, account: str | None = None, *, label: str | None = None) -> bool:
+        """Check the first code of the seed from `enroll`. A right one is spent, and makes the account.
+
+        `account` and `label` are those that `enroll` had.
+        """
+        return self._call("enroll_confirm", answers.is_valid, code=code, account=account, label=label)
+
+    def exists(self, account: str) -> bool:
+        """Return whether there is an account of this name. Needs `registrar` or `admin` for it."""
+        return self._call("exists", lambda result: result["exists"] is True, account=account)
 
     def recovery_create(self, account: str = "default", *, code: str | None = None) -> list[str]:
         """Return ten new recovery codes, once. They replace those that the account has.

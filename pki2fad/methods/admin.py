@@ -158,17 +158,24 @@ class Admin:
 
     def remove(self, args: Arguments, _peer: Peer, reading: Reading) -> Answer:
         """Remove an account, an authenticator of one, or an enrolment. Its codes stay spent."""
-        if "label" in args:
-            return self._remove_authenticator(args["account"], args["label"], reading)
-        if self._keyring.enrolments.pop(args["account"], None) is not None:
-            return Answer({"account": args["account"]}, audit="removed")
-        account = self._keyring.account(args["account"])
+        name, label = args["account"], args.get("label")
+        if label is not None:
+            account = self._keyring.account(name)
+            if account.authenticator(label) is None and self._keyring.enrolments.drop(name, label):
+                return _without(account, label)
+            return self.remove_authenticator(name, label, reading)
+        if name not in self._keyring.accounts and self._keyring.enrolments.drop(name):
+            return Answer({"account": name}, audit="removed")
+        account = self._keyring.account(name)
         edit = self._edit(account.name, None, account, reading)
         return Answer({"account": account.name}, change=edit, audit="removed")
 
-    def _remove_authenticator(self, name: str, label: str, reading: Reading) -> Answer:
+    def remove_authenticator(
+        self, name: str, label: str, reading: Reading, planned: Account | None = None
+    ) -> Answer:
+        """Remove one authenticator, never the last. `planned` is the account as an earlier edit leaves it."""
         current = self._keyring.account(name)
-        settled = current.settled(reading.wall)
+        settled = planned or current.settled(reading.wall)
         self._keyring.authenticator(settled, label)
         put = settled.without(label)
         if put is None:
@@ -176,9 +183,7 @@ class Admin:
                 f"{label!r} is the last authenticator of account {name!r}; without a label the whole account"
                 " is removed"
             )
-        edit = self._edit(name, put, current, reading)
-        result = {"account": name, "label": label, "authenticators": len(put.authenticators)}
-        return Answer(result, change=edit, audit="removed", details={"authenticator": label})
+        return _without(put, label, self._edit(name, put, current, reading))
 
     def close(self) -> None:
         """Wipe the keys and codes in memory."""
@@ -220,6 +225,12 @@ class Admin:
     ) -> Edit:
         gone = self._keyring.ended(current, put)
         return Edit(name, self._watch.believed(reading.wall), put, gone, file_digest)
+
+
+def _without(account: Account, label: str, edit: Edit | None = None) -> Answer:
+    """The answer once an account has no such authenticator."""
+    result = {"account": account.name, "label": label, "authenticators": len(account.authenticators)}
+    return Answer(result, change=edit, audit="removed", details={"authenticator": label})
 
 
 def _require_other_seeds(account: Account, new: Authenticator) -> None:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from pki2fad.errors import Forbidden, Refusal, UnknownMethod
-from pki2fad.methods import enrolment
+from pki2fad.methods import ownproof
 from pki2fad.methods.admin import Admin
 from pki2fad.methods.bulk import Bulk
 from pki2fad.methods.codes import CodeMethods
@@ -19,10 +19,11 @@ from pki2fad.methods.health import Health
 from pki2fad.methods.hostkeys import KeyMethods, Keys
 from pki2fad.methods.memory import Memory
 from pki2fad.methods.metrics import Metrics
+from pki2fad.methods.ownproof import OwnAuthenticators, Proof
 from pki2fad.methods.recovery import RecoveryMethods
 from pki2fad.methods.reports import Reports
 from pki2fad.methods.steady import Steady
-from pki2fad.methods.table import METHODS, Arguments, Method, checked, is_administrative
+from pki2fad.methods.table import METHODS, Arguments, Method, checked, is_administrative, is_for_own
 from pki2fad.methods.throttled import ThrottleAdmin
 from pki2fad.rules import access
 from pki2fad.rules.access import Access, Peer
@@ -70,7 +71,9 @@ class Agent:
         self._key_is_cheap = keys.is_cheap
         self._admin = admin = Admin(keyring, watch, keys)
         bulk = Bulk(keyring, watch, keys, admin)
-        enroller = Enrolment(keyring, verifier, keys)
+        proof = Proof(verifier, recoverer, lambda: self.access)
+        enroller = Enrolment(keyring, verifier, keys, proof, lambda: self.access)
+        own = OwnAuthenticators(admin, proof)
         recovery = RecoveryMethods(keyring, verifier, watch, keys, lambda: self.access)
         throttling = ThrottleAdmin(keyring, throttle, budget.refusals, watch, self._payer)
         self.health = health or Health()
@@ -83,7 +86,7 @@ class Agent:
             "verify": codes.verify,
             "load": admin.load,
             "load_batch": bulk.load_batch,
-            "remove": admin.remove,
+            "remove": own.remove,
             "accounts": self._accounts,
             "resync": codes.resync,
             "throttled": throttling.throttled,
@@ -93,6 +96,7 @@ class Agent:
             "restore": bulk.restore,
             "enroll": enroller.enroll,
             "enroll_confirm": enroller.confirm,
+            "exists": enroller.exists,
             "recovery_create": recovery.create,
             "status": self._status,
             "metrics": self._metrics,
@@ -124,8 +128,9 @@ class Agent:
     def _carry_out(self, method: Method, request: Request, peer: Peer, reading: Reading) -> Answer:
         """Answer one request. Raises a `Refusal`."""
         args = checked(method, request)
-        if method.own and self.access.has_role(peer, access.ENROLL):
-            args = {**args, "account": enrolment.own_name(peer, self.access.user_name(peer.uid))}
+        if is_for_own(method, args):
+            method = method._replace(role=access.ENROLL, or_admin=False)
+            args = self._for_own(peer, args)
         request.understand(args)
         self._authorise(peer, method, args)
         if not method.locked_too:
@@ -136,6 +141,12 @@ class Agent:
         if "sealed" in args:  # which may have named the account
             request.concern(answer.result["account"])
         return answer
+
+    def _for_own(self, peer: Peer, args: Arguments) -> Arguments:
+        """The arguments with the account of the peer's own user name, if it may enrol. Raises `Forbidden`."""
+        if not self.access.has_role(peer, access.ENROLL):
+            return args
+        return {"account": ownproof.own_name(peer, self.access.user_name(peer.uid)), **args}
 
     def provision(self, name: str, sealed: bytes, file_digest: bytes, reading: Reading) -> Edit:
         """The edit that a file of `seeds.d` asks for. Raises `BadSeal`."""
@@ -189,10 +200,14 @@ class Agent:
             allowed = self.access.allows(peer, method.role, args["account"])
         else:
             allowed = self.access.has_role(peer, method.role)
+        if method.or_its_admin:
+            allowed = allowed or self.access.allows(peer, access.ADMIN, args["account"])
         if not allowed:
             where = " for all accounts" if method.everywhere else ""
             if method.or_admin:
                 where = f", or {access.ADMIN!r} for all accounts"
+            if method.or_its_admin:
+                where = f" or {access.ADMIN!r} for the account"
             raise Forbidden(f"this needs the role {method.role!r}{where}, which uid {peer.uid} does not have")
 
     def _unless_locked(self, work: Work) -> Work:

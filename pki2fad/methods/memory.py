@@ -27,7 +27,7 @@ class Memory:
 
     def apply(self, edit: Edit) -> None:
         """Move memory, now that the edit is kept."""
-        self._keyring.enrolments.pop(edit.account, None)
+        self._keyring.enrolments.follow(edit.account, self._keyring.accounts.get(edit.account), edit.put)
         if edit.gone:
             self._keyring.gone.remember(edit.gone, edit.wall)
         if edit.put is None:

@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable
 
 from pki2fad.errors import BadRequest, Forbidden
-from pki2fad.methods import enrolment
+from pki2fad.methods import ownproof
 from pki2fad.methods.hostkeys import Keys
 from pki2fad.methods.table import Arguments
 from pki2fad.rules import access
@@ -39,7 +39,7 @@ class RecoveryMethods:
         """Make new recovery codes in the place of those that there are."""
         name, code, rules = args["account"], args.get("code"), self._access()
         if not rules.allows_everywhere(peer, access.ADMIN):
-            if enrolment.own_name(peer, rules.user_name(peer.uid)) != name:
+            if ownproof.own_name(peer, rules.user_name(peer.uid)) != name:
                 raise Forbidden("only the account of your own user name can get recovery codes from you")
             if code is None:
                 raise Forbidden("this needs a code of an authenticator of the account")

@@ -18,6 +18,7 @@ from pki2fad.rules.authenticator import (
     spent_until,
 )
 from pki2fad.rules.codes import Codes
+from pki2fad.rules.enrolments import Enrolments
 from pki2fad.rules.gone import Gone
 from pki2fad.rules.holds import Holds
 from pki2fad.rules.otp import HOTP, Parameters
@@ -44,8 +45,7 @@ class Keyring:
         self.gone = Gone()
         self.floors: dict[int, int] = {}
         self.ids: dict[str, bytes] = {}  # of accounts that were removed, by name, as `identity` gives them
-        # Accounts that wait for their first code, by name: each with the CLOCK_BOOTTIME at which it expires.
-        self.enrolments: dict[str, tuple[Account, float]] = {}
+        self.enrolments = Enrolments()
         self.codes = Codes(self.accounts, lambda: self.master)
         self.version = 0  # rises whenever an account or the master key changes or goes
         self.holds = Holds()

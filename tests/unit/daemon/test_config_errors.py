@@ -12,7 +12,7 @@ from pki2fad.errors import ConfigError, UnusablePath
 ACCOUNTS = "a list of account names"
 DIFFERENT_ACCOUNTS = "a list of different account names"
 PATH = "an absolute path"
-ROLE = 'one of "verify", "generate", "admin", "relay", "monitor", "enroll"'
+ROLE = 'one of "verify", "generate", "admin", "relay", "monitor", "enroll", "registrar"'
 WHO = "a list of user names, @groups and uids"
 CAP = "a whole number from 1 to 1000000"
 
