@@ -61,9 +61,14 @@ def _about_role(message: str, _options: argparse.Namespace) -> str | None:
 def _name_for_a_code(_message: str, options: argparse.Namespace) -> str | None:
     """The right form of `pki2factl verify ann`."""
     for word in getattr(options, "code", None) or ():
-        if word[:1].isalpha() and forms.is_name(word):
+        if word[:1].isalpha() and forms.is_name(word) and not _may_be_mistyped(word):
             return f"to check a code of the account {word}: pki2factl verify --account {word}"
     return None
+
+
+def _may_be_mistyped(word: str) -> bool:
+    """True for what may be a recovery code with a mistake in it: it must not get into a log as a name."""
+    return any(map(str.isdigit, word)) and abs(len(word) - 2 * forms.RECOVERY_HALF) <= 2
 
 
 def _code_for_a_name(_message: str, options: argparse.Namespace) -> str | None:

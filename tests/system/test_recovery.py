@@ -129,6 +129,14 @@ def test_a_user_without_a_good_code_gets_none(served: Daemon, given: str) -> Non
     assert left(served) is None
 
 
+@pytest.mark.parametrize("code", ["ABCD3-FGHJ", "ABCD3-FGHJKM", "ABCD3FGHJ", "ABCD3-FGHJU"])
+def test_a_code_with_a_mistake_in_it_is_suggested_as_no_name(served: Daemon, code: str) -> None:
+    done = served.ctl("verify", code)
+    assert done.returncode == 6
+    assert "6 to 8 digits, or a recovery code like K7QM4-2XW9T" in done.stderr
+    assert code not in done.stderr + served.log()
+
+
 def test_no_code_is_in_the_log_or_the_state(served: Daemon) -> None:
     path = served.root / "codes"
     served.ctl("recovery", "create", USER.pw_name, "--out", str(path))
