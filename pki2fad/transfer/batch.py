@@ -169,8 +169,8 @@ def _entries(data: Any, version: int) -> list[Entry]:
 def _entry(fields: Any, version: int) -> Entry:
     if type(fields) is not dict or fields.keys() != _FIELDS[version]:
         raise ValueError("not what a batch holds")
+    name, of, sealed, label = entry.from_json(fields, version)
     counter = fields.get("counter", 0)
-    found = Entry(**entry.from_json(fields, version), last_step=counter - 1)
-    if type(counter) is not int or not 0 <= counter <= (LAST_COUNTER if found.parameters.kind == HOTP else 0):
+    if type(counter) is not int or not 0 <= counter <= (LAST_COUNTER if of.kind == HOTP else 0):
         raise ValueError("no counter of such an authenticator")
-    return found
+    return Entry(name, of, sealed, counter - 1, label, version)

@@ -46,8 +46,7 @@ class Record(Entry):
 
     def __post_init__(self) -> None:
         Entry.__post_init__(self)  # not by `super()`, which does not find a class that has slots added
-        _require(abs(self.offset) <= otp.MAX_OFFSET)
-        _require(len(self.drift) <= DRIFTS)
+        _require(abs(self.offset) <= otp.MAX_OFFSET and len(self.drift) <= DRIFTS)
         _require(0 <= self.made <= _LAST_MADE)
         _require(self.parameters.kind == TOTP or not (self.offset or self.drift))
 
@@ -150,13 +149,11 @@ def _to_json(record: Record) -> dict[str, Any]:
 
 def _record(fields: Any, version: int) -> Record:
     _require(type(fields) is dict and fields.keys() == _FIELDS[version])
-    return Record(
-        **entry.from_json(fields, version),
-        last_step=_number(fields["last_step"]),
-        offset=_number(fields["offset"]),
-        drift=base64.b64decode(fields["drift"], validate=True),
-        made=_number(fields.get("made", 0)),
-    )
+    name, of, sealed, label = entry.from_json(fields, version)
+    last_step, offset = _number(fields["last_step"]), _number(fields["offset"])
+    drift = base64.b64decode(fields["drift"], validate=True)
+    made = _number(fields["made"]) if version > 1 else 0
+    return Record(name, of, sealed, last_step, label, version, offset, drift, made)
 
 
 def _number(value: Any) -> int:

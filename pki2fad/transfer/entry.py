@@ -45,16 +45,14 @@ class Entry:
         return len(self.sealed) - SEAL_BYTES < seedsizes.LEAST
 
     def __post_init__(self) -> None:
-        size, is_hotp = len(self.sealed) - SEAL_BYTES, self.parameters.kind != TOTP
-        if (
-            not is_name(self.name)
-            or not is_label(self.label)
-            or not seedsizes.SHORT <= size <= seedsizes.MOST
-        ):
+        of, size = self.parameters, len(self.sealed) - SEAL_BYTES
+        if not seedsizes.SHORT <= size <= seedsizes.MOST or not is_name(self.name):
             raise ValueError("not an authenticator and its seed")
-        if version_for(self.label, self.parameters, size) > self.version:
+        if version_for(self.label, of, size) > self.version or (
+            self.label != MAIN and not is_label(self.label)
+        ):
             raise ValueError("not what a file of this version holds")
-        if not -1 <= self.last_step < (_LAST_COUNTER if is_hotp else _LAST_STEP):
+        if not -1 <= self.last_step < (_LAST_STEP if of.kind == TOTP else _LAST_COUNTER):
             raise ValueError("no step or counter")
 
 
@@ -97,19 +95,16 @@ def to_json(entry: Entry) -> dict[str, Any]:
     return {"name": entry.name, **more, **of.fields, "sealed": base64.b64encode(entry.sealed).decode()}
 
 
-def from_json(fields: Mapping[str, Any], version: int) -> dict[str, Any]:
-    """The arguments of an `Entry` with these `FIELDS`. Raises `ValueError` or `TypeError`."""
-    kind, label, sealed = fields.get("kind", TOTP), fields.get("label", MAIN), fields["sealed"]
-    if not all(type(text) is str for text in (fields["name"], label, kind)):
-        raise TypeError("not a text")
-    found = {
-        "name": fields["name"],
-        "parameters": Parameters(fields["algorithm"], fields["digits"], fields["period"], kind),
-        "sealed": base64.b64decode(sealed, validate=True),
-        "label": label,
-        "version": version,
-    }
-    is_short = len(found["sealed"]) - SEAL_BYTES < seedsizes.LEAST
-    if fields.get("short", False) is not is_short:
-        raise ValueError("a short seed that is not said to be one, or the other way round")
-    return found
+def from_json(fields: Mapping[str, Any], version: int) -> tuple[str, Parameters, bytes, str]:
+    """Name, parameters, sealed seed and label of an `Entry` with these `FIELDS`.
+
+    Raises `ValueError` or `TypeError`.
+    """
+    label, kind, short = MAIN, TOTP, False
+    if version > 1:
+        label, kind, short = fields["label"], fields["kind"], fields["short"]
+    of = Parameters(fields["algorithm"], fields["digits"], fields["period"], kind)
+    sealed = base64.b64decode(fields["sealed"], validate=True)
+    if type(label) is not str or short is not (len(sealed) - SEAL_BYTES < seedsizes.LEAST):
+        raise ValueError("no label, or a short seed that is not said to be one, or the other way round")
+    return fields["name"], of, sealed, label
