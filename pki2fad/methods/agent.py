@@ -7,6 +7,7 @@ Nothing here reads or writes files, except through `admin.Keys`. The store must 
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from pki2fad.errors import Forbidden, Refusal, UnknownMethod
@@ -219,9 +220,7 @@ class Agent:
         return self.access.payer(uid)  # a reload may have replaced `access`
 
     def _accounts(self, args: Arguments, peer: Peer, reading: Reading) -> Answer:
-        def is_shown(name: str) -> bool:
-            return self.access.allows(peer, access.ADMIN, name)
-
+        is_shown = partial(self.access.rights(peer).allows, access.ADMIN)
         return self.reports.accounts(args, is_shown, reading)
 
     def _status(self, _args: Arguments, peer: Peer, reading: Reading) -> Answer:

@@ -22,7 +22,8 @@ from pki2fad.wire import messages
 from pki2fad.wire.messages import Encoded
 
 _LONGEST_PATTERN = 256  # characters
-_NAMES = 2048  # that are looked at in one piece: a millisecond or two
+_NAMES = 1024  # that are looked at in one piece, and how many rows are made: a millisecond or two
+_ROWS = 64
 
 
 class Reports:
@@ -92,7 +93,7 @@ class Reports:
             yield None
         parts: list[bytes] = []
         names = yield from sorted_names(wanted)
-        for some in in_pieces(islice(names, limit)):
+        for some in in_pieces(islice(names, limit), _ROWS):
             shown = [listed(accounts[name].settled(reading.wall)) for name in some]
             parts.append(b"".join(map(messages.encode, shown)))
             yield None

@@ -295,3 +295,14 @@ def test_wrong_codes_are_counted_also_while_one_authenticator_is_unavailable(
             except Refusal as refusal:
                 refusals.append(refusal.code)
         assert refusals == ["unavailable"] * 4 + ["throttled"]
+
+
+def test_who_gave_a_right_code_of_any_authenticator_is_known_after_a_sigkill(host: Host) -> None:
+    load(host, "tablet", TABLET, EIGHT)
+    host.agent._throttle.enabled = True
+    assert host.call("verify", code="00000000") == {"valid": False}
+    assert is_good(host, code(host, TABLET))
+    tally = host.keyring.accounts["default"].tally
+    assert tally.marks
+    host.kill()
+    assert host.keyring.accounts["default"].tally == tally
