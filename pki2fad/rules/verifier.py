@@ -61,7 +61,7 @@ class Verifier:
             self._window.require_clock(NO_ACCOUNT, reading)
             decoy = self._codes.veiled(caller.name, None)
             self._window.match(decoy, decoy, code, candidates(NO_ACCOUNT, reading))
-            return self._attempts.fail(None, caller.name, key, cost, now)
+            return self._attempts.fail(account, caller.name, key, cost, now)
         found, refusal = self._matches(account, active, code, reading, veiled=caller.veiled)
         if not found:
             answer = self._attempts.fail(account, account.name, key, cost, now)
