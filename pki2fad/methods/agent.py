@@ -75,7 +75,7 @@ class Agent:
         proof = Proof(verifier, recoverer, lambda: self.access)
         enroller = Enrolment(keyring, verifier, keys, proof, lambda: self.access)
         own = OwnAuthenticators(admin, proof)
-        recovery = RecoveryMethods(keyring, verifier, watch, keys, lambda: self.access)
+        recovery = RecoveryMethods(keyring, watch, keys, proof, lambda: self.access)
         throttling = ThrottleAdmin(keyring, throttle, budget.refusals, watch, self._payer)
         self.health = health or Health()
         self.metrics = Metrics(METHODS.values())  # the server counts

@@ -9,17 +9,15 @@ import os
 from collections.abc import Callable
 
 from pki2fad.errors import BadRequest, Forbidden
-from pki2fad.methods import ownproof
 from pki2fad.methods.hostkeys import Keys
+from pki2fad.methods.ownproof import Proof
 from pki2fad.methods.table import Arguments
 from pki2fad.rules import access
 from pki2fad.rules.access import Access, Peer
-from pki2fad.rules.attempts import Caller
 from pki2fad.rules.changes import PROMOTED, Answer, Edit
 from pki2fad.rules.clock import Reading, Watch
 from pki2fad.rules.keyring import Keyring
 from pki2fad.rules.recovery import ENTROPY, new_codes, new_set
-from pki2fad.rules.verifier import Verifier
 from pki2fad.wire import forms
 
 
@@ -27,33 +25,30 @@ class RecoveryMethods:
     """Makes recovery codes. `rules` gives the roles in use, since a reload replaces them."""
 
     def __init__(
-        self, keyring: Keyring, verifier: Verifier, watch: Watch, keys: Keys, rules: Callable[[], Access]
+        self, keyring: Keyring, watch: Watch, keys: Keys, proof: Proof, rules: Callable[[], Access]
     ) -> None:
         self._keyring = keyring
-        self._verifier = verifier
         self._watch = watch
         self._keys = keys
+        self._proof = proof
         self._access = rules
 
     def create(self, args: Arguments, peer: Peer, reading: Reading) -> Answer:
         """Make new recovery codes in the place of those that there are."""
-        name, code, rules = args["account"], args.get("code"), self._access()
-        if not rules.allows_everywhere(peer, access.ADMIN):
-            if ownproof.own_name(peer, rules.user_name(peer.uid)) != name:
-                raise Forbidden("only the account of your own user name can get recovery codes from you")
+        name, code = args["account"], args.get("code")
+        if not self._access().allows_everywhere(peer, access.ADMIN):
+            self._proof.require_own(name, peer)
             if code is None:
                 raise Forbidden("this needs a code of an authenticator of the account")
         edit = Edit(name, self._watch.believed(reading.wall), self._keyring.account(name))
         if code is not None:
             if not forms.is_code(code):
                 raise BadRequest(f"{forms.CODE_RULE}; a recovery code makes no others")
-            caller = Caller(name, rules.payer(peer.uid), "", veiled=False)
-            checked = self._verifier.verify(caller, code, reading)
-            if checked.refusal is not None or not checked.result["valid"]:
-                refusal = checked.refusal or Forbidden("the code is not good")
-                return Answer(refusal=refusal, change=checked.change, audit="refused")
-            if isinstance(checked.change, Edit):  # it was the first code of a successor
-                edit = checked.change
+            proved = self._proof.of(name, code, peer, reading)
+            if proved.refusal is not None:
+                return proved
+            if isinstance(proved.change, Edit):  # it was the first code of a successor
+                edit = proved.change
         return self._created(edit, reading)
 
     def _created(self, edit: Edit, reading: Reading) -> Answer:
