@@ -20,14 +20,13 @@ class Account(Authenticator):
 
     __slots__ = ("others", "recovery", "tally")
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 - as in `Authenticator`
         self,
         name: str,
         parameters: Parameters,
         sealed: bytes,
         fixed: bytes,
         last_step: int = -1,
-        *,
         label: str = MAIN,
         offset: int = 0,
         drift: bytes = b"",
@@ -43,11 +42,11 @@ class Account(Authenticator):
             sealed,
             fixed,
             last_step,
-            label=label,
-            offset=offset,
-            drift=drift,
-            used=used,
-            successor=successor,
+            label,
+            offset,
+            drift,
+            used,
+            successor,
         )
         self.others = others
         self.tally = tally
@@ -96,6 +95,11 @@ class Account(Authenticator):
     def authenticator(self, label: str) -> Authenticator | None:
         """The active one with this label."""
         return next((one for one in self.authenticators if one.label == label), None)
+
+    @property
+    def has_one_seed(self) -> bool:
+        """True for nearly all accounts: there is no other authenticator, and none that waits."""
+        return self.successor is None and not self.others
 
     @property
     def seeds(self) -> tuple[Authenticator, ...]:

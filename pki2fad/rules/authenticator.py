@@ -18,6 +18,7 @@ ID_BYTES = 16  # of an account's id, an authenticator's, and a digest
 
 _SEAL_BYTES = 28  # of a sealed seed, beside the seed: nonce and tag
 
+_KINDS = {kind: kind.encode() for kind in otp.KINDS}
 _NO_ID = bytes(ID_BYTES)  # of an authenticator that version 0.1.0 made
 _MADE_BYTES = 6
 _DIGEST = slice(2 * ID_BYTES, 3 * ID_BYTES)
@@ -45,14 +46,13 @@ class Authenticator:
         "used",
     )
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 - a start makes a million, and names take half as long again
         self,
         name: str,
         parameters: Parameters,
         sealed: bytes,
         fixed: bytes,
         last_step: int = -1,
-        *,
         label: str = MAIN,
         offset: int = 0,
         drift: bytes = b"",
@@ -143,12 +143,12 @@ class Authenticator:
 
     @property
     def associated(self) -> bytes:
-        """What the sealed seed is bound to; no field can contain the separator."""
-        of = self.parameters
-        if self.id == _NO_ID:  # as 0.1.0 sealed it
-            return b"pki2fad account 1\0%s\0" % self.former + _text(of)
-        ids = f"{self.account_id.hex()}\0{self.id.hex()}\0{of.kind}\0"
-        return b"pki2fad authenticator 2\0" + ids.encode() + _text(of)
+        """What the sealed seed is bound to. Ids have a fixed length, and nothing else can have a NUL."""
+        of, ids = self.parameters, self.fixed[: _DIGEST.start]
+        text = otp.text(of.algorithm, of.digits, of.period)
+        if ids.endswith(_NO_ID):  # as 0.1.0 sealed it
+            return b"pki2fad account 1\0%b\0%b" % (self.fixed[_MADE.stop :], text)
+        return b"pki2fad authenticator 2\0%b%b\0%b" % (ids, _KINDS[of.kind], text)
 
     def is_like(self, other: "Authenticator") -> bool:
         """True if both have the same seed and parameters."""
@@ -294,7 +294,3 @@ def _drifts(drift: bytes) -> list[int]:
 
 def _one(steps: int) -> bytes:
     return steps.to_bytes(1, signed=True)
-
-
-def _text(of: Parameters) -> bytes:
-    return f"{of.algorithm}\0{of.digits}\0{of.period}".encode()

@@ -216,10 +216,12 @@ class Keyring:
             self.drop(account.name)
         self.accounts[account.name] = account
         self.ids.pop(account.name, None)
-        if any(one.successor is not None for one in account.authenticators):
-            self._with_successor[account.name] = None
-        for seed in account.seeds:
-            self._spent.add(seed)
+        self._spent.add(account)
+        if not account.has_one_seed:
+            for seed in account.seeds[1:]:
+                self._spent.add(seed)
+            if any(one.successor is not None for one in account.authenticators):
+                self._with_successor[account.name] = None
         self.codes.unveil(account.name)
         self.version += 1
 
@@ -279,7 +281,10 @@ class Keyring:
     def seeds(self) -> Iterator[Authenticator]:
         """All authenticators, also those that wait."""
         for account in self.accounts.values():
-            yield from account.seeds
+            if account.has_one_seed:
+                yield account
+            else:
+                yield from account.seeds
 
     def _digest(self, seed: bytearray, parameters: Parameters) -> bytes:
         """The digest of a seed, by which its watermark is found.

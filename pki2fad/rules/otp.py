@@ -4,6 +4,7 @@ pyotp makes only the URIs. For codes it takes twice as long, and keeps seeds as 
 """
 
 import base64
+import functools
 import hashlib
 import hmac
 import math
@@ -58,6 +59,12 @@ class Parameters:
     def fields(self) -> dict[str, Any]:
         """Algorithm, digits and period by name, as messages and files have them; HOTP has the period 0."""
         return {"algorithm": self.algorithm, "digits": self.digits, "period": self.period}
+
+
+@functools.cache  # a million accounts share equal values
+def text(algorithm: str, digits: int, period: int) -> bytes:
+    """These parameters as a sealed seed is bound to them."""
+    return f"{algorithm}\0{digits}\0{period}".encode("utf-8", "surrogateescape")
 
 
 def step_at(wall: float, period: int) -> int:

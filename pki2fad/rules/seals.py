@@ -28,6 +28,9 @@ def check(seals: Iterable[Sealed], master: "MasterKey") -> None:
 def of(accounts: Iterable[Account]) -> Iterator[Sealed]:
     """All that is sealed of these accounts."""
     for account in accounts:
-        yield from account.seeds
+        if account.has_one_seed:
+            yield account
+        else:
+            yield from account.seeds
         if account.recovery is not None:
             yield account.recovery

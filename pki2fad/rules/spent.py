@@ -24,7 +24,7 @@ class Spent:
 
     def add(self, one: Authenticator) -> None:
         """An authenticator is there."""
-        if not one.is_hotp:
+        if one.parameters.period:
             self._kinds[_kind(one)] += 1
             self.move(one)
 

@@ -4,24 +4,35 @@ import functools
 import sys
 from collections import defaultdict
 from collections.abc import Iterator
+from types import NoneType
 from typing import Any
 
 from pki2fad.rules.account import Account
 from pki2fad.rules.authenticator import ID_BYTES, UNKNOWN, Authenticator, Successor, is_fixed
-from pki2fad.rules.otp import Parameters
+from pki2fad.rules.otp import HOTP, TOTP, Parameters
 from pki2fad.rules.recovery import CODES, HASHES_BYTES, Recovery
 from pki2fad.rules.tally import EMPTY, NO_TALLY, Level, Tally, with_costs
 from pki2fad.state.database import StateFile, damaged
 
 # What the rows of authenticators and of successors begin with.
-_SEED = "name, label, algorithm, digits, period, kind, sealed, fixed, last_step"
-_SEED_TYPES = (str, str, str, int, int, str, bytes, bytes, int)
+_SEED = "name, label, algorithm, digits, period, sealed, fixed, last_step"
+_SEED_TYPES = (str, str, str, int, int, bytes, bytes, int)
 
-_TYPES = (*_SEED_TYPES, int, bytes, float, float, bytes, int, bytes)
-_OTHER_TYPES = (*_SEED_TYPES, int, bytes)
-_SUCCESSOR_TYPES = (*_SEED_TYPES, int)
+_Types = tuple[tuple[type, ...], ...]  # what the types of a row may be
+
+
+def _ending_in_a_time(*types: type) -> _Types:
+    """The types of a row whose last value is a Unix time, or none."""
+    return ((*types, NoneType), (*types, int))
+
+
+_TYPES = _ending_in_a_time(*_SEED_TYPES, int, bytes, float, float, bytes, int, bytes)
+_OTHER_TYPES = _ending_in_a_time(*_SEED_TYPES, int, bytes)
+_SUCCESSOR_TYPES = _ending_in_a_time(*_SEED_TYPES, int)
 
 _RECOVERY_TYPES = (bytes, bytes, int, int)
+
+_WRONG = "a value is of the wrong type, or ids are cut short"
 
 _Successors = dict[tuple[str, str], Successor]
 
@@ -31,14 +42,33 @@ def accounts(file: StateFile) -> Iterator[Account]:
     successors = _successors(file)
     others = _others(file, successors)
     recoveries = _recoveries(file)
-    for *row, used in file.rows(
+    for row in file.rows(  # perhaps a million: what few of them have is not looked up for all
         f"SELECT {_SEED}, offset, drift, failed_units, failed_at, marks, resets, reset_at, used FROM accounts"  # noqa: S608 - no value is in it
     ):
-        name, label, algorithm, digits, period, kind, sealed, fixed, last_step, offset, drift, *counted = row
+        (
+            name,
+            label,
+            algorithm,
+            digits,
+            period,
+            sealed,
+            fixed,
+            last_step,
+            offset,
+            drift,
+            units,
+            at,
+            marks,
+            resets,
+            reset_at,
+            used,
+        ) = row
         try:
-            _require(row, _TYPES, used, fixed)
-            parameters = _parameters(algorithm, digits, period, kind)
-            tally = _tally(*counted)
+            if tuple(map(type, row)) not in _TYPES or not is_fixed(fixed):
+                raise ValueError(_WRONG)
+            parameters = _parameters(algorithm, digits, period)
+            is_counted = units or at or marks or resets
+            tally = _tally(units, at, marks, resets, reset_at) if is_counted else NO_TALLY
         except ValueError as error:
             raise damaged(file.path, f"account {name!r}: {error}") from None
         yield Account(
@@ -47,27 +77,28 @@ def accounts(file: StateFile) -> Iterator[Account]:
             sealed,
             fixed,
             last_step,
-            label=sys.intern(label),
-            offset=offset,
-            drift=drift,
-            used=used,
-            successor=successors.get((name, label)),
-            others=tuple(others.get(name, ())),
-            tally=tally,
-            recovery=_recovery(name, fixed, recoveries.get(name)),
+            sys.intern(label),
+            offset,
+            drift,
+            used,
+            successors.get((name, label)) if successors else None,
+            tuple(others[name]) if name in others else (),
+            tally,
+            _recovery(name, fixed, recoveries[name]) if name in recoveries else None,
         )
 
 
 def _others(file: StateFile, successors: _Successors) -> dict[str, list[Authenticator]]:
     """The authenticators beside the first, by account, in order."""
     found: dict[str, list[Authenticator]] = defaultdict(list)
-    for *row, used in file.rows(
+    for row in file.rows(
         f"SELECT {_SEED}, offset, drift, used FROM authenticators ORDER BY name, position"  # noqa: S608 - as above
     ):
-        name, label, algorithm, digits, period, kind, sealed, fixed, last_step, offset, drift = row
+        name, label, algorithm, digits, period, sealed, fixed, last_step, offset, drift, used = row
         try:
-            _require(row, _OTHER_TYPES, used, fixed)
-            parameters = _parameters(algorithm, digits, period, kind)
+            if tuple(map(type, row)) not in _OTHER_TYPES or not is_fixed(fixed):
+                raise ValueError(_WRONG)
+            parameters = _parameters(algorithm, digits, period)
         except ValueError as error:
             raise damaged(file.path, f"authenticator {label!r} of account {name!r}: {error}") from None
         found[name].append(
@@ -89,11 +120,12 @@ def _others(file: StateFile, successors: _Successors) -> dict[str, list[Authenti
 
 def _successors(file: StateFile) -> _Successors:
     found: _Successors = {}
-    for *row, deadline in file.rows(f"SELECT {_SEED}, cutover, deadline FROM successors"):  # noqa: S608 - as above
-        name, label, algorithm, digits, period, kind, sealed, fixed, last_step, cutover = row
+    for row in file.rows(f"SELECT {_SEED}, cutover, deadline FROM successors"):  # noqa: S608 - as above
+        name, label, algorithm, digits, period, sealed, fixed, last_step, cutover, deadline = row
         try:
-            _require(row, _SUCCESSOR_TYPES, deadline, fixed)
-            parameters = _parameters(algorithm, digits, period, kind)
+            if tuple(map(type, row)) not in _SUCCESSOR_TYPES or not is_fixed(fixed):
+                raise ValueError(_WRONG)
+            parameters = _parameters(algorithm, digits, period)
         except ValueError as error:
             raise damaged(file.path, f"successor of account {name!r}: {error}") from None
         # A successor that was used before is a seed that came back.
@@ -114,31 +146,19 @@ def _recoveries(file: StateFile) -> dict[str, list[Any]]:
     return found
 
 
-def _recovery(name: str, fixed: bytes, row: list[Any] | None) -> Recovery | None:
-    if row is None:
-        return None
+def _recovery(name: str, fixed: bytes, row: list[Any]) -> Recovery:
     sealed, hashes, used, made = row
     return Recovery(name, fixed[:ID_BYTES], sealed, hashes, used=used, made=made)
-
-
-def _require(row: list[Any], types: tuple[type, ...], time: object, fixed: bytes) -> None:
-    """Raise `ValueError` for a row that is not of these types."""
-    if tuple(map(type, row)) != types or type(time) not in (int, type(None)):
-        raise ValueError("a value is of the wrong type")
-    if not is_fixed(fixed):
-        raise ValueError("its ids are cut short")
 
 
 # A million accounts share equal values: each exists once in memory.
 
 
 @functools.cache
-def _parameters(algorithm: str, digits: int, period: int, kind: str) -> Parameters:
-    return Parameters(algorithm, digits, period, kind)
+def _parameters(algorithm: str, digits: int, period: int) -> Parameters:
+    return Parameters(algorithm, digits, period, TOTP if period else HOTP)
 
 
 def _tally(units: float, at: float, marks: bytes, resets: int, reset_at: bytes) -> Tally:
-    marks = with_costs(marks)
-    if units or at:
-        return Tally(Level(units, at), marks, resets, reset_at)
-    return Tally(EMPTY, marks, resets, reset_at) if marks or resets else NO_TALLY
+    level = Level(units, at) if units or at else EMPTY
+    return Tally(level, with_costs(marks), resets, reset_at)

@@ -46,12 +46,12 @@ MIGRATIONS = (
     CREATE TABLE new_accounts (
         name TEXT PRIMARY KEY, label TEXT NOT NULL,
         algorithm TEXT NOT NULL, digits INTEGER NOT NULL, period INTEGER NOT NULL,
-        kind TEXT NOT NULL, sealed BLOB NOT NULL, fixed BLOB NOT NULL, last_step INTEGER NOT NULL,
+        sealed BLOB NOT NULL, fixed BLOB NOT NULL, last_step INTEGER NOT NULL,
         offset INTEGER NOT NULL, drift BLOB NOT NULL, used INTEGER,
         failed_units REAL NOT NULL, failed_at REAL NOT NULL, marks BLOB NOT NULL,
         resets INTEGER NOT NULL, reset_at BLOB NOT NULL
     ) WITHOUT ROWID;
-    INSERT INTO new_accounts SELECT name, 'main', algorithm, digits, period, 'totp', sealed,
+    INSERT INTO new_accounts SELECT name, 'main', algorithm, digits, period, sealed,
         CAST(randomblob(16) || zeroblob(16) || digest || zeroblob(6) || CAST(name AS BLOB) AS BLOB),
         last_step, offset, drift, NULL, failed_units, failed_at, marks, resets, reset_at FROM accounts;
     DROP TABLE accounts;
@@ -59,17 +59,17 @@ MIGRATIONS = (
     CREATE TABLE authenticators (
         name TEXT NOT NULL, label TEXT NOT NULL,
         algorithm TEXT NOT NULL, digits INTEGER NOT NULL, period INTEGER NOT NULL,
-        kind TEXT NOT NULL, sealed BLOB NOT NULL, fixed BLOB NOT NULL, last_step INTEGER NOT NULL,
+        sealed BLOB NOT NULL, fixed BLOB NOT NULL, last_step INTEGER NOT NULL,
         offset INTEGER NOT NULL, drift BLOB NOT NULL, used INTEGER,
         position INTEGER NOT NULL, PRIMARY KEY (name, label)
     ) WITHOUT ROWID;
     CREATE TABLE new_successors (
         name TEXT NOT NULL, label TEXT NOT NULL,
         algorithm TEXT NOT NULL, digits INTEGER NOT NULL, period INTEGER NOT NULL,
-        kind TEXT NOT NULL, sealed BLOB NOT NULL, fixed BLOB NOT NULL, last_step INTEGER NOT NULL,
+        sealed BLOB NOT NULL, fixed BLOB NOT NULL, last_step INTEGER NOT NULL,
         deadline INTEGER, cutover INTEGER NOT NULL, PRIMARY KEY (name, label)
     ) WITHOUT ROWID;
-    INSERT INTO new_successors SELECT name, 'main', s.algorithm, s.digits, s.period, 'totp', s.sealed,
+    INSERT INTO new_successors SELECT name, 'main', s.algorithm, s.digits, s.period, s.sealed,
         CAST(
             substr(a.fixed, 1, 16) || zeroblob(16) || s.digest || zeroblob(6) || CAST(name AS BLOB) AS BLOB
         ),

@@ -29,9 +29,9 @@ from pki2fad.state.leases import Leases
 
 T = TypeVar("T")
 
-_PUT_ACCOUNT = "INSERT OR REPLACE INTO accounts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-_PUT_OTHER = "INSERT INTO authenticators VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-_PUT_SUCCESSOR = "INSERT INTO successors VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_PUT_ACCOUNT = "INSERT OR REPLACE INTO accounts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_PUT_OTHER = "INSERT INTO authenticators VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_PUT_SUCCESSOR = "INSERT INTO successors VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 
 # The id of an account that is removed, and behind it the name by which version 0.1.0 knew it.
 _REMEMBER_ID = (
@@ -277,7 +277,7 @@ class Writer:
 def _row(seed: Authenticator) -> tuple[Any, ...]:
     """What is kept of every authenticator, also of one that waits."""
     of = seed.parameters
-    kept = (of.algorithm, of.digits, of.period, of.kind, seed.sealed, seed.fixed, seed.last_step)
+    kept = (of.algorithm, of.digits, of.period, seed.sealed, seed.fixed, seed.last_step)
     return (seed.name, seed.label, *kept)
 
 

@@ -29,10 +29,10 @@ def content(path: Path) -> Content:
     }
     if "ids" not in tables:
         return tables
-    ids = {row[0]: row[7][:16] for row in tables["accounts"]}
-    assert all(row[7][:16] == ids[row[0]] for row in tables["successors"])
+    ids = {row[0]: row[6][:16] for row in tables["accounts"]}
+    assert all(row[6][:16] == ids[row[0]] for row in tables["successors"])
     for name in ("accounts", "successors"):
-        tables[name] = [(*row[:7], row[7][16:], *row[8:]) for row in tables[name]]
+        tables[name] = [(*row[:6], row[6][16:], *row[7:]) for row in tables[name]]
     return {**tables, "distinct ids": [(len(set(ids.values())),)]}
 
 
