@@ -42,6 +42,7 @@ def _about_replace(_message: str, options: argparse.Namespace) -> str | None:
     text = "with --replace the codes of the old seed stop working"
     if "successor" in options:
         text += "; with --successor they work until the first code of the new seed is accepted"
+        text += "; with another --label the new seed is added beside it"
     return text
 
 

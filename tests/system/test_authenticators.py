@@ -88,6 +88,15 @@ def test_a_token_is_loaded_used_and_followed(running: Daemon, seal: Seal) -> Non
     assert (done.returncode, "makes codes from the time" in done.stderr) == (6, True)
 
 
+def test_a_second_seed_without_a_label_is_refused_with_a_hint_to_give_one(
+    running: Daemon, seal: Seal
+) -> None:
+    done = running.ctl("load", sealed_file(running, "tablet.sealed", seal(TABLET)), "--account", "ann")
+    assert done.returncode == 6
+    assert "with another --label the new seed is added beside it" in done.stderr
+    assert verify(running, now(PHONE)) == "valid\n"
+
+
 @pytest.mark.parametrize(
     ("wrong", "told"),
     [
