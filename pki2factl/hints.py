@@ -35,6 +35,8 @@ def after(error: Exception, options: argparse.Namespace) -> str | None:
 
 
 def _about_replace(_message: str, options: argparse.Namespace) -> str | None:
+    if "uri_out" in options and getattr(options, "label", "") is None:
+        return "to add an authenticator to it: pki2factl enroll --label LABEL"
     if "replace" not in options:
         return None
     if getattr(options, "successor", False):
@@ -53,7 +55,9 @@ def _about_role(message: str, _options: argparse.Namespace) -> str | None:
         uid = os.geteuid()
         name = _user(uid)
         who = name if name == str(uid) else f'"{name}"'
-        return f'an administrator can grant it in pki2fad.toml: [[access]] role = "{role[1]}", who = [{who}]'
+        some = ', accounts = ["..."]' if role[1] == "registrar" else ""
+        entry = f'[[access]] role = "{role[1]}", who = [{who}]{some}'
+        return f"an administrator can grant it in pki2fad.toml: {entry}"
     if "only verify" in message:
         return f"ask on another socket, for example with --socket {paths.SYSTEM_SOCKET}"
     return None

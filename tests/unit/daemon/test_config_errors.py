@@ -126,6 +126,18 @@ def test_a_rule_for_what_names_no_account_is_refused(tmp_path: Path, accounts: s
 
 
 @pytest.mark.parametrize(
+    "accounts",
+    ["", "accounts = []", "accounts = 'web-*'", "accounts = [1]", "accounts = ['']", "accounts = ['a b']"],
+)
+def test_a_registrar_for_no_accounts_is_refused(tmp_path: Path, accounts: str) -> None:
+    said = refusal(tmp_path, f"[[access]]\nrole = 'registrar'\nwho = [0]\n{accounts}")
+    assert said == (
+        'access.accounts: expected a list of account names and patterns like "web-*",'
+        ' which the role "registrar" needs'
+    )
+
+
+@pytest.mark.parametrize(
     "accounts", ["'deploy'", "1", "['a', 'a']", "['a', ['a']]", *(f"[{name}]" for name in NO_NAMES)]
 )
 def test_a_minute_log_for_what_names_no_account_is_refused(tmp_path: Path, accounts: str) -> None:
