@@ -186,7 +186,7 @@ def test_the_old_service_is_taken_over_as_shown(shell: Daemon) -> None:
     assert not seed.exists()
 
 
-@pytest.mark.parametrize("label", ["toml", "enroll"])
+@pytest.mark.parametrize("label", ["toml", "enroll", "registrar"])
 def test_the_configuration_shown_is_valid(daemon: Daemon, label: str) -> None:
     daemon.configure(block(GUIDE, f"example: {label}"))
     assert "valid" in run(f"pki2fad --check-config --config-dir {daemon.config_dir}", daemon.root)
