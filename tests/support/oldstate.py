@@ -22,8 +22,12 @@ from pki2fad.rules.clock import Reading
 from pki2fad.rules.keyring import Keyring
 from pki2fad.rules.otp import Parameters
 from pki2fad.rules.throttle import Throttle
+from pki2fad.state.database import APPLICATION_ID
+from pki2fad.state.schema import MIGRATIONS
 from pki2fad.state.store import Store
 from support.agents import filled, make_agent, reference_code
+
+OLD_SCHEMA = 5  # of version 0.1.0
 
 VECTORS = Path(__file__).parents[1] / "vectors" / "state-0.1.0"
 LOCKED = VECTORS / "locked"
@@ -109,3 +113,18 @@ def query(path: Path, statement: str) -> list[tuple[Any, ...]]:
     """What a query gives, also in a file that another version made."""
     with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database:
         return database.execute(statement).fetchall()
+
+
+def make_old(path: Path, rows: list[tuple[str, bytes, bytes]]) -> None:
+    """A state file with the schema of version 0.1.0, and accounts by name, sealed seed and digest."""
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as database:
+        for migration in MIGRATIONS[:OLD_SCHEMA]:
+            database.executescript(migration)
+        database.execute("BEGIN")
+        database.executemany(
+            "INSERT INTO accounts VALUES (?, 'SHA1', 6, 30, ?, ?, 7, 0, 0, x'', 0, x'00', 0, x'')",
+            rows,
+        )
+        database.execute("COMMIT")
+        database.execute(f"PRAGMA application_id={APPLICATION_ID}")
+        database.execute(f"PRAGMA user_version={OLD_SCHEMA}")

@@ -1,7 +1,6 @@
 """A state file of version 0.1.0 becomes one of this version, with all that is in it."""
 
 import contextlib
-import sqlite3
 import struct
 import time
 from collections.abc import Iterator
@@ -10,19 +9,18 @@ from typing import Any
 
 import pytest
 from support.agents import SEED
-from support.oldstate import LOCKED, VECTORS, OldState, query
+from support.oldstate import LOCKED, OLD_SCHEMA, VECTORS, OldState, make_old, query
 
 from pki2fad.crypto.masterkey import MasterKey
 from pki2fad.rules.account import Account
 from pki2fad.rules.authenticator import UNKNOWN
 from pki2fad.rules.otp import Parameters
-from pki2fad.rules.tally import Level, Tally
+from pki2fad.rules.tally import Tally
 from pki2fad.state import schema
 from pki2fad.state.database import APPLICATION_ID
 from pki2fad.state.store import Store
 from pki2fad.transfer.entry import associated
 
-OLD_SCHEMA = 5  # of version 0.1.0
 KEPT_TABLES = ("meta", "keyslots", "gone", "seed_files", "periods", "secrets", "stretches", "spent")
 VECTORS_OF_0_1_0 = pytest.mark.parametrize("vector", [VECTORS, LOCKED], ids=["open", "locked"])
 
@@ -171,21 +169,6 @@ def test_version_0_1_0_refuses_the_new_state(old: OldState) -> None:
 # Files that no daemon made: odd bytes, and many accounts
 
 
-def make_old(path: Path, rows: list[tuple[str, bytes, bytes]]) -> None:
-    """A state file with the schema of version 0.1.0, and accounts by name, sealed seed and digest."""
-    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as database:
-        for migration in schema.MIGRATIONS[:OLD_SCHEMA]:
-            database.executescript(migration)
-        database.execute("BEGIN")
-        database.executemany(
-            "INSERT INTO accounts VALUES (?, 'SHA1', 6, 30, ?, ?, 7, 1.5, 2.5, ?, 2, x'0003', 1, ?)",
-            [(name, sealed, digest, bytes(40), bytes(8)) for name, sealed, digest in rows],
-        )
-        database.execute("COMMIT")
-        database.execute(f"PRAGMA application_id={APPLICATION_ID}")
-        database.execute(f"PRAGMA user_version={OLD_SCHEMA}")
-
-
 ODD_NAMES = ["é", "ﬀ", "日本", "\U0001f511" * 4, "e\u0301", "a\x7f", "\ufeffbom", "x" * 64]
 
 
@@ -198,9 +181,6 @@ def test_all_bytes_come_through_in_digests_and_all_characters_in_names(tmp_path:
         accounts = list(store.accounts())
         assert {(one.name, one.sealed, one.digest) for one in accounts} == set(rows)
         assert {one.former.decode() for one in accounts} == set(names)
-        assert {(one.tally.level, one.offset, one.drift) for one in accounts} == {
-            (Level(1.5, 2.5), 2, b"\x00\x03")
-        }
 
 
 def test_a_hundred_thousand_accounts_come_through_in_seconds(tmp_path: Path, master: MasterKey) -> None:
