@@ -142,6 +142,21 @@ def test_a_registrar_enrols_within_its_patterns_and_nobody_else(served: Daemon, 
     assert served.ctl("verify", code, "--account", NAME).stdout == "valid\n"  # it was not spent
 
 
+def test_of_requests_in_one_go_a_code_is_good_for_one(served: Daemon, host_key: PrivateKey) -> None:
+    seed = Seed()
+    with served.client() as client:
+        client.load(seed.sealed(host_key), "web-1")
+    code = seed.code()
+    with connect_as(REGISTRAR, served.socket)[0] as peer:
+        args = [{"account": "web-1", "label": label, "code": code} for label in ("a", "b", "a")]
+        peer.send(*([0, 800 + number, "enroll", [one]] for number, one in enumerate(args)))
+        answers = [peer.receive()[2:] for _ in args]
+    assert [error and error[0] for error, _ in answers] == [None, "forbidden", "forbidden"]
+    served.kill()
+    served.start()
+    assert served.ctl("verify", code, "--account", "web-1").stdout == "invalid\n"
+
+
 @pytest.mark.parametrize("arguments", [("remove",), ("remove", "--label", "main")], ids=" ".join)
 def test_remove_without_what_it_needs_is_a_usage_error(served: Daemon, arguments: tuple[str, ...]) -> None:
     done = served.ctl(*arguments, command=as_user(USER.pw_uid))

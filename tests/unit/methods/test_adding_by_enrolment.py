@@ -296,6 +296,16 @@ def test_what_waited_before_there_was_an_account_adds_nothing_to_it(host: Host) 
     )
 
 
+def test_where_there_is_no_room_any_more_the_first_code_adds_nothing(host: Host) -> None:
+    host.load("web-1")
+    args = {"account": "web-1", "label": "a"}
+    seed = enroll(host, ADMIN, **args)
+    for label in ("b", "c", "d"):
+        host.call("load", account="web-1", sealed=sealed(label.encode() * 20), label=label)
+    assert refused(host, "enroll_confirm", ADMIN, code=code_of(host, seed), **args) is BadRequest
+    assert labels(host, "web-1") == ["main", "b", "c", "d"]
+
+
 @pytest.mark.parametrize("how", ["remove", "replace"])
 def test_what_a_lost_authenticator_allowed_ends_with_it(host: Host, how: str) -> None:
     host.load("web-1")
