@@ -414,11 +414,14 @@ def test_the_code_of_the_one_that_goes_will_not_do(two: Host) -> None:
 
 def test_a_user_removes_no_last_one_nothing_with_a_bad_code_and_nothing_of_others(two: Host) -> None:
     two.load("web-1")
+    two.call("load", account="web-1", sealed=sealed(OTHER_SEED), label="phone")
     bad = {"label": "phone", "code": "0000000"}
     assert refused(two, "remove", ALICE, **bad) is Forbidden
     assert refused(two, "remove", ALICE, label="phone") is Forbidden
     assert refused(two, "remove", ALICE, code=code_of(two)) is BadRequest
-    assert refused(two, "remove", ALICE, account="web-1", label="main", code=code_of(two)) is not None
+    theirs = {"account": "web-1", "label": "phone", "code": code_of(two)}
+    assert refused(two, "remove", ALICE, **theirs) is Forbidden
+    assert labels(two, "web-1") == ["main", "phone"]
     for peer in (REGISTRAR, peer_of(5099)):
         assert refused(two, "remove", peer, account=NAME, label="phone", code=code_of(two)) is Forbidden
     two.call("remove", ALICE, label="phone", code=code_of(two))
