@@ -141,7 +141,9 @@ class Verifier:
             return answer
         for one in self._keyring.account(name).in_force(reading.wall):
             if any(otp.equal(code, old) for old in self._codes.of_steps(one, _until_now(one, reading))):
-                return replace(answer, result={**REJECTED, "reason": _EXPLAINED[answer.reason]})
+                # A counter that is gone by is spent, also where its code was skipped.
+                reason = _EXPLAINED[REPLAYED if one.is_hotp else answer.reason]
+                return replace(answer, result={**REJECTED, "reason": reason})
         return answer
 
     def unavailable_until(self, reading: Reading) -> int | None:

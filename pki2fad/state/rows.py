@@ -13,6 +13,7 @@ from pki2fad.rules.otp import HOTP, TOTP, Parameters
 from pki2fad.rules.recovery import CODES, HASHES_BYTES, Recovery
 from pki2fad.rules.tally import EMPTY, NO_TALLY, Level, Tally, with_costs
 from pki2fad.state.database import StateFile, damaged
+from pki2fad.wire.forms import is_label
 
 # What the rows of authenticators and of successors begin with.
 _SEED = "name, label, algorithm, digits, period, sealed, fixed, last_step"
@@ -71,7 +72,7 @@ def accounts(file: StateFile) -> Iterator[Account]:
             tally = _tally(units, at, marks, resets, reset_at) if is_counted else NO_TALLY
         except ValueError as error:
             raise damaged(file.path, f"account {name!r}: {error}") from None
-        yield Account(
+        account = Account(
             name,
             parameters,
             sealed,
@@ -86,6 +87,9 @@ def accounts(file: StateFile) -> Iterator[Account]:
             tally,
             _recovery(name, fixed, recoveries[name]) if name in recoveries else None,
         )
+        if account.others or account.successor is not None:
+            _require_own(account, file.path)
+        yield account
 
 
 def _others(file: StateFile, successors: _Successors) -> dict[str, list[Authenticator]]:
@@ -149,6 +153,19 @@ def _recoveries(file: StateFile) -> dict[str, list[Any]]:
 def _recovery(name: str, fixed: bytes, row: list[Any]) -> Recovery:
     sealed, hashes, used, made = row
     return Recovery(name, fixed[:ID_BYTES], sealed, hashes, used=used, made=made)
+
+
+def _require_own(account: Account, path: str) -> None:
+    """Raise `UnusableState` if a row with the name of this account is another account's.
+
+    Its seal would open: that is bound to the ids in the row, and not to the name.
+    """
+    labels = [one.label for one in account.authenticators]
+    if len({*labels}) < len(labels) or not all(map(is_label, labels)):
+        raise damaged(path, f"account {account.name!r}: its authenticators cannot have these labels")
+    for one in account.seeds:
+        if one.account_id != account.account_id or one.former != account.former:
+            raise damaged(path, f"authenticator {one.label!r} of account {account.name!r}: it is another's")
 
 
 # A million accounts share equal values: each exists once in memory.
