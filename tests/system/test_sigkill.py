@@ -29,6 +29,7 @@ class Record:
 
     def __init__(self) -> None:
         self.seeds: dict[str, bytes] = {}  # of accounts whose load was answered
+        self.counters: list[Use] = []  # the codes of tokens whose load was answered
         self.recovery: list[Use] = []  # the codes of sets that were answered
         self.in_flight: dict[str, bytes] = {}  # of accounts whose load was not
         self.accepted: set[Use] = set()
@@ -84,10 +85,16 @@ def live(daemon: Daemon, seal: Seal, record: Record) -> None:
             client.load(seal(seed), name, period=PERIOD, digits=DIGITS)
             record.loaded(name)
             now = int(time.time()) // PERIOD
+            token = os.urandom(32)
+            client.load(seal(token), name, label="token", kind="hotp", digits=DIGITS)
+            counters = [(name, code_of(token, counter, DIGITS)) for counter in (0, 2, 2, 3, 1)]
+            record.counters += counters
             recovery = [(name, code) for code in client.recovery_create(name)[:3]]
             record.recovery += recovery
             codes = [record.code(name, step) for step in (now - 1, now, now + 1, now)]
-            for use in [*codes, *recovery, recovery[0], *record.some(1)]:
+            uses = [*codes, *counters, *recovery, recovery[0]]
+            random.shuffle(uses)
+            for use in [*uses, *record.some(1)]:
                 record.verify(client, use)
 
 
@@ -129,6 +136,7 @@ def test_no_account_is_lost_and_no_code_accepted_twice(daemon: Daemon, seal: Sea
     daemon.start()
     check(daemon, record, record.in_order)
     assert len(record.accepted) > KILLS  # the record would notice something
+    assert len(record.accepted.intersection(record.counters)) > KILLS // 4
     assert len(record.accepted.intersection(record.recovery)) > KILLS // 4
     assert "Traceback" not in daemon.log()
 
