@@ -24,9 +24,11 @@ class Spent:
 
     def add(self, one: Authenticator) -> None:
         """An authenticator is there."""
-        if one.parameters.period:
-            self._kinds[_kind(one)] += 1
-            self.move(one)
+        period = one.parameters.period
+        if period:
+            self._kinds[period, abs(one.offset)] += 1
+            if one.last_step >= 0:
+                self.move(one)
 
     def discard(self, one: Authenticator) -> None:
         """It is gone."""
