@@ -143,12 +143,15 @@ class Authenticator:
 
     @property
     def associated(self) -> bytes:
-        """What the sealed seed is bound to. Ids have a fixed length, and nothing else can have a NUL."""
-        of, ids = self.parameters, self.fixed[: _DIGEST.start]
+        """What the sealed seed is bound to. Ids have a fixed length, and nothing else can have a NUL.
+
+        The name is in it: nobody can give an account another name in the state file.
+        """
+        of, ids, name = self.parameters, self.fixed[: _DIGEST.start], self.name.encode()
         text = otp.text(of.algorithm, of.digits, of.period)
         if ids.endswith(_NO_ID):  # as 0.1.0 sealed it
-            return b"pki2fad account 1\0%b\0%b" % (self.fixed[_MADE.stop :], text)
-        return b"pki2fad authenticator 2\0%b%b\0%b" % (ids, _KINDS[of.kind], text)
+            return b"pki2fad account 1\0%b\0%b" % (name, text)
+        return b"pki2fad authenticator 2\0%b%b\0%b\0%b" % (ids, name, _KINDS[of.kind], text)
 
     def is_like(self, other: "Authenticator") -> bool:
         """True if both have the same seed and parameters."""

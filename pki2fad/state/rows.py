@@ -156,10 +156,7 @@ def _recovery(name: str, fixed: bytes, row: list[Any]) -> Recovery:
 
 
 def _require_own(account: Account, path: str) -> None:
-    """Raise `UnusableState` if a row with the name of this account is another account's.
-
-    Its seal would open: that is bound to the ids in the row, and not to the name.
-    """
+    """Raise `UnusableState` if a row with the name of this account cannot be of it."""
     labels = [one.label for one in account.authenticators]
     if len({*labels}) < len(labels) or not all(map(is_label, labels)):
         raise damaged(path, f"account {account.name!r}: its authenticators cannot have these labels")

@@ -49,6 +49,7 @@ def test_a_seed_opens_in_its_own_account(keyring: Keyring) -> None:
 @pytest.mark.parametrize(
     "changes",
     [
+        {"name": "other"},
         {"fixed": fixed_facts(bytes(16), b"own".ljust(16), bytes(16), 0, b"")},
         {"fixed": fixed_facts(bytes(16), bytes(16), bytes(16), 0, b"default")},
         {"parameters": Parameters(period=0, kind="hotp")},
@@ -63,7 +64,7 @@ def test_a_seed_opens_in_its_own_account(keyring: Keyring) -> None:
     ],
     ids=str,
 )
-def test_a_sealed_seed_opens_under_no_other_ids_kind_or_parameters(
+def test_a_sealed_seed_opens_under_no_other_name_ids_kind_or_parameters(
     keyring: Keyring, changes: dict[str, object]
 ) -> None:
     account = changed(keyring.accounts["default"], **changes)
@@ -71,6 +72,14 @@ def test_a_sealed_seed_opens_under_no_other_ids_kind_or_parameters(
         check([account], keyring.master)
     with pytest.raises(BadSeal):
         keyring.codes.of(account, otp.window(STEP))
+
+
+def test_a_seed_that_0_1_0_sealed_opens_for_no_other_name(keyring: Keyring) -> None:
+    old = Account("ann", Parameters(), b"", fixed_facts(b"id".ljust(16), bytes(16), bytes(16), 0, b"ann"))
+    sealed = keyring.master.seal(bytearray(SEED), b"pki2fad account 1\0ann\0SHA1\x006\x0030")
+    check([changed(old, sealed=sealed)], keyring.master)
+    with pytest.raises(BadSeal):
+        check([changed(old, name="bob", sealed=sealed)], keyring.master)
 
 
 def test_two_accounts_cannot_swap_their_sealed_seeds() -> None:

@@ -1,4 +1,4 @@
-"""Rows that were moved to another account: their seals open wherever their ids go."""
+"""Rows that were given the name of another account."""
 
 import contextlib
 import sqlite3
