@@ -1,4 +1,4 @@
-"""Several authenticators against a model: which codes are good, and that none is good twice.
+"""Several authenticators and recovery codes against a model: which are good, and that none is good twice.
 
 Whatever is loaded, removed, moved to another label or account, promoted or restarted meanwhile.
 """
@@ -35,17 +35,24 @@ actions = st.one_of(
     st.tuples(st.just("again"), seeds),
     st.tuples(st.just("resync"), accounts, labels, st.integers(0, 120)),
     st.tuples(st.just("wait"), st.sampled_from([1, 30, 60])),
+    st.tuples(st.just("recovery"), accounts),
+    st.tuples(st.just("recover"), accounts, st.integers(0, 9)),
     st.tuples(st.just("end"), st.sampled_from(["restart", "kill"])),
+    st.tuples(st.just("reboot")),
 )
 
 
 @dataclass
 class Model:
-    """What is active and what waits, by account and label, and how far each seed is spent."""
+    """What is active and what waits, by account and label, and how far each seed is spent.
+
+    `sets` has the recovery codes of each account, and whether each was used.
+    """
 
     active: dict[tuple[str, str], int] = field(default_factory=dict)
     waiting: dict[tuple[str, str], int] = field(default_factory=dict)
     spent: list[int] = field(default_factory=lambda: [-1] * len(KINDS))
+    sets: dict[str, dict[str, bool]] = field(default_factory=dict)
 
     def account_of(self, seed: int) -> str | None:
         live = [*self.active.items(), *self.waiting.items()]
@@ -59,6 +66,8 @@ class Model:
         for there in (self.active, self.waiting):
             for place in [place for place in there if place[0] == account and label in (None, place[1])]:
                 del there[place]
+        if not self.of(account):
+            self.sets.pop(account, None)
 
 
 class Run:
@@ -175,8 +184,35 @@ class Run:
             assert ahead <= 98
             model.spent[seed] = first + 1
 
+    def recovery(self, account: str) -> None:
+        """Make recovery codes, which replace those of before."""
+        try:
+            codes = self.host.call("recovery_create", account=account)["codes"]
+        except NoSuchAccount:
+            assert not self.model.of(account)
+        else:
+            self.model.sets[account] = dict.fromkeys(codes, False)
+
+    def recover(self, account: str, number: int) -> None:
+        """Use a recovery code, perhaps again."""
+        codes = self.model.sets.get(account, {})
+        if codes:
+            code = [*codes][number]
+            valid = self.host.call("verify", account=account, code=code)["valid"]
+            assert valid == (not codes[code])
+            codes[code] = True
+
     def wait(self, seconds: int) -> None:
         self.host.wait(seconds)
+
+    def reboot(self) -> None:
+        """Start the machine again: codes of just before may not be on record, and count as spent."""
+        step = self.host.step()
+        self.host.reboot()
+        self.host.wait(90)  # `verify` is unavailable until then
+        for seed, of in enumerate(KINDS):
+            if of.kind != "hotp":
+                self.model.spent[seed] = max(self.model.spent[seed], step + 1)
 
     def end(self, how: str) -> None:
         getattr(self.host, how)()
