@@ -29,7 +29,6 @@ from pki2fad.methods.throttled import ThrottleAdmin
 from pki2fad.rules import access
 from pki2fad.rules.access import Access, Peer
 from pki2fad.rules.attempts import Attempts
-from pki2fad.rules.budget import Budget
 from pki2fad.rules.changes import Answer, Edit, Work
 from pki2fad.rules.clock import Reading, Watch
 from pki2fad.rules.keyring import Keyring
@@ -61,11 +60,10 @@ class Agent:
         self._keyring = keyring
         self._throttle = throttle
         self._watch = watch
-        window, budget = Window(keyring, watch), Budget(throttle)
-        attempts = Attempts(keyring, throttle, budget)
-        verifier = Verifier(keyring, throttle, watch, window, budget, attempts=attempts)
+        window, attempts = Window(keyring, watch), Attempts(keyring, throttle)
+        verifier = Verifier(keyring, throttle, watch, window, attempts)
         recoverer = Recoverer(keyring, throttle, attempts)
-        resync = Resync(keyring, throttle, watch, window, budget)
+        resync = Resync(keyring, throttle, watch, window, attempts)
         self._codes = codes = CodeMethods(keyring, verifier, recoverer, resync, lambda: self.access)
         self._steady = Steady(self._carry_out)
         keyring.codes.use(self._steady.clear)
@@ -76,7 +74,7 @@ class Agent:
         enroller = Enrolment(keyring, verifier, keys, proof, lambda: self.access)
         own = OwnAuthenticators(admin, proof)
         recovery = RecoveryMethods(keyring, watch, keys, proof, lambda: self.access)
-        throttling = ThrottleAdmin(keyring, throttle, budget.refusals, watch, self._payer)
+        throttling = ThrottleAdmin(keyring, throttle, attempts.refusals, watch, self._payer)
         self.health = health or Health()
         self.metrics = Metrics(METHODS.values())  # the server counts
         self.reports = Reports(

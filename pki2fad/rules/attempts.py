@@ -1,17 +1,19 @@
 """What comes before a code is compared, and what a wrong one costs: the same for every kind of code."""
 
+import math
 from typing import NamedTuple
 
+from pki2fad.errors import Throttled
 from pki2fad.rules.account import Account
 from pki2fad.rules.authenticator import fixed_facts
-from pki2fad.rules.budget import Budget
 from pki2fad.rules.changes import REJECTED, WRONG, Answer, Failure
 from pki2fad.rules.clock import Reading
 from pki2fad.rules.keyring import Keyring
 from pki2fad.rules.otp import Parameters
-from pki2fad.rules.refusals import Attempt
+from pki2fad.rules.refusals import Attempt, Refusals
 from pki2fad.rules.tally import NO_TALLY, Tally, caller_of_name
 from pki2fad.rules.throttle import NOBODY, Key, Throttle
+from pki2fad.times import moment
 
 # Stands for a missing account, if the peer must not notice that it is missing.
 NO_ACCOUNT = Account("", Parameters(), b"", fixed_facts(bytes(16), bytes(16), bytes(16), 0, b""))
@@ -27,12 +29,12 @@ class Caller(NamedTuple):
 
 
 class Attempts:
-    """Lets callers try codes, and counts their failures."""
+    """Lets callers try codes, counts their failures, and remembers whom it refused."""
 
-    def __init__(self, keyring: Keyring, throttle: Throttle, budget: Budget) -> None:
+    def __init__(self, keyring: Keyring, throttle: Throttle) -> None:
+        self.refusals = Refusals()
         self._keyring = keyring
         self._throttle = throttle
-        self._budget = budget
 
     def account(self, caller: Caller) -> Account | None:
         """The account; None only if the caller is veiled, otherwise raises `NoSuchAccount`.
@@ -62,8 +64,16 @@ class Attempts:
         tally = unknown if account is None else tally
         named, known = caller_of_name(name), standing.caller
         key = throttle.key(payer, origin, named if account is None else known, tally.resets)
-        self._budget.require(key, tally, cost, reading, Attempt("verify", payer, origin, name))
+        self.require(key, tally, cost, reading, Attempt("verify", payer, origin, name))
         return tally, key, throttle.now(reading)
+
+    def require(self, key: Key, tally: Tally, cost: int, reading: Reading, attempt: Attempt) -> None:
+        """Raise `Throttled` if a failure of this cost does not fit into the budget."""
+        wait = self._throttle.wait(key, tally, cost, self._throttle.now(reading))
+        if wait > 0:
+            until = math.ceil(reading.wall + wait)
+            self.refusals.add(attempt, int(reading.wall), until)
+            raise Throttled(f"there were too many wrong codes; try again at {moment(until)}", math.ceil(wait))
 
     def fail(self, account: Account | None, name: str, key: Key, cost: int, now: float) -> Answer:
         """The answer to a wrong code, which is counted."""

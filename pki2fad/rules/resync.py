@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 from pki2fad.errors import BadRequest
 from pki2fad.rules import otp
+from pki2fad.rules.attempts import Attempts
 from pki2fad.rules.authenticator import Authenticator
-from pki2fad.rules.budget import Budget
 from pki2fad.rules.changes import Answer, Edit, Failure
 from pki2fad.rules.clock import Reading, Watch
 from pki2fad.rules.keyring import Keyring
@@ -33,14 +33,14 @@ class Resync:
     """Finds where a prover is, from two codes."""
 
     def __init__(
-        self, keyring: Keyring, throttle: Throttle, watch: Watch, window: Window, budget: Budget
+        self, keyring: Keyring, throttle: Throttle, watch: Watch, window: Window, attempts: Attempts
     ) -> None:
         self._keyring = keyring
         self._codes = keyring.codes
         self._throttle = throttle
         self._watch = watch
         self._window = window
-        self._budget = budget
+        self._attempts = attempts
 
     def follow(self, shown: TwoCodes, payer: int, reading: Reading) -> Answer:
         """Follow a prover that showed these two codes, the second just now (RFC 6238 section 6).
@@ -55,7 +55,7 @@ class Resync:
         one = self._keyring.authenticator(account, shown.label)
         key = self._throttle.key_to_resync(payer, account.caller, account.tally.resets)
         cost = cost_of_failure(account.seeds)
-        self._budget.require(key, NO_TALLY, cost, reading, Attempt("resync", payer, "", name))
+        self._attempts.require(key, NO_TALLY, cost, reading, Attempt("resync", payer, "", name))
         self._window.require_clock(one, reading)
         last_step = self._last_of_two(one, shown, reading)
         if last_step is None:

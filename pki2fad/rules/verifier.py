@@ -8,7 +8,6 @@ from pki2fad.rules import otp
 from pki2fad.rules.account import Account
 from pki2fad.rules.attempts import NO_ACCOUNT, Attempts, Caller
 from pki2fad.rules.authenticator import Authenticator
-from pki2fad.rules.budget import Budget
 from pki2fad.rules.changes import PROMOTED, REJECTED, REPLAYED, WRONG, Answer, Edit, Spend
 from pki2fad.rules.clock import Reading, Watch
 from pki2fad.rules.keyring import Keyring
@@ -30,20 +29,12 @@ class Verifier:
     """Compares codes, spends those that are good, and counts the others."""
 
     def __init__(
-        self,
-        keyring: Keyring,
-        throttle: Throttle,
-        watch: Watch,
-        window: Window,
-        budget: Budget,
-        *,
-        attempts: Attempts,
+        self, keyring: Keyring, throttle: Throttle, watch: Watch, window: Window, attempts: Attempts
     ) -> None:
         self._keyring = keyring
         self._codes = keyring.codes
         self._window = window
         self._throttle = throttle
-        self._budget = budget
         self._watch = watch
         self._attempts = attempts
 
@@ -118,7 +109,7 @@ class Verifier:
         key = throttle.key(payer, "", caller_of_name(new.name))
         attempt = Attempt("enroll_confirm", payer, "", new.name)
         cost = cost_of_failure((new,))
-        self._budget.require(key, NO_TALLY, cost, reading, attempt)
+        self._attempts.require(key, NO_TALLY, cost, reading, attempt)
         self._window.require_clock(new, reading)
         step = self._window.match(new, new, code, candidates(new, reading))
         if step is None:
