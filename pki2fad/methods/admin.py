@@ -5,7 +5,7 @@ methods that are about all accounts, `KeyMethods` those about the host's keys.
 """
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pki2fad.errors import AccountExists, BadRequest
 from pki2fad.methods.hostkeys import Keys
@@ -22,21 +22,13 @@ from pki2fad.times import moment
 from pki2fad.transfer.restore import Upload
 from pki2fad.wire.forms import MAIN
 
-if TYPE_CHECKING:
-    pass
-
 _LAST_DEADLINE = 253_402_300_799  # the last second of the year 9999: later times have no date
 
 
 class Admin:
     """The methods for one account."""
 
-    def __init__(
-        self,
-        keyring: Keyring,
-        watch: Watch,
-        keys: Keys,
-    ) -> None:
+    def __init__(self, keyring: Keyring, watch: Watch, keys: Keys) -> None:
         self._keyring = keyring
         self._watch = watch
         self._keys = keys

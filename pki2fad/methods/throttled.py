@@ -66,7 +66,7 @@ class ThrottleAdmin:
                 f"account {account.name!r} was unthrottled {RESETS} times in {RESETS_WITHIN / DAY:.0f} days,"
                 f" and each time gives strangers {ACCOUNT.capacity} more chances; --force does it anyway"
             )
-        put = account.copy(tally=account.tally.reset(now))
+        put = account.with_tally(account.tally.reset(now))
         gone = self._keyring.ended(current, put)
         left = RESETS - put.tally.recent_resets(now)
         return Answer(

@@ -1,7 +1,6 @@
 """One account: its authenticators, the failures counted for it, and its recovery codes."""
 
 from collections.abc import Sequence
-from types import EllipsisType
 
 from pki2fad.rules.authenticator import Authenticator, Successor, all_seeds
 from pki2fad.rules.otp import Parameters
@@ -134,6 +133,10 @@ class Account(Authenticator):
         rest = [one for one in self.authenticators if one.label != label]
         return self._with(rest) if rest else None
 
+    def with_tally(self, tally: Tally) -> "Account":
+        """A copy with this tally."""
+        return Account.of(self.authenticators, tally, self.recovery)
+
     def with_recovery(self, recovery: Recovery) -> "Account":
         """A copy with these recovery codes, and no others."""
         return Account.of(self.authenticators, self.tally, recovery)
@@ -141,16 +144,3 @@ class Account(Authenticator):
     def _with(self, authenticators: Sequence[Authenticator]) -> "Account":
         """A copy with other authenticators."""
         return Account.of(authenticators, self.tally, self.recovery)
-
-    def copy(
-        self,
-        *,
-        last_step: int | None = None,
-        tally: Tally | None = None,
-        offset: int | None = None,
-        drift: bytes | None = None,
-        successor: Successor | EllipsisType | None = ...,
-    ) -> "Account":
-        """A copy without the kept codes, with the tally or fields of the first authenticator replaced."""
-        first = self.changed(last_step=last_step, offset=offset, drift=drift, successor=successor)
-        return Account.of([first, *self.others], self.tally if tally is None else tally, self.recovery)

@@ -26,8 +26,9 @@ _MADE = slice(_DIGEST.stop, _DIGEST.stop + _MADE_BYTES)
 
 
 class Authenticator:
-    """One authenticator of an account. Only its watermark, drift and the codes kept for a step ever change.
+    """One authenticator of an account.
 
+    In the keyring its watermark, drift, `used` and kept codes change, and its seal with the master key.
     `fixed` is one object with what never changes (see `fixed_facts`), since there may be a million.
     """
 
@@ -96,6 +97,11 @@ class Authenticator:
     def former(self) -> bytes:
         """The name by which version 0.1.0 knew the account, in UTF-8; empty for later accounts."""
         return self.fixed[_MADE.stop :]
+
+    @property
+    def identity(self) -> bytes:
+        """Its account's id, and behind it `former`. Both outlive the account."""
+        return self.account_id + self.former
 
     @property
     def seed_bytes(self) -> int:
@@ -188,18 +194,16 @@ class Authenticator:
         offset: int | None = None,
         drift: bytes | None = None,
         used: int | None = None,
-        label: str | None = None,
-        name: str | None = None,
         successor: "Successor | EllipsisType | None" = ...,
     ) -> "Authenticator":
         """A copy without the kept codes, with the given fields replaced."""
         return Authenticator(
-            self.name if name is None else name,
+            self.name,
             self.parameters,
             self.sealed,
             self.fixed,
             self.last_step if last_step is None else last_step,
-            label=self.label if label is None else label,
+            label=self.label,
             offset=self.offset if offset is None else offset,
             drift=self.drift if drift is None else drift,
             used=self.used if used is None else used,

@@ -26,7 +26,7 @@ WRONG = "wrong"
 REPLAYED = "replayed"  # it was spent already
 NEAR = "stale"  # it is of a step near the window
 
-# A success that made the successor the account. Only the log says it too.
+# A success that put the successor in the place of the one that it follows. Only the log says it too.
 PROMOTED = "promoted"
 
 
@@ -64,7 +64,7 @@ class Failure(NamedTuple):
 
 
 class Edit(NamedTuple):
-    """An account changes, once this is kept. Memory has not moved: `Agent.apply` moves it.
+    """An account changes, once this is kept. Memory has not moved: `Memory.apply` moves it.
 
     `put` replaces or adds an account, None removes it. `gone` are the seeds that it has no more: their
     digests and watermarks are remembered. `file_digest` is that of the file of `seeds.d` which asked for the

@@ -133,7 +133,7 @@ class Keyring:
         """
         account = self.accounts.get(name)
         if account is not None:
-            return account.account_id + account.former
+            return account.identity
         return self.ids.get(name) or os.urandom(ID_BYTES)
 
     def seal(
@@ -151,7 +151,7 @@ class Keyring:
         It is not in the keyring yet. It has the id of the account of that name, or of another authenticator
         of it that is not in the keyring yet either. `made` is the Unix time.
         """
-        identity = self.identity(name) if beside is None else beside.account_id + beside.former
+        identity = self.identity(name) if beside is None else beside.identity
         own = os.urandom(ID_BYTES)
         digest = self._digest(seed, parameters)
         fixed = fixed_facts(identity[:ID_BYTES], own, digest, made, identity[ID_BYTES:])
@@ -228,7 +228,7 @@ class Keyring:
     def drop(self, name: str) -> None:
         """Remove an account. Its id is remembered."""
         account = self.accounts.pop(name)
-        self.ids[name] = account.account_id + account.former
+        self.ids[name] = account.identity
         self._with_successor.pop(name, None)
         for seed in account.seeds:
             self._spent.discard(seed)

@@ -126,7 +126,7 @@ def test_no_master_key_unlocks_seeds_that_do_not_open(where: str) -> None:
     if where == "an account":
         keyring.put(successor)
     else:
-        keyring.put(b.copy(successor=Successor(successor, None, cutover=False)))
+        keyring.put(b.replaced(b, b.changed(successor=Successor(successor, None, cutover=False))))
     with pytest.raises(BadSeal, match="account 'b'"):
         finish(keyring.checked(master))
 

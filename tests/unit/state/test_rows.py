@@ -40,7 +40,8 @@ def path(tmp_path: Path) -> Path:
         keyring.seal("bob", bytearray(seed_of(number)), Parameters(), label=label, beside=bob)
         for number, label in enumerate(["tablet", "main"], 2)
     ]
-    bob = bob.copy(successor=Successor(new.changed(), None, cutover=False)).with_authenticator(tablet)
+    waiting = Successor(new.changed(), None, cutover=False)
+    bob = bob.replaced(bob, bob.changed(successor=waiting)).with_authenticator(tablet)
     with contextlib.closing(Store(str(path))) as store:
         keep(store, [Edit(one.name, NOW.wall, one) for one in (ann, bob)])
     return path
