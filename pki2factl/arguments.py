@@ -70,10 +70,7 @@ def label_and_counter(options: argparse.Namespace) -> "tuple[str, int]":
         raise BadRequest(forms.LABEL_RULE)
     if options.counter is None:
         return label, 0
-    if options.kind != otp.HOTP:
-        raise BadRequest("only an authenticator of the kind hotp has a counter")
-    if not 0 <= options.counter <= otp.LAST_COUNTER:
-        raise BadRequest(f"counter must be 0 to {otp.LAST_COUNTER}")
+    otp.require_counter(options.counter, kind=options.kind)
     return label, options.counter
 
 
@@ -85,10 +82,6 @@ def given(options: argparse.Namespace) -> "dict[str, Any]":
 
 def parameters(options: argparse.Namespace) -> "Parameters":
     """The parameters, with the defaults for those that were not given. Raises `BadRequest`."""
-    from pki2fad.rules.otp import HOTP, Parameters
+    from pki2fad.rules import otp
 
-    usual = {"period": 0} if getattr(options, "kind", None) == HOTP else {}
-    try:
-        return Parameters(**usual | given(options))
-    except ValueError as error:
-        raise BadRequest(str(error)) from None
+    return otp.parameters(given(options))

@@ -13,7 +13,7 @@ from pki2fad.methods.sealed import SealedSeeds
 from pki2fad.methods.table import Arguments
 from pki2fad.rules import otp
 from pki2fad.rules.access import Peer
-from pki2fad.rules.account import MOST, Account
+from pki2fad.rules.account import Account
 from pki2fad.rules.authenticator import UNKNOWN, Authenticator, Successor
 from pki2fad.rules.changes import PROMOTED, Answer, Edit
 from pki2fad.rules.clock import Reading, Watch
@@ -62,10 +62,7 @@ class Admin:
         new, counter = self._seeds.account(args, reading), args.get("counter")
         if counter is None:
             return new
-        if not new.is_hotp:
-            raise BadRequest("only an authenticator of the kind hotp has a counter")
-        if not 0 <= counter <= otp.LAST_COUNTER:
-            raise BadRequest(f"counter must be 0 to {otp.LAST_COUNTER}")
+        otp.require_counter(counter, kind=new.parameters.kind)
         new.raise_to(counter - 1)
         return new
 
@@ -201,8 +198,8 @@ class Admin:
             if old is not None and old.is_like(account):
                 put = settled  # the live authenticator stays
             else:
-                if old is None and len(settled.authenticators) >= MOST:
-                    raise BadRequest(f"account {account.name!r} has {MOST} authenticators; remove one first")
+                if old is None:
+                    settled.require_room()
                 _require_other_seeds(settled, account)
                 put = settled.with_authenticator(account)
         return self._edit(account.name, put, current, reading, file_digest)

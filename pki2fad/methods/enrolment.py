@@ -13,18 +13,16 @@ from pki2fad.errors import AccountExists, BadRequest, Forbidden, NoSuchAccount
 from pki2fad.methods.hostkeys import Keys
 from pki2fad.methods.ownproof import Proof
 from pki2fad.methods.table import Arguments
-from pki2fad.rules import access
+from pki2fad.rules import access, otp
 from pki2fad.rules.access import Access, Peer
-from pki2fad.rules.account import MOST, Account
+from pki2fad.rules.account import Account
 from pki2fad.rules.changes import Answer
 from pki2fad.rules.clock import Reading
 from pki2fad.rules.enrolments import LIFETIME
 from pki2fad.rules.keyring import Keyring
-from pki2fad.rules.otp import HOTP, Parameters
+from pki2fad.rules.otp import Parameters
 from pki2fad.rules.verifier import Verifier
 from pki2fad.wire.forms import CODE_RULE, MAIN, is_code
-
-_CHOICES = ("kind", "algorithm", "digits", "period")
 
 
 class Enrolment:
@@ -107,17 +105,12 @@ class Enrolment:
         label = args["label"]
         if account.authenticator(label) is not None:
             raise AccountExists(f"account {account.name!r} has an authenticator {label!r} already")
-        if len(account.authenticators) >= MOST:
-            raise BadRequest(f"account {account.name!r} has {MOST} authenticators; remove one first")
+        account.require_room()
 
 
 def _parameters(args: Arguments, *, is_admin: bool) -> Parameters:
     """How the codes are made. Raises `Forbidden`, and `BadRequest`."""
-    chosen: Arguments = {key: args[key] for key in _CHOICES if key in args}
+    chosen = [key for key in otp.FIELDS if key in args]
     if chosen and not is_admin:
         raise Forbidden(f"{min(chosen)!r} needs the role {access.ADMIN!r} for all accounts")
-    usual: Arguments = {"period": 0} if chosen.get("kind") == HOTP else {}
-    try:
-        return Parameters(**{**usual, **chosen})
-    except ValueError as error:
-        raise BadRequest(str(error)) from None
+    return otp.parameters(args)

@@ -7,19 +7,17 @@ from pki2fad.crypto.memory import wipe
 from pki2fad.errors import BadRequest, BadSeal
 from pki2fad.methods.hostkeys import Keys
 from pki2fad.methods.table import Arguments
+from pki2fad.rules import otp
 from pki2fad.rules.account import Account
 from pki2fad.rules.authenticator import Authenticator
 from pki2fad.rules.clock import Reading
 from pki2fad.rules.keyring import Keyring
-from pki2fad.rules.otp import HOTP, Parameters
 from pki2fad.transfer import batch
 from pki2fad.transfer.entry import Entry
 from pki2fad.wire.forms import MAIN
 
 if TYPE_CHECKING:
     from pki2fad.crypto.masterkey import MasterKey
-
-_PARAMETERS = ("kind", "algorithm", "digits", "period")
 
 # Of a seed that opened: what is in a seal that does not open nobody learns.
 _TOO_SHORT = (
@@ -44,11 +42,7 @@ class SealedSeeds:
         sealed, made = args["sealed"], int(reading.wall)
         if batch.is_batch(sealed):
             return self._of_batch(sealed, args, made)
-        usual = {"period": 0} if args.get("kind") == HOTP else {}
-        try:
-            of = Parameters(**usual | {key: args[key] for key in _PARAMETERS if key in args})
-        except ValueError as error:
-            raise BadRequest(str(error)) from None
+        of = otp.parameters(args)
         seed = self._keys.open_sealed(sealed)
         try:
             if len(seed) < seedsizes.LEAST and not args.get("short", False):

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from pki2fad.errors import BadRequest
 from pki2fad.rules.authenticator import Authenticator, Successor, all_seeds
 from pki2fad.rules.otp import Parameters
 from pki2fad.rules.recovery import Recovery
@@ -94,6 +95,11 @@ class Account(Authenticator):
     def authenticator(self, label: str) -> Authenticator | None:
         """The active one with this label."""
         return next((one for one in self.authenticators if one.label == label), None)
+
+    def require_room(self) -> None:
+        """Raise `BadRequest` if it has as many authenticators as it may."""
+        if len(self.authenticators) >= MOST:
+            raise BadRequest(f"account {self.name!r} has {MOST} authenticators; remove one first")
 
     @property
     def has_one_seed(self) -> bool:

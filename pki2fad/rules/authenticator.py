@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from types import EllipsisType
 
+from pki2fad.crypto import seedsizes
 from pki2fad.rules import otp
 from pki2fad.rules.otp import HOTP, Parameters
 from pki2fad.wire.forms import MAIN
@@ -15,8 +16,6 @@ DRIFTS = 8  # the drift of this many acceptances is remembered
 UNKNOWN = b"\x7f"
 
 ID_BYTES = 16  # of an account's id, an authenticator's, and a digest
-
-_SEAL_BYTES = 28  # of a sealed seed, beside the seed: nonce and tag
 
 _KINDS = {kind: kind.encode() for kind in otp.KINDS}
 _NO_ID = bytes(ID_BYTES)  # of an authenticator that version 0.1.0 made
@@ -106,7 +105,7 @@ class Authenticator:
     @property
     def seed_bytes(self) -> int:
         """How long its seed is."""
-        return len(self.sealed) - _SEAL_BYTES
+        return seedsizes.of_sealed(self.sealed)
 
     @property
     def is_hotp(self) -> bool:

@@ -8,11 +8,12 @@ import functools
 import hashlib
 import hmac
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from pki2fad.crypto import seedsizes
+from pki2fad.errors import BadRequest
 from pki2fad.wire.forms import CODE_DIGITS
 
 WINDOW = 1  # steps accepted on each side of the current one: RFC 6238 section 5.2 advises at most one
@@ -25,6 +26,8 @@ LAST_COUNTER = 2**53 - 1  # HOTP: that an authenticator may begin with; every cl
 
 TOTP, HOTP = "totp", "hotp"  # the kinds of authenticators
 KINDS = (TOTP, HOTP)
+
+FIELDS = ("kind", "algorithm", "digits", "period")  # by which requests and commands say how codes are made
 
 _HASHES: dict[str, Callable[..., Any]] = {
     "SHA1": hashlib.sha1,
@@ -59,6 +62,26 @@ class Parameters:
     def fields(self) -> dict[str, Any]:
         """Algorithm, digits and period by name, as messages and files have them; HOTP has the period 0."""
         return {"algorithm": self.algorithm, "digits": self.digits, "period": self.period}
+
+
+def parameters(given: Mapping[str, Any]) -> Parameters:
+    """The parameters that are given by the names of `FIELDS`, with the usual ones for others.
+
+    Raises `BadRequest`.
+    """
+    usual: dict[str, Any] = {"period": 0} if given.get("kind") == HOTP else {}
+    try:
+        return Parameters(**usual | {name: given[name] for name in FIELDS if name in given})
+    except ValueError as error:
+        raise BadRequest(str(error)) from None
+
+
+def require_counter(counter: int, *, kind: str | None) -> None:
+    """Raise `BadRequest` unless an authenticator of this kind may begin with this counter."""
+    if kind != HOTP:
+        raise BadRequest("only an authenticator of the kind hotp has a counter")
+    if not 0 <= counter <= LAST_COUNTER:
+        raise BadRequest(f"counter must be 0 to {LAST_COUNTER}")
 
 
 @functools.cache  # a million accounts share equal values

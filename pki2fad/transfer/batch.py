@@ -22,10 +22,11 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from pki2fad.crypto import seedsizes
 from pki2fad.errors import BadSeal
 from pki2fad.rules.otp import HOTP, LAST_COUNTER, Parameters
 from pki2fad.transfer import entry
-from pki2fad.transfer.entry import SEAL_BYTES, Entry, Order, associated, version_for
+from pki2fad.transfer.entry import Entry, Order, associated, version_for
 from pki2fad.wire import messages
 from pki2fad.wire.forms import MAIN
 
@@ -47,7 +48,7 @@ _ANY_MAGIC = b"pki2fad batch "
 _ANY_MAGIC_TEXT = base64.b64encode(_ANY_MAGIC[:12])  # 12 bytes are always 16 characters
 _LENGTH_BYTES = 2
 _LONGEST_KEY = 16384 // 8  # bytes: OpenSSL uses no RSA key of more bits
-_LONGEST_TEXT = LIMIT - _MAGIC_BYTES - _LENGTH_BYTES - _LONGEST_KEY - SEAL_BYTES
+_LONGEST_TEXT = LIMIT - _MAGIC_BYTES - _LENGTH_BYTES - _LONGEST_KEY - seedsizes.SEAL
 
 _FIELDS = {1: entry.FIELDS[1], 2: entry.FIELDS[2] | {"counter"}}
 
@@ -79,7 +80,7 @@ def split(unsealed: Iterable[Unsealed], version: int) -> Iterator[list[Unsealed]
     some: list[Unsealed] = []
     size = 2  # of the brackets
     for one in unsealed:
-        more = len(_dumps(_to_json(one.entry(version, bytes(SEAL_BYTES + len(one.seed)))))) + 1
+        more = len(_dumps(_to_json(one.entry(version, bytes(seedsizes.SEAL + len(one.seed)))))) + 1
         if some and (len(some) == MOST or size + more > _LONGEST_TEXT):
             yield some
             some, size = [], 2

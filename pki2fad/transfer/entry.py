@@ -11,16 +11,14 @@ from typing import Any
 
 from pki2fad.crypto import seedsizes
 from pki2fad.rules.account import MOST
-from pki2fad.rules.otp import TOTP, Parameters
+from pki2fad.rules.otp import HOTP, TOTP, Parameters
 from pki2fad.wire.forms import MAIN, is_label, is_name
 
 _FIELDS_1 = frozenset({"name", "algorithm", "digits", "period", "sealed"})
 FIELDS = {1: _FIELDS_1, 2: _FIELDS_1 | {"label", "kind", "short"}}  # by the version of the file
 
-SEAL_BYTES = 28  # of a sealed seed, beside the seed: nonce and tag
-
 # No clock gets to this step, and no token to this counter.
-_LAST_STEP, _LAST_COUNTER = 2**40, 2**62
+_BEYOND = {TOTP: 2**40, HOTP: 2**62}
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,17 +40,17 @@ class Entry:
     @property
     def is_short(self) -> bool:
         """True for a seed of less than 128 bits."""
-        return len(self.sealed) - SEAL_BYTES < seedsizes.LEAST
+        return seedsizes.of_sealed(self.sealed) < seedsizes.LEAST
 
     def __post_init__(self) -> None:
-        of, size = self.parameters, len(self.sealed) - SEAL_BYTES
+        of, size = self.parameters, seedsizes.of_sealed(self.sealed)
         if not seedsizes.SHORT <= size <= seedsizes.MOST or not is_name(self.name):
             raise ValueError("not an authenticator and its seed")
         if version_for(self.label, of, size) > self.version or (
             self.label != MAIN and not is_label(self.label)
         ):
             raise ValueError("not what a file of this version holds")
-        if not -1 <= self.last_step < (_LAST_STEP if of.kind == TOTP else _LAST_COUNTER):
+        if not -1 <= self.last_step < _BEYOND[of.kind]:
             raise ValueError("no step or counter")
 
 
@@ -105,6 +103,6 @@ def from_json(fields: Mapping[str, Any], version: int) -> tuple[str, Parameters,
         label, kind, short = fields["label"], fields["kind"], fields["short"]
     of = Parameters(fields["algorithm"], fields["digits"], fields["period"], kind)
     sealed = base64.b64decode(fields["sealed"], validate=True)
-    if type(label) is not str or short is not (len(sealed) - SEAL_BYTES < seedsizes.LEAST):
+    if type(label) is not str or short is not (seedsizes.of_sealed(sealed) < seedsizes.LEAST):
         raise ValueError("no label, or a short seed that is not said to be one, or the other way round")
     return fields["name"], of, sealed, label
