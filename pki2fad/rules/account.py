@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from pki2fad.errors import BadRequest
-from pki2fad.rules.authenticator import Authenticator, Successor, all_seeds
+from pki2fad.rules.authenticator import Authenticator, Successor
 from pki2fad.rules.otp import Parameters
 from pki2fad.rules.recovery import Recovery
 from pki2fad.rules.tally import NO_TALLY, Tally, caller_of_id
@@ -109,7 +109,7 @@ class Account(Authenticator):
     @property
     def seeds(self) -> tuple[Authenticator, ...]:
         """All authenticators, and those that wait."""
-        return (*self.own_seeds, *all_seeds(self.others))
+        return (*self.own_seeds, *[seed for one in self.others for seed in one.own_seeds])
 
     def in_force(self, wall: float) -> tuple[Authenticator, ...]:
         """Those whose codes are good at this time; codes are generated from the first that is no HOTP."""

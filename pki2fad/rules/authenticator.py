@@ -1,6 +1,5 @@
 """One authenticator: its sealed seed and parameters, and how far its codes are spent (NIST SP 800-63B)."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from types import EllipsisType
 
@@ -287,11 +286,6 @@ def spent_until(one: Authenticator) -> int:
     """
     reached = one.last_step + 1 - otp.WINDOW - reach(one.offset, one.drift)
     return reached * one.parameters.period
-
-
-def all_seeds(authenticators: Sequence[Authenticator]) -> list[Authenticator]:
-    """These and their successors."""
-    return [seed for one in authenticators for seed in one.own_seeds]
 
 
 def _drifts(drift: bytes) -> list[int]:
