@@ -31,11 +31,18 @@ def run(options: argparse.Namespace) -> int:
     memory.forbid_dumps()
     files.require_absent(options.out)
     code = _read(options)
-    with Client(options.socket) as client:
-        codes = client.recovery_create(options.account, code=code)
+    if options.out:  # where nothing can be written, the old codes stay
+        files.create(options.out, b"", files.PRIVATE)
+    try:
+        with Client(options.socket) as client:
+            codes = client.recovery_create(options.account, code=code)
+    except BaseException:
+        if options.out:
+            os.unlink(options.out)
+        raise
     text = "\n".join(codes)
     if options.out:
-        files.create(options.out, text.encode() + b"\n", files.PRIVATE)
+        files.replace(options.out, text.encode() + b"\n", files.PRIVATE)
         data = {"account": options.account, "codes": len(codes)}
         ui.result(f"wrote {len(codes)} recovery codes to {options.out}", data, as_json=options.json)
     else:

@@ -102,6 +102,20 @@ def test_codes_get_into_a_file_of_their_own(served: Daemon) -> None:
     assert is_good(served, codes[8])  # no others were made
 
 
+def test_where_they_cannot_be_written_the_old_codes_stay(served: Daemon) -> None:
+    path = served.root / "codes"
+    assert served.ctl("recovery", "create", USER.pw_name, "--out", str(path)).returncode == 0
+    nowhere = served.root / "missing" / "codes"
+    assert served.ctl("recovery", "create", USER.pw_name, "--out", str(nowhere)).returncode == 7
+    assert is_good(served, path.read_text().split()[0])
+
+
+def test_the_file_for_codes_goes_where_none_are_made(served: Daemon) -> None:
+    path = served.root / "codes"
+    assert served.ctl("recovery", "create", "nobody-here", "--out", str(path)).returncode == 6
+    assert not path.exists()
+
+
 def test_a_user_is_asked_for_a_code_of_their_own_account(served: Daemon) -> None:
     code = code_of_now(served)
     with creating(served, uid=USER.pw_uid) as opened:

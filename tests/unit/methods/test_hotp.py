@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.agents import OTHER_SEED, SEED, STEP, Syncs, at_step, oathtool_hotp, sealed
+from support.agents import OTHER_SEED, ROOT, SEED, STEP, Syncs, at_step, oathtool_hotp, sealed
 from support.authenticators import EIGHT, HOTP, is_good, load, token_code
 from support.host import Host
 from support.stores import keep
@@ -12,8 +12,9 @@ from support.stores import keep
 from pki2fad.crypto.masterkey import MasterKey
 from pki2fad.errors import BadRequest
 from pki2fad.rules import otp
-from pki2fad.rules.changes import Spend
+from pki2fad.rules.changes import REJECTED, REPLAYED, WRONG, Spend
 from pki2fad.rules.otp import Parameters
+from pki2fad.wire.messages import Request
 
 # RFC 4226 appendix D, for the counters 0 to 9
 VECTORS = ["755224", "287082", "359152", "969429", "338314", "254676", "287922", "162583", "399871", "520489"]
@@ -58,6 +59,14 @@ def test_the_button_may_be_pressed_three_times_in_vain(host: Host, pressed: int)
     for earlier in range(pressed + 1):
         assert not is_good(host, token_code(earlier))
     assert is_good(host, token_code(pressed + 1))
+
+
+def test_the_last_code_again_is_told_from_a_wrong_one(host: Host) -> None:
+    assert is_good(host, token_code(0))
+    for code, reason in ((token_code(0), REPLAYED), (token_code(40), WRONG)):
+        request = Request(1, "verify", {"account": "default", "code": code})
+        answer = host.agent.handle(request, ROOT, host.reading)
+        assert (answer.result, answer.reason) == (REJECTED, reason)
 
 
 def test_a_counter_that_is_further_ahead_is_refused(host: Host) -> None:
