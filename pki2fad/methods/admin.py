@@ -14,7 +14,7 @@ from pki2fad.methods.table import Arguments
 from pki2fad.rules import otp
 from pki2fad.rules.access import Peer
 from pki2fad.rules.account import Account
-from pki2fad.rules.authenticator import UNKNOWN, Authenticator, Successor
+from pki2fad.rules.authenticator import Authenticator, Successor, drift_of_waiting
 from pki2fad.rules.changes import PROMOTED, Answer, Edit
 from pki2fad.rules.clock import Reading, Watch
 from pki2fad.rules.keyring import Keyring
@@ -49,7 +49,7 @@ class Admin:
         if args.get("successor", False):
             # A successor has no offset, but its seed may have left one behind.
             last_step = self._keyring.watermark(new)
-            drift = UNKNOWN if last_step >= 0 and not new.is_hotp else b""
+            drift = drift_of_waiting(last_step, new.parameters.period)
             waiting = new.changed(last_step=last_step, drift=drift, offset=0)
             successor = Successor(waiting, deadline, cutover)
             return self._load_successor(successor, args.get("replace", False), reading)

@@ -27,7 +27,6 @@ class Authenticator:
     """One authenticator of an account.
 
     In the keyring its watermark, drift, `used` and kept codes change, and its seal with the master key.
-    `fixed` is one object with what never changes (see `fixed_facts`), since there may be a million.
     """
 
     __slots__ = (
@@ -62,7 +61,7 @@ class Authenticator:
         self.label = label
         self.parameters = parameters
         self.sealed = sealed  # under the master key
-        self.fixed = fixed
+        self.fixed = fixed  # what never changes (see `fixed_facts`): one object, since there may be a million
         self.last_step = last_step  # the watermark: the last accepted step, or counter; -1 for none
         self.offset = offset  # steps by which the prover is ahead: the middle of its window
         self.drift = drift  # a signed byte for each of the last acceptances: steps from now
@@ -268,6 +267,11 @@ def kept(drift: bytes) -> bytes:
     last = drift[-DRIFTS:]
     furthest = max(_drifts(drift), default=0)
     return last if furthest in _drifts(last) or not drift else _one(furthest) + last[1:]
+
+
+def drift_of_waiting(last_step: int, period: int) -> bytes:
+    """The drift of a successor. If its seed was used before, it came back."""
+    return UNKNOWN if last_step >= 0 and period else b""
 
 
 def reach(offset: int, drift: bytes) -> int:

@@ -8,7 +8,7 @@ from types import NoneType
 from typing import Any
 
 from pki2fad.rules.account import Account
-from pki2fad.rules.authenticator import ID_BYTES, UNKNOWN, Authenticator, Successor, is_fixed
+from pki2fad.rules.authenticator import ID_BYTES, Authenticator, Successor, drift_of_waiting, is_fixed
 from pki2fad.rules.otp import HOTP, TOTP, Parameters
 from pki2fad.rules.recovery import CODES, HASHES_BYTES, Recovery
 from pki2fad.rules.tally import EMPTY, NO_TALLY, Level, Tally, with_costs
@@ -132,8 +132,7 @@ def _successors(file: StateFile) -> _Successors:
             parameters = _parameters(algorithm, digits, period)
         except ValueError as error:
             raise damaged(file.path, f"successor of account {name!r}: {error}") from None
-        # A successor that was used before is a seed that came back.
-        drift = UNKNOWN if last_step >= 0 and period else b""
+        drift = drift_of_waiting(last_step, period)
         waiting = Authenticator(name, parameters, sealed, fixed, last_step, label=label, drift=drift)
         found[name, label] = Successor(waiting, deadline, bool(cutover))
     return found

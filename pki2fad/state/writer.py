@@ -33,6 +33,14 @@ _PUT_ACCOUNT = "INSERT OR REPLACE INTO accounts VALUES (?, ?, ?, ?, ?, ?, ?, ?, 
 _PUT_OTHER = "INSERT INTO authenticators VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _PUT_SUCCESSOR = "INSERT INTO successors VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 
+# How many steps codes may be spent ahead of the window. What has no column for its offset may have had any.
+_REACHED = {
+    "accounts": "reach(offset, drift)",
+    "authenticators": "reach(offset, drift)",
+    "successors": f"{otp.MAX_OFFSET}",
+    "gone": f"{otp.MAX_OFFSET}",
+}
+
 # The id of an account that is removed, and behind it the name by which version 0.1.0 knew it.
 _REMEMBER_ID = (
     "INSERT OR REPLACE INTO ids"
@@ -176,23 +184,11 @@ class Writer:
         for period in self._leases.periods:
             end = otp.window_end(edit.wall, period)
             last = end // period - 1
-            self._database.execute(
-                "UPDATE accounts SET last_step = min(last_step, ? + reach(offset, drift)) WHERE period = ?",
-                (last, period),
-            )
-            self._database.execute(
-                "UPDATE authenticators SET last_step = min(last_step, ? + reach(offset, drift))"
-                " WHERE period = ?",
-                (last, period),
-            )
-            self._database.execute(
-                "UPDATE successors SET last_step = min(last_step, ?) WHERE period = ?",
-                (last + otp.MAX_OFFSET, period),
-            )
-            self._database.execute(
-                "UPDATE gone SET last_step = min(last_step, ?) WHERE period = ?",
-                (last + otp.MAX_OFFSET, period),
-            )
+            for table, reached in _REACHED.items():
+                self._database.execute(
+                    f"UPDATE {table} SET last_step = min(last_step, ? + {reached}) WHERE period = ?",  # noqa: S608 - one of these names
+                    (last, period),
+                )
             self._database.execute(
                 "UPDATE periods SET lease = min(lease, ?), floor = min(floor, ?) WHERE period = ?",
                 (end, end, period),
