@@ -51,11 +51,11 @@ class Enrolment:
     def __init__(
         self, account: str, seed: bytearray, algorithm: str, digits: int, period: int, *, expires_in: int
     ) -> None:
-        self.account = account  # the future account: the caller's user name
+        self.account = account  # the one that it is for
         self.seed = seed
         self.algorithm = algorithm  # SHA1, SHA256 or SHA512
         self.digits = digits
-        self.period = period  # seconds
+        self.period = period  # seconds; 0 for HOTP
         self.expires_in = expires_in  # seconds for which it waits
 
     def __repr__(self) -> str:

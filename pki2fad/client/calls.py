@@ -79,8 +79,8 @@ class Methods:
         `kind` is `totp`, or `hotp` for a token with a button: its seed has no `period`, and `counter` is the
         next that the token uses. With `short` a seed of 80 to 127 bits is taken too.
 
-        A `successor` takes the account's place when the first of its codes is accepted; the old seed is
-        good until then. At `deadline`, a Unix time, the successor is dropped, or with `cutover` the old
+        A `successor` takes the place of the old seed when the first of its codes is accepted; until then
+        both are good. At `deadline`, a Unix time, the successor is dropped, or with `cutover` the old
         seed.
 
         `sealed` may also be a batch of one account, which has its own name and parameters. Otherwise the

@@ -14,7 +14,7 @@ from pki2fad.rules.keyring import Keyring
 from pki2fad.rules.refusals import Attempt
 from pki2fad.rules.tally import NO_TALLY, Tally, caller_of_name
 from pki2fad.rules.throttle import Throttle, cost_of_failure
-from pki2fad.rules.window import Window, candidates, drift
+from pki2fad.rules.window import Window, accepted, candidates
 from pki2fad.wire.forms import MAIN
 
 # The log tells codes of this many steps outside the window from wrong ones.
@@ -168,12 +168,11 @@ class Verifier:
         self._watch.saw(reading)
         spends: list[Spend] = []
         for one, step in found.items():
-            used = int(reading.wall) if one.is_hotp else None
-            after = drift(one, step, reading)
-            self._keyring.spend(one, step, after, used)
+            drift, used = accepted(one, step, reading)
+            self._keyring.spend(one, step, drift, used)
             label = None if one is account else one.label
             period = one.parameters.period
-            spends.append(Spend(account.name, step, period, reading.wall, one.offset, after, label=label))
+            spends.append(Spend(account.name, step, period, reading.wall, one.offset, drift, label=label))
         first, *also = spends
         if tally is not account.tally:
             account.count(tally)
@@ -204,8 +203,8 @@ class Verifier:
 
 def _spent(one: Authenticator, step: int, reading: Reading) -> Authenticator:
     """A copy after the code of this step or counter was accepted."""
-    used = int(reading.wall) if one.is_hotp else None
-    return one.changed(last_step=step, drift=drift(one, step, reading), used=used)
+    drift, used = accepted(one, step, reading)
+    return one.changed(last_step=step, drift=drift, used=used)
 
 
 def _named(account: Account, found: dict[Authenticator, int]) -> str | None:

@@ -20,11 +20,11 @@ def candidates(one: Authenticator, reading: Reading) -> range:
     return otp.window(otp.step_at(reading.wall, one.parameters.period) + one.offset)
 
 
-def drift(one: Authenticator, step: int, reading: Reading) -> bytes:
-    """The authenticator's drift after the code of this step is accepted."""
+def accepted(one: Authenticator, step: int, reading: Reading) -> tuple[bytes, int | None]:
+    """The authenticator's drift and `used` after the code of this step or counter is accepted."""
     if one.is_hotp:
-        return b""
-    return one.drifted(step - otp.step_at(reading.wall, one.parameters.period))
+        return b"", int(reading.wall)
+    return one.drifted(step - otp.step_at(reading.wall, one.parameters.period)), None
 
 
 class Window:

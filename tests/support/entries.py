@@ -48,3 +48,17 @@ WRONG_2: list[dict[str, Any]] = [
     {"short": False, "sealed": base64.b64encode(bytes(28 + 15)).decode()},
     {"short": True, "sealed": base64.b64encode(bytes(28 + 9)).decode()},
 ]
+
+
+def readable(seed: bytes) -> list[bytes]:
+    """What nobody may read in a batch or a backup of these tests."""
+    return [
+        seed,
+        seed.hex().encode(),
+        base64.b64encode(seed),
+        b"deploy",
+        b"default",
+        b"SHA512",
+        b"token",
+        b"hotp",
+    ]
