@@ -52,8 +52,10 @@ class CodeMethods:
         active = [Authenticator.in_force(one, reading.wall)[0] for one in asked if not one.is_lost]
         one = next((one for one in active if not one.is_hotp), None)
         if one is None:
-            which = f"account {name!r} has no authenticator" if label is None else f"{label!r} is not one"
-            raise BadRequest(f"{which} that makes codes from the time (TOTP)")
+            which = f"account {name!r} has no TOTP authenticator"
+            if label is not None:
+                which = f"authenticator {label!r} of account {name!r} is not TOTP"
+            raise BadRequest(f"{which}, and codes are made for TOTP only")
         period = one.parameters.period
         step = otp.step_at(reading.wall, period)
         code = self._keyring.codes.current(one, step)

@@ -85,7 +85,7 @@ def test_a_token_is_loaded_used_and_followed(running: Daemon, seal: Seal) -> Non
     assert said == "ann: the next counter of the token is 62\n"
     assert verify(running, oathtool_hotp(TOKEN, 62, 8)) == "valid\n"
     done = running.ctl("generate", "ann", "--label", "token")
-    assert (done.returncode, "makes codes from the time" in done.stderr) == (6, True)
+    assert (done.returncode, "made for TOTP only" in done.stderr) == (6, True)
 
 
 def test_a_second_seed_without_a_label_is_refused_with_a_hint_to_give_one(

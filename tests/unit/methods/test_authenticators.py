@@ -172,18 +172,18 @@ def test_generate_is_of_the_first_totp_authenticator_or_the_one_named(host: Host
 
 def test_generate_passes_over_a_token(host: Host) -> None:
     load(host, "main", seed_of(3), HOTP, account="ann")
-    with pytest.raises(BadRequest, match="no authenticator that makes codes from the time"):
+    with pytest.raises(BadRequest, match="has no TOTP authenticator, and codes are made for TOTP only"):
         host.call("generate", account="ann")
     load(host, "tablet", TABLET, EIGHT, account="ann")
     assert host.call("generate", account="ann")["code"] == code(host, TABLET)
-    with pytest.raises(BadRequest, match="'main' is not one that makes codes from the time"):
+    with pytest.raises(BadRequest, match="authenticator 'main' of account 'ann' is not TOTP"):
         host.call("generate", account="ann", label="main")
 
 
 def test_generate_gives_no_code_of_a_successor_before_its_time(host: Host) -> None:
     load(host, "main", seed_of(3), HOTP, account="ann")
     load(host, "main", TABLET, EIGHT, account="ann", successor=True)
-    with pytest.raises(BadRequest, match="makes codes from the time"):
+    with pytest.raises(BadRequest, match="made for TOTP only"):
         host.call("generate", account="ann")
 
 

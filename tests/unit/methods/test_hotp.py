@@ -197,7 +197,7 @@ def test_a_token_may_follow_a_phone_and_a_phone_a_token(host: Host) -> None:
 
 def test_generate_is_refused(host: Host) -> None:
     for args in ({}, {"label": "main"}):
-        with pytest.raises(BadRequest, match="makes codes from the time"):
+        with pytest.raises(BadRequest, match="made for TOTP only"):
             host.call("generate", **args)
     assert counter(host) == 0
 
