@@ -67,6 +67,13 @@ def test_a_token_is_added_as_shown(shell: Daemon) -> None:
         assert client.verify("755224", "ann")  # the first code of RFC 4226 appendix D
 
 
+@pytest.mark.parametrize("shown", ["gezd gnbv gy3t qojq", "GEZDGNBVGY3TQOJQGEZDGNBVGY"])
+def test_the_seed_of_a_web_site_is_loaded_as_shown(shell: Daemon, shown: str) -> None:
+    (shell.root / "site.base32").write_text(shown + "\n")
+    assert_shown(GUIDE, "base32", example(shell, "base32"))
+    assert not list(shell.root.glob("site.[bh]*"))
+
+
 def test_many_people_get_accounts_as_shown(shell: Daemon) -> None:
     assert_shown(GUIDE, "batch", example(shell, "batch"))
     assert (shell.root / "staff.uris").read_text().count("otpauth://totp/") == 2
