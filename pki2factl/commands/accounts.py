@@ -29,6 +29,8 @@ def run(options: argparse.Namespace) -> int:
     ui.result("\n".join(map(_lines, accounts)), data, as_json=options.json)
     if not accounts and options.match is None:
         ui.hint("there are no accounts that you administer; load one with: pki2factl load FILE")
+    elif not accounts:
+        ui.hint(f"no account that you administer has a name like {options.match!r}")
     return ui.DONE
 
 

@@ -57,7 +57,7 @@ def run(options: argparse.Namespace) -> int:
     ui.result("\n".join(lines), restored, as_json=options.json)
     inactive = [f"{one['account']} --label {one['label']}" for one in restored.get("inactive", ())]
     if inactive:
-        more = f" (and {len(inactive) - 1} others)" if inactive[1:] else ""
+        more = f" (and {len(inactive) - 1} more, see pki2factl accounts)" if inactive[1:] else ""
         ui.hint(
             "HOTP tokens from a backup are inactive, since codes may have been used after it; make each"
             f" active with: pki2factl resync {inactive[0]}{more}"

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 HELP = "check a code and spend it; the exit code is 0 if it is valid, 1 if not"
 
-_REASONS = {"used": "used before", "old": "shown some steps ago, and is too old"}
+_REASONS = {"used": "used before", "old": "shown some time ago, and is too old"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

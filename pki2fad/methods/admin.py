@@ -169,8 +169,8 @@ class Admin:
         put = settled.without(label)
         if put is None:
             raise BadRequest(
-                f"{label!r} is the last authenticator of account {name!r}; without a label the whole account"
-                " is removed"
+                f"{label!r} is the last authenticator of account {name!r}; add another first, or an"
+                " administrator removes the account, without a label"
             )
         return _without(put, label, self._edit(name, put, current, reading))
 

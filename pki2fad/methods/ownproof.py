@@ -67,7 +67,9 @@ class OwnAuthenticators:
         if "code" not in args:
             return self._admin.remove(args, peer, reading)
         if "label" not in args:
-            raise BadRequest("a code removes one authenticator: send its label")
+            raise BadRequest(
+                "a code removes one authenticator, so give its label; an administrator can remove the account"
+            )
         name, label = args["account"], args["label"]
         self._proof.require_own(name, peer)
         self._admin.remove_authenticator(name, label, reading)  # raises, so that no code is spent in vain

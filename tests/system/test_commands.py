@@ -210,6 +210,12 @@ def test_no_accounts_print_nothing_and_an_empty_list(daemon: Daemon) -> None:
     assert json.loads(daemon.ctl("accounts", "--json").stdout) == []
 
 
+def test_a_pattern_that_no_account_has_is_told(shared: Daemon) -> None:
+    done = shared.ctl("accounts", "zz*")
+    assert (done.stdout, done.returncode) == ("", 0)
+    assert done.stderr == "pki2factl: hint: no account that you administer has a name like 'zz*'\n"
+
+
 def test_a_removed_account_is_gone(several: Daemon) -> None:
     done = several.ctl("remove", "deploy")
     assert (done.stdout, done.stderr, done.returncode) == ("removed deploy\n", "", 0)

@@ -117,7 +117,10 @@ def test_an_option_that_contradicts_the_file_is_refused(running: Daemon, option:
     seal(running.root, *TOLD)
     done = running.ctl("load", "one.sealed", option)
     assert (done.returncode, done.stdout) == (6, "")
-    assert done.stderr == f"pki2factl: error: bad_request: the sealed seed is {said}\n"
+    refusal, hint = done.stderr.splitlines()
+    assert refusal == f"pki2factl: error: bad_request: the sealed seed is {said}"
+    told, option_name = said.partition(",")[0], option.partition("=")[0]
+    assert hint == f"pki2factl: hint: to load it {told}, leave out {option_name}"
     assert listed(running) == {}
 
 
