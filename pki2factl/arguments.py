@@ -3,6 +3,7 @@
 import argparse
 
 from pki2fad.errors import BadRequest
+from pki2fad.wire import forms
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,6 +26,11 @@ def add_account(
     either.add_argument("--account", default=argparse.SUPPRESS, metavar="ACCOUNT", help="the same")
 
 
+def add_label(parser: argparse.ArgumentParser, text: str) -> None:
+    """Take the label of an authenticator."""
+    parser.add_argument("--label", metavar="LABEL", help=text)
+
+
 def add_account_and_parameters(parser: argparse.ArgumentParser) -> None:
     """Take an account, and the parameters of RFC 6238."""
     parser.add_argument("--account", metavar="NAME", help="default: default")
@@ -38,17 +44,44 @@ def add_parameters(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--period", type=int, metavar="S", help="1 to 120 seconds (default: 30)")
 
 
+def add_authenticator(parser: argparse.ArgumentParser, text: str) -> None:
+    """Take the label and the kind of an authenticator, and what goes with it."""
+    add_label(parser, text)
+    parser.add_argument(
+        "--kind",
+        choices=("totp", "hotp"),
+        help="hotp: a token with a button, which counts; it has no period (default: totp)",
+    )
+    parser.add_argument(
+        "--counter",
+        type=int,
+        metavar="N",
+        help="of a HOTP token: the next that it uses (default: 0)",
+    )
+    parser.add_argument("--short", action="store_true", help="take a seed of 80 to 127 bits too")
+
+
+def label_and_counter(options: argparse.Namespace) -> "tuple[str, int]":
+    """The label, and the counter of HOTP, 0 for others. Raises `BadRequest`."""
+    from pki2fad.rules import otp
+
+    label = forms.MAIN if options.label is None else options.label
+    if not forms.is_label(label):
+        raise BadRequest(forms.LABEL_RULE)
+    if options.counter is None:
+        return label, 0
+    otp.require_counter(options.counter, kind=options.kind)
+    return label, options.counter
+
+
 def given(options: argparse.Namespace) -> "dict[str, Any]":
     """The parameters that were given, without defaults."""
-    names = ("algorithm", "digits", "period")
-    return {name: value for name in names if (value := getattr(options, name)) is not None}
+    names = ("algorithm", "digits", "period", "kind")
+    return {name: value for name in names if (value := getattr(options, name, None)) is not None}
 
 
 def parameters(options: argparse.Namespace) -> "Parameters":
     """The parameters, with the defaults for those that were not given. Raises `BadRequest`."""
-    from pki2fad.rules.otp import Parameters
+    from pki2fad.rules import otp
 
-    try:
-        return Parameters(**given(options))
-    except ValueError as error:
-        raise BadRequest(str(error)) from None
+    return otp.parameters(given(options))

@@ -26,6 +26,7 @@ GROUPS = {
         "load-batch",
         "remove",
         "enroll",
+        "recovery",
         "resync",
         "throttled",
         "unthrottle",

@@ -15,6 +15,7 @@ from pki2factl import ui
 from pki2fad.errors import (
     AccountExists,
     BadRequest,
+    BadSeal,
     Busy,
     Forbidden,
     NoSuchAccount,
@@ -35,6 +36,11 @@ def after(error: Exception, options: argparse.Namespace) -> str | None:
 
 
 def _about_replace(_message: str, options: argparse.Namespace) -> str | None:
+    if "uri_out" in options and "label" in options:
+        if options.label is not None:
+            return "give another --label, or remove that authenticator first"
+        whose = f" --account {options.account}" if options.account else ""
+        return f"to add an authenticator to it: pki2factl enroll{whose} --label LABEL"
     if "replace" not in options:
         return None
     if getattr(options, "successor", False):
@@ -42,6 +48,7 @@ def _about_replace(_message: str, options: argparse.Namespace) -> str | None:
     text = "with --replace the codes of the old seed stop working"
     if "successor" in options:
         text += "; with --successor they work until the first code of the new seed is accepted"
+        text += "; with another --label the new seed is added beside it"
     return text
 
 
@@ -52,18 +59,37 @@ def _about_role(message: str, _options: argparse.Namespace) -> str | None:
         uid = os.geteuid()
         name = _user(uid)
         who = name if name == str(uid) else f'"{name}"'
-        return f'an administrator can grant it in pki2fad.toml: [[access]] role = "{role[1]}", who = [{who}]'
+        some = ', accounts = ["..."]' if role[1] == "registrar" else ""
+        entry = f'[[access]] role = "{role[1]}", who = [{who}]{some}'
+        return f"an administrator can grant it in pki2fad.toml: {entry}"
+    if "this needs a code of an authenticator" in message:
+        return "type it on a terminal, or give it with --stdin"
     if "only verify" in message:
         return f"ask on another socket, for example with --socket {paths.SYSTEM_SOCKET}"
     return None
 
 
-def _name_for_a_code(_message: str, options: argparse.Namespace) -> str | None:
+def _about_sealed(message: str, options: argparse.Namespace) -> str | None:
+    """How to load a sealed seed as it is, or a backup that is for another host."""
+    sealed_for = re.search(r"the sealed seed is for ((\w+) \S+), not ", message)
+    if sealed_for is not None and "cutover" in options:
+        return f"to load it for {sealed_for[1]}, leave out --{sealed_for[2]}"
+    if "this backup can be opened with the keys" in message and getattr(options, "key", "") is None:
+        return "open it with the private half of one of them: --key PRIVATE.pem"
+    return None
+
+
+def _name_for_a_code(message: str, options: argparse.Namespace) -> str | None:
     """The right form of `pki2factl verify ann`."""
     for word in getattr(options, "code", None) or ():
-        if word[:1].isalpha() and forms.is_name(word):
+        if word[:1].isalpha() and forms.is_name(word) and not _may_be_mistyped(word):
             return f"to check a code of the account {word}: pki2factl verify --account {word}"
-    return None
+    return _about_sealed(message, options)
+
+
+def _may_be_mistyped(word: str) -> bool:
+    """True for what may be a recovery code with a mistake in it: it must not get into a log as a name."""
+    return any(map(str.isdigit, word)) and abs(len(word) - 2 * forms.RECOVERY_HALF) <= 2
 
 
 def _code_for_a_name(_message: str, options: argparse.Namespace) -> str | None:
@@ -140,6 +166,7 @@ _HINTS: "tuple[tuple[type[Exception], Callable[[str, argparse.Namespace], str | 
     (AccountExists, _about_replace),
     (Forbidden, _about_role),
     (BadRequest, _name_for_a_code),
+    (BadSeal, _about_sealed),
     (NoSuchAccount, _code_for_a_name),
     (Busy, lambda *_: "it is busy; try again in a moment"),
     (NotReachable, _about_socket),

@@ -167,6 +167,11 @@ def read_stdin(limit: int = _LIMIT) -> bytes:
     return data
 
 
+def read_line() -> str:
+    """Read the next line of standard input."""
+    return sys.stdin.buffer.readline(_LIMIT).decode("utf-8", "replace")
+
+
 def read_input(path: str, limit: int = _LIMIT) -> bytes:
     """Read a file, or standard input for `-`. Raises `UnusablePath` if it is longer than `limit`."""
     from pki2fad.host import files

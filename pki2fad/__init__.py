@@ -1,3 +1,3 @@
 """pki2fad: what ssh-agent is for keys, for TOTP seeds."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -29,7 +29,11 @@ def run(options: argparse.Namespace) -> int:
     keys = [key for path in options.to for key in rsakeys.load_publics(files.read(path), path)]
     with Client(options.socket, ui.PATIENCE) as client:
         data = client.backup(b"".join(rsakeys.public_pem(key) for key in keys))
-        succeeded = [account.account for account in client.accounts() if account.successor]
+        succeeded = [
+            account.account
+            for account in client.accounts()
+            if any(one["successor"] for one in account.authenticators)
+        ]
         own = {slot["fingerprint"] for slot in client.recipients()}
     files.create(options.file, data, files.PRIVATE)
     fingerprints = [rsakeys.fingerprint(key) for key in keys]

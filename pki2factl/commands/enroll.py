@@ -1,11 +1,11 @@
-"""`pki2factl enroll`: lets users make the account of their own name."""
+"""`pki2factl enroll`: lets users make the account of their own name, and add authenticators to it."""
 
 import argparse
 import contextlib
 import os
 import sys
 
-from pki2factl import ui
+from pki2factl import arguments, ui
 from pki2factl.login import readiness, typed
 from pki2fad.client import Client, Enrolment
 from pki2fad.errors import (
@@ -23,7 +23,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-HELP = "make an account for yourself: shows a new seed, and asks for its first code"
+HELP = "make an account for yourself, or add an authenticator: shows a new seed, and asks for its first code"
 
 # Failures after which there is certainly no account. After others it may have been stored.
 _NOT_MADE = (AccountExists, BadRequest, Forbidden, Locked, NoSuchAccount, NotReachable, Throttled)
@@ -32,11 +32,18 @@ _ATTEMPTS = 3  # the wrong codes that the daemon takes without a wait
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Take where the seed goes, and where the first code comes from."""
+    """Take what it is for, where the seed goes, and where the codes come from."""
+    arguments.add_label(parser, "add an authenticator with this label (default: make an account, with main)")
+    parser.add_argument("--account", metavar="NAME", help="for registrars: whose account (default: your own)")
     parser.add_argument(
         "--uri-out", metavar="FILE", help="write the otpauth: URI there instead of showing it"
     )
-    parser.add_argument("--stdin", action="store_true", help="read the first code from standard input")
+    parser.add_argument(
+        "--stdin",
+        action="store_true",
+        help="read the codes from standard input, one in a line: for a new"
+        " authenticator of an account first a code of another one, then its own first code",
+    )
     parser.set_defaults(usage_error=parser.error)
 
 
@@ -53,18 +60,36 @@ def run(options: argparse.Namespace) -> int:
     files.require_absent(options.uri_out)
     with Client(options.socket) as client:
         readiness.require(client)
-        enrolment = client.enroll()
+        enrolment = _enroll(client, options)
         _hand_over(enrolment, options.uri_out)
-        active = _confirm(client, options.uri_out, stdin=options.stdin)
+        active = _confirm(client, options)
+    name, label = enrolment.account, options.label
     if active:
-        data = {"account": enrolment.account, "active": True}
-        ui.result(f"account {enrolment.account} is active", data, as_json=options.json)
+        data = {"account": name, "active": True} | ({} if label is None else {"label": label})
+        what = f"account {name}" if label is None else f"{name} {label}"
+        ui.result(f"{what} is active", data, as_json=options.json)
         return ui.DONE
-    message = f"no right code was given, so there is no account {enrolment.account}"
+    what = f"there is no account {name}" if label is None else f"{name} has no authenticator {label}"
+    message = f"no right code was given, so {what}"
     ui.error(message)
     ui.hint("check the authenticator's clock, and run this again for a new seed")
     ui.result("", ui.failure("invalid", message) if options.json else None, as_json=options.json)
     return ui.NOT_VALID
+
+
+def _enroll(client: Client, options: argparse.Namespace) -> Enrolment:
+    """The new seed. If the account exists, a code of it is asked for where that is needed."""
+    of = {"account": options.account, "label": options.label}
+    try:
+        return client.enroll(**of)
+    except AccountExists:
+        if options.label is None:
+            raise
+    if options.stdin:
+        given = ui.read_line()
+    else:
+        given = ui.ask("Code of an authenticator that it has, or a recovery code: ") or ""
+    return client.enroll(**of, code=typed.code(given))
 
 
 def _hand_over(enrolment: Enrolment, uri_out: str | None) -> None:
@@ -85,13 +110,13 @@ def _hand_over(enrolment: Enrolment, uri_out: str | None) -> None:
     ui.hint(f"add it to your authenticator and enter its code within {minutes} minutes; it is shown once")
 
 
-def _confirm(client: Client, uri_out: str | None, *, stdin: bool) -> bool:
+def _confirm(client: Client, options: argparse.Namespace) -> bool:
     """True if a right code was given. If there is certainly no account, the file of its URI is removed."""
-    certain = True
+    certain, uri_out = True, options.uri_out
     try:
-        for code in _codes(stdin=stdin):
+        for code in _codes(stdin=options.stdin):
             certain = False
-            if client.enroll_confirm(code):
+            if client.enroll_confirm(code, options.account, label=options.label):
                 return True
             certain = True
     except _NOT_MADE:

@@ -7,6 +7,10 @@ import time
 from pki2factl import arguments, ui
 from pki2fad.client import Client
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 HELP = "load a sealed seed (base64), from a file or standard input"
 
 
@@ -14,7 +18,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Take the file, and parameters for a file that has none."""
     parser.add_argument("file", nargs="?", default="-", metavar="FILE", help="- or nothing: standard input")
     arguments.add_account_and_parameters(parser)
-    parser.add_argument("--replace", action="store_true", help="replace another seed of the account")
+    arguments.add_authenticator(parser, "the authenticator that gets it; a new one is added (default: main)")
+    parser.add_argument("--replace", action="store_true", help="replace another seed of the authenticator")
     parser.add_argument(
         "--successor",
         action="store_true",
@@ -38,7 +43,7 @@ def run(options: argparse.Namespace) -> int:
     sealed = ui.read_input(options.file)
     _require_sealed(sealed)
     with Client(options.socket) as client:
-        account, changed = client.load_named(
+        loaded = client.load_result(
             sealing.sealed_from_text(sealed),
             options.account,
             **arguments.given(options),
@@ -46,12 +51,22 @@ def run(options: argparse.Namespace) -> int:
             successor=options.successor,
             deadline=options.deadline,
             cutover=options.cutover,
+            label=options.label,
+            counter=options.counter,
+            short=options.short,
         )
-    what = "successor" if options.successor else "seed"
-    loaded = f"loaded {'a successor of ' if options.successor else ''}{account}"
-    text = loaded if changed else f"{account} has this {what} already"
-    ui.result(text, {"account": account, "changed": changed}, as_json=options.json)
+    ui.result(_said(loaded, options), loaded, as_json=options.json)
     return ui.DONE
+
+
+def _said(loaded: "dict[str, Any]", options: argparse.Namespace) -> str:
+    account, count = loaded["account"], loaded["authenticators"]
+    which = f"{account} {options.label}" if options.label else account
+    if loaded["changed"]:
+        text = f"loaded {'a successor of ' if options.successor else ''}{which}"
+    else:
+        text = f"{which} has this {'successor' if options.successor else 'seed'} already"
+    return text if count == 1 else f"{text}; {account} has {count} authenticators"
 
 
 def _require_sealed(text: bytes) -> None:

@@ -15,7 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--replace",
         action="store_true",
-        help="also replace accounts that have another seed or other parameters",
+        help="also replace authenticators that have another seed or other parameters",
     )
 
 

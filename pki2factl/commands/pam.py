@@ -218,7 +218,8 @@ def _split(given: bytes, suffix: int) -> "tuple[bytes, str]":
         password, code = typed.behind_password(given, suffix)
     else:
         password, code = b"", typed.code(given.decode("utf-8", "replace"))
-    if not forms.is_code(code) or (suffix and len(code) != suffix):
+    is_good = forms.is_code(code) and len(code) == (suffix or len(code))
+    if not is_good and not forms.is_recovery_code(code):
         raise BadRequest("the input is not a code" if not suffix else "the input does not end with a code")
     return password, code
 

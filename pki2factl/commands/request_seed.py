@@ -127,7 +127,7 @@ def _check_daemon(options: argparse.Namespace) -> None:
     from pki2fad.client import Client
 
     with Client(options.socket) as client:
-        client.accounts()
+        client.accounts(limit=1)
 
 
 def _load(options: argparse.Namespace, text: bytes, account: str) -> bool:

@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--replace",
         action="store_true",
-        help="also replace accounts that have another seed or other parameters",
+        help="also replace authenticators that have another seed or other parameters",
     )
     parser.add_argument(
         "--key", metavar="PRIVATE.pem", help="open it with this key, if it is not sealed to the host's"
@@ -55,6 +55,13 @@ def run(options: argparse.Namespace) -> int:
     lines = [f"{ui.count(restored['accounts'], 'account')} in the backup, {len(changed)} changed"]
     lines += [f"restored {name}" for name in changed]
     ui.result("\n".join(lines), restored, as_json=options.json)
+    inactive = [f"{one['account']} --label {one['label']}" for one in restored.get("inactive", ())]
+    if inactive:
+        more = f" (and {len(inactive) - 1} more, see pki2factl accounts)" if inactive[1:] else ""
+        ui.hint(
+            "HOTP tokens from a backup are inactive, since codes may have been used after it; make each"
+            f" active with: pki2factl resync {inactive[0]}{more}"
+        )
     ui.hint("verify is unavailable for up to two periods: codes may have been used since the backup")
     return ui.DONE
 

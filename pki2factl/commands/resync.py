@@ -1,4 +1,4 @@
-"""`pki2factl resync`: follows an authenticator whose clock is off."""
+"""`pki2factl resync`: follows an authenticator whose clock is off, or whose counter is ahead."""
 
 import argparse
 import sys
@@ -7,12 +7,13 @@ from pki2factl import arguments, ui
 from pki2factl.login import readiness, typed
 from pki2fad.client import Client
 
-HELP = "follow an authenticator whose clock is off, by two codes in a row"
+HELP = "follow an authenticator whose clock is off or whose counter is ahead, by two codes in a row"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Take the account; the codes come from a prompt or standard input."""
     arguments.add_account(parser, required=True)
+    arguments.add_label(parser, "this authenticator (default: main)")
     parser.add_argument("--stdin", action="store_true", help="read both codes from standard input")
     parser.set_defaults(usage_error=parser.error)
 
@@ -21,9 +22,12 @@ def run(options: argparse.Namespace) -> int:
     """Ask the daemon."""
     first, second = _read(options)
     with Client(options.socket) as client:
-        offset = client.resync(first, second, options.account)
-    text = f"{options.account}: the authenticator is {offset:+d} steps from now"
-    ui.result(text, {"account": options.account, "offset": offset}, as_json=options.json)
+        found = client.resync_result(first, second, options.account, label=options.label)
+    if "counter" in found:
+        text = f"{options.account}: the next counter of the token is {found['counter']}"
+    else:
+        text = f"{options.account}: the authenticator is {found['offset']:+d} steps from now"
+    ui.result(text, found, as_json=options.json)
     return ui.DONE
 
 

@@ -16,6 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--seed-stdin", action="store_true", help="take the seed from standard input, as hex digits"
     )
     arguments.add_account_and_parameters(parser)
+    arguments.add_authenticator(parser, "the authenticator that it is for (default: main)")
     parser.add_argument("--out", metavar="FILE", help="write the sealed seed there instead of printing it")
     parser.add_argument(
         "--uri-out", metavar="FILE", help="write the otpauth: URI there, for an authenticator"
@@ -33,6 +34,7 @@ def run(options: argparse.Namespace) -> int:
 
     memory.forbid_dumps()
     of = arguments.parameters(options)
+    label, counter = arguments.label_and_counter(options)
     account = "default" if options.account is None else options.account
     if not forms.is_name(account):
         raise BadRequest(forms.NAME_RULE)
@@ -40,19 +42,25 @@ def run(options: argparse.Namespace) -> int:
     key = rsakeys.load_public(files.read(options.to), options.to)
     if options.seed_stdin:
         try:
-            seed = seedtext.seed(ui.read_stdin())
+            seed = seedtext.seed(ui.read_stdin(), short=options.short)
         except ValueError as error:
             raise BadRequest(str(error)) from None
     else:
         seed = sealing.new_seed()
-    is_bound = options.account is not None or bool(arguments.given(options))
+    shown = options.uri_out or not options.seed_stdin
+    try:
+        uri = otp.otpauth_uri(seed, of, account, counter) if shown else ""
+    except ValueError as error:
+        raise BadRequest(str(error)) from None
+    said = (options.account, options.label, options.counter, options.short or None)
+    is_bound = said != (None,) * len(said) or bool(arguments.given(options))
     if is_bound:
         with masterkey.MasterKey() as master:
-            sealed_seed = batch.pack([(account, of, seed)], master.wrap(key), master)
+            unsealed = batch.Unsealed(account, of, seed, label, counter)
+            sealed_seed = batch.pack([unsealed], master.wrap(key), master)
     else:
         sealed_seed = sealing.seal_seed(key, seed)
     text = sealing.sealed_to_text(sealed_seed)
-    uri = otp.otpauth_uri(seed, of, account)
     memory.wipe(seed)
     sealed.write(text, options.out, uri.encode() + b"\n", options.uri_out)
     data = {"sealed": text.decode().strip(), "fingerprint": rsakeys.fingerprint(key)}

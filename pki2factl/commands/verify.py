@@ -13,13 +13,16 @@ if TYPE_CHECKING:
 
 HELP = "check a code and spend it; the exit code is 0 if it is valid, 1 if not"
 
-_REASONS = {"used": "used before", "old": "shown some steps ago, and is too old"}
+_REASONS = {"used": "used before", "old": "shown some time ago, and is too old"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Take the code from the command line, standard input or a prompt."""
     parser.add_argument(
-        "code", nargs="*", metavar="CODE", help="blanks in it do not matter; without CODE it is asked for"
+        "code",
+        nargs="*",
+        metavar="CODE",
+        help="blanks in it do not matter, and a recovery code will do; without CODE it is asked for",
     )
     parser.add_argument("--stdin", action="store_true", help="read the code from standard input")
     parser.add_argument("--account", default="default", metavar="NAME")
@@ -54,7 +57,8 @@ def run(options: argparse.Namespace) -> int:
 
 def _text(data: "dict[str, Any]") -> str:
     if data["valid"]:
-        return "valid"
+        left = data.get("recovery")
+        return "valid" if left is None else f"valid; {ui.count(left, 'recovery code')} left"
     reason = data.get("reason")
     return f"invalid: it was {_REASONS.get(reason, reason)}" if reason else "invalid"
 

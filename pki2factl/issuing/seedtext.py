@@ -9,10 +9,8 @@ import json
 import re
 
 from pki2factl import ui
-from pki2fad.crypto import sealing
+from pki2fad.crypto import sealing, seedsizes
 
-_RULE = "a seed is 32 to 128 hex digits, an even number"
-_DIGITS = range(32, 129, 2)
 _BASE32 = re.compile("[A-Z2-7]{16,}=*")
 
 
@@ -30,41 +28,48 @@ def unmarked(data: bytes) -> bytes:
     return data.removeprefix(codecs.BOM_UTF8)
 
 
-def seed(data: bytes) -> bytearray:
+def seed(data: bytes, *, short: bool = False) -> bytearray:
     """Read the one seed in a text. Raises `ValueError`, which says what is wrong and shows none of it.
 
     A byte order mark, white space around it, `0x` before it and capital letters are allowed. The seed may
-    also be the one value of a JSON object that can be a seed.
+    also be the one value of a JSON object that can be a seed. With `short` it may have 80 to 127 bits.
     """
+    least = seedsizes.SHORT if short else seedsizes.LEAST
     text = unmarked(data).decode("utf-8", "surrogateescape").strip()
     if text.startswith("{"):
-        text = _value(text)
-    problem = _problem(text)
+        text = _value(text, least)
+    problem = _problem(text, least)
     if problem:
-        raise ValueError(f"{problem}; {_RULE}")
-    return sealing.seed_from_hex(_digits(text).lower().encode())
+        raise ValueError(f"{problem}; {_rule(least)}")
+    return sealing.seed_from_hex(_digits(text).lower().encode(), least)
 
 
-def _value(text: str) -> str:
+def _rule(least: int) -> str:
+    return f"a seed is {2 * least} to {2 * seedsizes.MOST} hex digits, an even number"
+
+
+def _value(text: str, least: int) -> str:
     """The value in a JSON object that is a seed, otherwise its only text."""
     try:
         members = json.loads(text, object_pairs_hook=list)  # a name may occur twice
     except (ValueError, RecursionError):
         raise ValueError("it begins with {, but is not a JSON object") from None
     texts = {value.strip() for _, value in members if isinstance(value, str)}
-    seeds = [value for value in texts if not _problem(value)]
+    seeds = [value for value in texts if not _problem(value, least)]
     if len(seeds) == 1:
         return seeds[0]
     if len(texts) == 1:
         return texts.pop()
-    raise ValueError(f"{len(seeds) or 'none'} of the texts in the JSON object could be the seed; {_RULE}")
+    raise ValueError(
+        f"{len(seeds) or 'none'} of the texts in the JSON object could be the seed; {_rule(least)}"
+    )
 
 
 def _digits(text: str) -> str:
     return text[2:] if text[:2] in ("0x", "0X") else text
 
 
-def _problem(text: str) -> str:
+def _problem(text: str, least: int) -> str:
     """The reason why a text is not a seed, empty if it is one."""
     digits = _digits(text)
     if not digits:
@@ -73,7 +78,8 @@ def _problem(text: str) -> str:
         if not (char.isascii() and char in "0123456789abcdefABCDEF"):
             like = ", and all of it looks like base32" if _BASE32.fullmatch(text.upper()) else ""
             return f"character {number} of {len(text)} is {_kind(char)}{like}"
-    return "" if len(digits) in _DIGITS else f"it has {ui.count(len(digits), 'hex digit')}"
+    is_right = len(digits) in range(2 * least, 2 * seedsizes.MOST + 1, 2)
+    return "" if is_right else f"it has {ui.count(len(digits), 'hex digit')}"
 
 
 def _kind(char: str) -> str:

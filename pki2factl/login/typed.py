@@ -1,4 +1,8 @@
-"""Reads codes as people type them, `123 456` or `123-456`. On the client's path: it imports nothing."""
+"""Reads codes as people type them, `123 456` or `123-456`. On the client's path: it imports only forms."""
+
+from pki2fad.wire import forms
+
+_RECOVERY = 2 * forms.RECOVERY_HALF + 1  # characters of a recovery code, with the hyphen
 
 
 def code(text: str) -> str:
@@ -24,7 +28,11 @@ def two_codes(text: str) -> list[str]:
 
 
 def behind_password(typed: bytes, digits: int) -> tuple[bytes, str]:
-    """Split a password with a code behind it: the last `digits` digits are the code."""
+    """Split off the code behind a password: the last `digits` digits, or a recovery code with its hyphen."""
+    line = typed.rstrip()
+    last = line[-_RECOVERY:].decode("ascii", "replace")
+    if "-" in last and forms.is_recovery_code(last):
+        return line[:-_RECOVERY], last
     start = len(typed)
     while start and digits:
         start -= 1

@@ -14,7 +14,7 @@ _NUMBER = re.compile(r"[+-]?[0-9]{1,20}")
 _PLAIN = re.compile(r"[!-~]+")
 
 # Fields that are not texts. An account may have any name, for example `True`.
-_NUMBERS = ("uid", "pid", "offset", "steps", "accounts")
+_NUMBERS = ("uid", "pid", "offset", "counter", "steps", "accounts")
 _MAY_BE_NONE = (*_NUMBERS, "deadline", "spent_from", "spent_until")
 _TRUTHS = ("valid", "cutover", "forced")
 _LISTS = ("added", "replaced", "dropped", "changed")  # of accounts, if several changed at once

@@ -14,7 +14,19 @@ if TYPE_CHECKING:
 
     T = TypeVar("T")
 
-_ACCOUNT_FIELDS = ("account", "algorithm", "digits", "period", "last_used", "offset", "drift", "successor")
+_ACCOUNT_FIELDS = (
+    "account",
+    "algorithm",
+    "digits",
+    "period",
+    "last_used",
+    "offset",
+    "drift",
+    "successor",
+    "id",
+    "authenticators",
+    "recovery",
+)
 
 
 class Code:
@@ -39,11 +51,11 @@ class Enrolment:
     def __init__(
         self, account: str, seed: bytearray, algorithm: str, digits: int, period: int, *, expires_in: int
     ) -> None:
-        self.account = account  # the future account: the caller's user name
+        self.account = account  # the one that it is for
         self.seed = seed
         self.algorithm = algorithm  # SHA1, SHA256 or SHA512
         self.digits = digits
-        self.period = period  # seconds
+        self.period = period  # seconds; 0 for HOTP
         self.expires_in = expires_in  # seconds for which it waits
 
     def __repr__(self) -> str:
@@ -51,7 +63,7 @@ class Enrolment:
 
 
 class Account:
-    """An account as the daemon lists it."""
+    """An account as the daemon lists it. Fields of one authenticator are those of `main`, or the first."""
 
     __slots__ = _ACCOUNT_FIELDS
 
@@ -66,15 +78,21 @@ class Account:
         offset: int,
         drift: "list[int]",
         successor: "dict[str, Any] | None",
+        id: str,  # noqa: A002 - as it is called on the wire
+        authenticators: "list[dict[str, Any]]",
+        recovery: int | None,
     ) -> None:
         self.account = account
         self.algorithm = algorithm  # SHA1, SHA256 or SHA512
         self.digits = digits
-        self.period = period  # seconds
+        self.period = period  # seconds; 0 for HOTP
         self.last_used = last_used  # Unix time at which the last accepted step began, None if none was
         self.offset = offset  # steps by which the authenticator is ahead, as `resync` found
         self.drift = drift  # steps by which it was ahead at the last accepted codes, the latest last
         self.successor = successor  # algorithm, digits, period, deadline (Unix time or None) and cutover
+        self.id = id  # hex digits; it stays when the account is removed and made again
+        self.authenticators = authenticators  # all of them, as PROTOCOL.md describes
+        self.recovery = recovery  # how many recovery codes are left, None if it has none
 
     def __repr__(self) -> str:
         return f"Account({self.account!r})"
@@ -110,6 +128,11 @@ def accounts(result: "Any") -> list[Account]:
     return [Account(**{name: row[name] for name in _ACCOUNT_FIELDS}) for row in result]
 
 
+def resynced(result: "Any") -> int:
+    """The answer to `resync`."""
+    return int(result["counter"] if "counter" in result else result["offset"])
+
+
 def enrolment(result: "Any") -> Enrolment:
     """The answer to `enroll`."""
     return Enrolment(
@@ -120,6 +143,14 @@ def enrolment(result: "Any") -> Enrolment:
         result["period"],
         expires_in=result["expires_in"],
     )
+
+
+def recovery_codes(result: "Any") -> list[str]:
+    """The answer to `recovery_create`."""
+    codes: list[str] = result["codes"]
+    if type(codes) is not list or any(type(code) is not str for code in codes):
+        raise TypeError
+    return codes
 
 
 def batch(result: "Any") -> "dict[str, Any]":

@@ -5,7 +5,7 @@ import socket
 import time
 from _thread import allocate_lock  # threading itself would cost as much again as this module
 
-from pki2fad.client import answers, calls, connect
+from pki2fad.client import answers, connect, requests
 from pki2fad.client.calls import DEFAULT_TIMEOUT, Methods
 from pki2fad.errors import ConnectionLost, ProtocolError, TimedOut
 from pki2fad.wire import messages
@@ -15,9 +15,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Container
     from types import TracebackType
-    from typing import Any, Self, TypeVar
+    from typing import Self, TypeVar
 
-    from pki2fad.client.calls import Call, Request
+    from pki2fad.client.requests import Call, Request
 
     T = TypeVar("T")
 
@@ -70,11 +70,12 @@ class Client(Methods):
             self._socket = None
 
     def _perform(self, call: "Call[T]") -> "T":
-        requests, convert = call
-        result: Any = None
-        for request in requests:
-            result = answers.of(self._ask(request))
-        return answers.converted(result, convert)
+        try:
+            request = next(call)
+            while True:
+                request = call.send(answers.of(self._ask(request)))
+        except StopIteration as end:
+            return end.value  # type: ignore[no-any-return]  # it is a T
 
     def _ask(self, request: "Request") -> messages.Response:
         deadline = time.monotonic() + self._timeout
@@ -94,7 +95,7 @@ class Client(Methods):
 
     def _exchange(self, request: "Request", deadline: float) -> messages.Response:
         self._msgid = (self._msgid + 1) % 2**32
-        self._send(calls.encode(self._msgid, request), deadline)
+        self._send(requests.encode(self._msgid, request), deadline)
         decoder = Decoder(messages.RESPONSE, messages.RESPONSE_LIMIT)
         while True:
             response = decoder.next()

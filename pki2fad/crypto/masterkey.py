@@ -196,4 +196,4 @@ def _open_into(seed: bytearray, cipher: AESGCM, sealed: bytes, associated: bytes
     try:
         cipher.decrypt_into(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], associated, seed)
     except (InvalidTag, ValueError):
-        raise BadSeal("a sealed seed of the state was changed") from None
+        raise BadSeal("what is sealed in the state was changed") from None

@@ -14,25 +14,28 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding
 
+from pki2fad.crypto import seedsizes
 from pki2fad.crypto.rsakeys import PrivateKey, PublicKey, fingerprint, load_private
 from pki2fad.errors import BadSeal, UnusableKey
 
-SEED_BYTES = 32  # as issuers make them
 MOST_BITS_TAKEN_UP = 8192  # of a key in a rotation: each use of a larger one would make all callers wait
-_SEED_TEXT = re.compile(rb"(?:[0-9a-f]{2}){16,64}")
+_SEED_TEXT = re.compile(rb"(?:[0-9a-f]{2})+")
 _OAEP_OVERHEAD = 66  # two SHA-256 digests and two bytes
 _PSS = padding.PSS(padding.MGF1(hashes.SHA256()), padding.PSS.MAX_LENGTH)
 
 
 def new_seed() -> bytearray:
     """A random seed of 32 bytes."""
-    return bytearray(os.urandom(SEED_BYTES))
+    return bytearray(os.urandom(seedsizes.USUAL))
 
 
-def seed_from_hex(text: bytes) -> bytearray:
-    """A seed from its hex digits. Raises `ValueError`, which does not show them."""
-    if _SEED_TEXT.fullmatch(text) is None:
-        raise ValueError("a seed is an even number of lowercase hex digits, 32 to 128, and nothing else")
+def seed_from_hex(text: bytes, least: int = seedsizes.LEAST) -> bytearray:
+    """A seed of `least` to 64 bytes from its hex digits. Raises `ValueError`, which does not show them."""
+    if not least <= len(text) // 2 <= seedsizes.MOST or _SEED_TEXT.fullmatch(text) is None:
+        raise ValueError(
+            f"a seed is an even number of lowercase hex digits, {2 * least} to {2 * seedsizes.MOST}, and"
+            " nothing else"
+        )
     return bytearray(binascii.unhexlify(text))
 
 
@@ -42,9 +45,9 @@ def seal_seed(key: PublicKey, seed: bytearray) -> bytes:
 
 
 def open_seed(key: PrivateKey, sealed: bytes) -> bytearray:
-    """The seed in a sealed seed. Raises `BadSeal`, with one text for all reasons."""
+    """The seed in a sealed seed, also a short one. Raises `BadSeal`, with one text for all reasons."""
     try:
-        return seed_from_hex(key.decrypt(sealed, oaep(None)))
+        return seed_from_hex(key.decrypt(sealed, oaep(None)), seedsizes.SHORT)
     except ValueError:
         raise not_opened(key) from None
 
@@ -128,7 +131,7 @@ def load_new_private(pem: bytes, path: str) -> PrivateKey:
     key = load_private(pem, path)
     if key.key_size > MOST_BITS_TAKEN_UP:
         raise UnusableKey(f"{path} has {key.key_size} bits; at most {MOST_BITS_TAKEN_UP} are allowed")
-    probe = os.urandom(SEED_BYTES)
+    probe = os.urandom(seedsizes.USUAL)
     try:
         opened = decrypt(key, encrypt(key.public_key(), probe))
     except Exception:  # whatever OpenSSL does with such numbers

@@ -18,6 +18,7 @@ PATH_SETTINGS = ("config_dir", "state_dir", "log_dir", "socket", "key")
 # What systemd takes as names.
 _UNIT = re.compile(r"[A-Za-z0-9:_.\\@-]+\.service", re.ASCII)
 _CREDENTIAL = re.compile(r"[A-Za-z0-9_.-]+", re.ASCII)
+_PATTERN = re.compile(r"[A-Za-z0-9._@*?\[\]!-]{1,64}", re.ASCII)
 
 
 class MinuteLogConfig(NamedTuple):
@@ -205,8 +206,13 @@ def _rule(table: _Table) -> Rule:
     who = table.take("who", list, expected)
     table.check(bool(who) and all(_is_principal(one) for one in who), "who", expected)
     expected = "a list of account names"
-    accounts = table.take("accounts", list, expected)
-    table.check(accounts is None or _are_names(accounts), "accounts", expected)
+    if role == access.REGISTRAR:
+        expected = f'a list of account names and patterns like "web-*", which the role "{role}" needs'
+        accounts = table.take("accounts", list, expected)
+        table.check(bool(accounts) and all(_is_pattern(one) for one in accounts), "accounts", expected)
+    else:
+        accounts = table.take("accounts", list, expected)
+        table.check(accounts is None or _are_names(accounts), "accounts", expected)
     table.refuse_rest()
     return Rule(role, tuple(who), None if accounts is None else tuple(accounts))
 
@@ -237,6 +243,10 @@ def _is_principal(one: object) -> bool:
 
 def _are_names(names: list[Any]) -> bool:
     return all(type(name) is str and is_name(name) for name in names)
+
+
+def _is_pattern(text: object) -> bool:
+    return type(text) is str and _PATTERN.fullmatch(text) is not None
 
 
 def _minute_log(table: _Table, log_dir: str) -> MinuteLogConfig:

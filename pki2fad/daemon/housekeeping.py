@@ -8,7 +8,7 @@ from pki2fad.host.systemd import Notifier, watchdog_period
 from pki2fad.methods import health
 from pki2fad.methods.agent import Agent
 from pki2fad.rules import clock
-from pki2fad.rules.changes import PROMOTED, Answer, Edit, Work
+from pki2fad.rules.changes import Answer, Work
 from pki2fad.server.server import Server
 from pki2fad.times import CLOCK_BEHIND, moment
 
@@ -101,9 +101,9 @@ class Housekeeping:
         self._server.long_work.begin(self._settling(), log_outcome)
 
     def _settling(self) -> Work:
-        for edit in self._agent.due(clock.read()):
+        for edit, what in self._agent.due(clock.read()):
             yield edit
-            log.audit("successor_due", account=edit.account, audit=_came_of(edit))
+            log.audit("successor_due", account=edit.account, audit=what)
         return Answer(quiet=True)
 
     def _ping(self, period: float) -> None:
@@ -137,10 +137,3 @@ def log_outcome(outcome: object) -> None:
         log.error("state_failed", reason=outcome)
     elif isinstance(outcome, Exception) and not isinstance(outcome, Unavailable):
         log.failure("failed", outcome)
-
-
-def _came_of(edit: Edit) -> str:
-    """What a deadline did, in a word for the log."""
-    assert edit.put is not None
-    assert edit.gone is not None
-    return "dropped" if edit.put.digest == edit.gone.digest else PROMOTED

@@ -16,6 +16,7 @@ from pki2fad.methods.health import MINUTE_LOG
 from pki2fad.rules import clock
 from pki2fad.rules.access import Peer
 from pki2fad.rules.clock import Reading
+from pki2fad.wire.forms import MAIN
 from pki2fad.wire.messages import Request
 
 # The clock is looked at again at least so often (seconds), so that a step of it is seen.
@@ -135,7 +136,7 @@ class _AccountLog:
             self._mark, self._said = minute - 1, ""
 
     def _write_code(self, reading: Reading, agent: Agent, own: Peer) -> None:
-        answer = agent.handle(Request(0, "generate", {"account": self.account}), own, reading)
+        answer = agent.handle(Request(0, "generate", {"account": self.account, "label": MAIN}), own, reading)
         if answer.refusal is not None:
             self._say(reading, f"no code: {answer.refusal.code}: {answer.refusal}")
             return

@@ -51,14 +51,14 @@ class Seeding:
             if self._keyring.locked:
                 return
             reading = clock.read()
-            applied = self._agent.file_digests.get(file.account)
+            applied = self._agent.memory.file_digests.get(file.account)
             if applied == file.digest:
                 continue
             before = self._keyring.accounts.get(file.account)
             try:
                 if applied == file.text_digest:
                     yield FileEdit(file.account, file.digest)
-                    self._agent.note_file(file.account, file.digest)
+                    self._agent.memory.note_file(file.account, file.digest)
                     continue
                 edit = self._agent.provision(file.account, file.sealed, file.digest, reading)
                 yield edit

@@ -219,6 +219,7 @@ def _keyring(store: Store, throttle: Throttle) -> Keyring:
     """The accounts of the store; the keys are locked."""
     keyring = Keyring()
     keyring.gone.update(store.gone())
+    keyring.ids.update(store.ids())
     keyring.raise_floors(store.floors())
     for account in store.accounts():
         account.count(throttle.as_loaded(account.tally))

@@ -7,28 +7,36 @@ Nothing here reads or writes files, except through `admin.Keys`. The store must 
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
-from pki2fad.errors import BadRequest, Forbidden, Refusal, UnknownMethod
-from pki2fad.methods import enrolment
-from pki2fad.methods.admin import Admin, Arguments, Keys
+from pki2fad.errors import Forbidden, Refusal, UnknownMethod
+from pki2fad.methods import ownproof
+from pki2fad.methods.admin import Admin
 from pki2fad.methods.bulk import Bulk
+from pki2fad.methods.codes import CodeMethods
 from pki2fad.methods.enrolment import Enrolment
 from pki2fad.methods.health import Health
+from pki2fad.methods.hostkeys import KeyMethods, Keys
+from pki2fad.methods.memory import Memory
 from pki2fad.methods.metrics import Metrics
+from pki2fad.methods.ownproof import OwnAuthenticators, Proof
+from pki2fad.methods.recovery import RecoveryMethods
 from pki2fad.methods.reports import Reports
 from pki2fad.methods.steady import Steady
-from pki2fad.methods.table import METHODS, Method, checked, is_administrative
+from pki2fad.methods.table import METHODS, Arguments, Method, checked, is_administrative, is_for_own
 from pki2fad.methods.throttled import ThrottleAdmin
-from pki2fad.rules import access, otp
+from pki2fad.rules import access
 from pki2fad.rules.access import Access, Peer
-from pki2fad.rules.changes import Answer, ClockEdit, Edit, LargeChange, Rotation, Work
+from pki2fad.rules.attempts import Attempts
+from pki2fad.rules.changes import Answer, Edit, Work
 from pki2fad.rules.clock import Reading, Watch
 from pki2fad.rules.keyring import Keyring
-from pki2fad.rules.pieces import Pieces, in_pieces
+from pki2fad.rules.recoverer import Recoverer
+from pki2fad.rules.resync import Resync
 from pki2fad.rules.throttle import Throttle
 from pki2fad.rules.verifier import Verifier
-from pki2fad.wire import forms, messages
+from pki2fad.rules.window import Window
 from pki2fad.wire.messages import Request
 
 
@@ -48,52 +56,50 @@ class Agent:
         file_digests: dict[str, bytes] | None = None,
     ) -> None:
         self.access = rules
-        # The digest of the file of seeds.d that was applied last, by account.
-        self.file_digests = {} if file_digests is None else file_digests
+        self.memory = Memory(keyring, watch, {} if file_digests is None else file_digests)
         self._keyring = keyring
         self._throttle = throttle
         self._watch = watch
-        self._verifier = Verifier(keyring, throttle, watch)
+        window, attempts = Window(keyring, watch), Attempts(keyring, throttle)
+        verifier = Verifier(keyring, throttle, watch, window, attempts)
+        recoverer = Recoverer(keyring, throttle, attempts)
+        resync = Resync(keyring, throttle, watch, window, attempts)
+        self._codes = codes = CodeMethods(keyring, verifier, recoverer, resync, lambda: self.access)
         self._steady = Steady(self._carry_out)
         keyring.codes.use(self._steady.clear)
         self._key_is_cheap = keys.is_cheap
         self._admin = admin = Admin(keyring, watch, keys)
         bulk = Bulk(keyring, watch, keys, admin)
-        enroller = Enrolment(keyring, self._verifier, keys)
-        throttling = ThrottleAdmin(keyring, throttle, self._verifier.refusals, watch, self._payer)
+        proof = Proof(verifier, recoverer, lambda: self.access)
+        enroller = Enrolment(keyring, verifier, keys, proof, lambda: self.access)
+        own = OwnAuthenticators(admin, proof)
+        recovery = RecoveryMethods(keyring, watch, keys, proof, lambda: self.access)
+        throttling = ThrottleAdmin(keyring, throttle, attempts.refusals, watch, self._payer)
         self.health = health or Health()
         self.metrics = Metrics(METHODS.values())  # the server counts
         self.reports = Reports(
-            keyring,
-            throttle,
-            watch,
-            self._verifier,
-            health=self.health,
-            metrics=self.metrics,
-            started=started,
+            keyring, throttle, watch, verifier, health=self.health, metrics=self.metrics, started=started
         )
         self._run: dict[str, Callable[[Arguments, Peer, Reading], Answer]] = {
-            "generate": self._generate,
-            "verify": self._verify,
+            "generate": codes.generate,
+            "verify": codes.verify,
             "load": admin.load,
             "load_batch": bulk.load_batch,
-            "remove": admin.remove,
+            "remove": own.remove,
             "accounts": self._accounts,
-            "resync": self._resync,
+            "resync": codes.resync,
             "throttled": throttling.throttled,
             "unthrottle": throttling.unthrottle,
             "clock_accept": bulk.clock_accept,
-            "rotate": admin.rotate,
-            "rotate_finish": admin.rotate_finish,
-            "recipients": admin.recipients,
             "backup": bulk.backup,
             "restore": bulk.restore,
-            "lock": admin.lock,
-            "unlock": admin.unlock,
             "enroll": enroller.enroll,
             "enroll_confirm": enroller.confirm,
+            "exists": enroller.exists,
+            "recovery_create": recovery.create,
             "status": self._status,
             "metrics": self._metrics,
+            **KeyMethods(keyring, keys, admin.close).by_name(),
         }
 
     def use(self, rules: Access) -> None:
@@ -121,8 +127,9 @@ class Agent:
     def _carry_out(self, method: Method, request: Request, peer: Peer, reading: Reading) -> Answer:
         """Answer one request. Raises a `Refusal`."""
         args = checked(method, request)
-        if method.own and self.access.has_role(peer, access.ENROLL):
-            args = {**args, "account": enrolment.own_name(peer, self.access.user_name(peer.uid))}
+        if is_for_own(method, args):
+            method = method._replace(role=access.ENROLL, or_admin=False)
+            args = self._for_own(peer, args)
         request.understand(args)
         self._authorise(peer, method, args)
         if not method.locked_too:
@@ -134,17 +141,26 @@ class Agent:
             request.concern(answer.result["account"])
         return answer
 
+    def _for_own(self, peer: Peer, args: Arguments) -> Arguments:
+        """The arguments with the account of the peer's own user name, if it may enrol. Raises `Forbidden`."""
+        if not self.access.has_role(peer, access.ENROLL):
+            return args
+        return {"account": ownproof.own_name(peer, self.access.user_name(peer.uid)), **args}
+
     def provision(self, name: str, sealed: bytes, file_digest: bytes, reading: Reading) -> Edit:
         """The edit that a file of `seeds.d` asks for. Raises `BadSeal`."""
         return self._admin.provision(name, sealed, file_digest, reading)
 
-    def due(self, reading: Reading) -> Iterator[Edit]:
-        """The edits for successors whose deadline has passed. Each is made when it is asked for."""
+    def due(self, reading: Reading) -> Iterator[tuple[Edit, str]]:
+        """The edits for successors whose deadline has passed, and a word for the log.
+
+        Each is made when it is asked for.
+        """
         return self._admin.due(reading)
 
     def steps_off(self, name: str, code: str, reading: Reading) -> int | None:
         """For the log: how many steps a wrong code is ahead, if its step is near the window."""
-        return self._verifier.steps_off(name, code, reading)
+        return self._codes.steps_off(name, code, reading)
 
     def look_ahead(self, count: int) -> bool:
         """Make codes of the next step, for at most `count` accounts in use; True if more wait."""
@@ -154,50 +170,6 @@ class Agent:
         """Wipe the keys and codes in memory."""
         self._admin.close()
 
-    def hold(self, edit: Edit) -> None:
-        """Let nothing else change its account until an edit is over. Raises `Unavailable` if it is held."""
-        self._keyring.hold(edit.account)
-
-    def let_go(self, edit: Edit) -> None:
-        """The edit is over: it is about to be applied, or is not kept."""
-        self._keyring.let_go(edit.account)
-
-    def apply(self, edit: Edit) -> None:
-        """Move memory, now that the edit is kept."""
-        self._keyring.enrolments.pop(edit.account, None)
-        if edit.gone is not None:
-            self._keyring.gone.remember(edit.gone, edit.wall)
-        if edit.put is None:
-            self._keyring.drop(edit.account)
-        else:
-            self._keyring.put(edit.put)
-        if edit.file_digest is not None:
-            self.note_file(edit.account, edit.file_digest)
-
-    def note_file(self, account: str, digest: bytes) -> None:
-        """Remember which file of `seeds.d` was applied last for an account."""
-        self.file_digests[account] = digest
-
-    def applied(self, change: LargeChange) -> Pieces[None]:
-        """Move memory piece by piece, now that the change is kept."""
-        if isinstance(change, Rotation):
-            self._keyring.rotate(change.master, [*change.accounts, *change.successors])
-        elif isinstance(change, ClockEdit):
-            yield from self._keyring.lower(change.wall)
-            self._watch.accept(change.wall, change.spent)
-        else:
-            self._keyring.raise_floors(change.floors)
-            self._watch.spent.extend(change.spent)
-            for some in in_pieces(change.edits):
-                for edit in some:
-                    self.apply(edit)
-                yield
-
-    @property
-    def version(self) -> int:
-        """A number that rises whenever an account or the master key changes or goes."""
-        return self._keyring.version
-
     @property
     def locked(self) -> bool:
         """True while requests that need the keys are refused."""
@@ -205,12 +177,7 @@ class Agent:
 
     def code(self, name: str, reading: Reading) -> dict[str, Any]:
         """The result of `generate` for an account. Raises a `Refusal`."""
-        self._keyring.require_unlocked()
-        account = self._keyring.account(name).in_force(reading.wall)[0]
-        period = account.parameters.period
-        step = otp.step_at(reading.wall, period)
-        code = self._keyring.codes.current(account, step)
-        return {"code": code, "valid_for": otp.valid_for(reading.wall, period), "step": step}
+        return self._codes.code(name, reading)
 
     @property
     def clock_accepted(self) -> int:
@@ -219,12 +186,12 @@ class Agent:
 
     def unavailable_until(self, reading: Reading) -> int | None:
         """The Unix time until which some account cannot verify, None if all can."""
-        return self._verifier.unavailable_until(reading)
+        return self._codes.unavailable_until(reading)
 
     def _authorise(self, peer: Peer, method: Method, args: Arguments) -> None:
         if peer.verify_only and method.role != access.VERIFY:
             raise Forbidden("this socket answers only verify")
-        if method.role is None:
+        if method.role is None or (method.or_admin and self.access.allows_everywhere(peer, access.ADMIN)):
             return
         if method.everywhere:
             allowed = self.access.allows_everywhere(peer, method.role)
@@ -232,8 +199,14 @@ class Agent:
             allowed = self.access.allows(peer, method.role, args["account"])
         else:
             allowed = self.access.has_role(peer, method.role)
+        if method.or_its_admin:
+            allowed = allowed or self.access.allows(peer, access.ADMIN, args["account"])
         if not allowed:
             where = " for all accounts" if method.everywhere else ""
+            if method.or_admin:
+                where = f", or {access.ADMIN!r} for all accounts"
+            if method.or_its_admin:
+                where = f" or {access.ADMIN!r} for the account"
             raise Forbidden(f"this needs the role {method.role!r}{where}, which uid {peer.uid} does not have")
 
     def _unless_locked(self, work: Work) -> Work:
@@ -241,42 +214,12 @@ class Agent:
         self._keyring.require_unlocked()
         return (yield from work)
 
-    def _generate(self, args: Arguments, _peer: Peer, reading: Reading) -> Answer:
-        result = self.code(args["account"], reading)
-        return Answer(result, encoded=messages.encode(result))
-
-    def _verify(self, args: Arguments, peer: Peer, reading: Reading) -> Answer:
-        code, name, origin = args["code"], args["account"], args.get("origin", "")
-        if not forms.is_code(code):
-            raise BadRequest(forms.CODE_RULE)
-        if len(origin) > forms.ORIGIN_LIMIT:
-            raise BadRequest(f"an origin has at most {forms.ORIGIN_LIMIT} characters")
-        if "origin" in args and not self.access.allows(peer, access.RELAY, name):
-            raise Forbidden(f"an origin needs the role {access.RELAY!r}, which uid {peer.uid} does not have")
-        explain = args.get("explain", False)
-        if explain and not self.access.allows_everywhere(peer, access.ADMIN):
-            raise Forbidden(
-                f"'explain' needs the role {access.ADMIN!r} for all accounts,"
-                f" which uid {peer.uid} does not have"
-            )
-        veiled = not any(self.access.allows(peer, role, name) for role in (access.GENERATE, access.ADMIN))
-        answer = self._verifier.verify(name, code, self._payer(peer.uid), origin, reading, veiled=veiled)
-        return self._verifier.explained(answer, name, code, reading) if explain else answer
-
-    def _resync(self, args: Arguments, peer: Peer, reading: Reading) -> Answer:
-        first, second = args["first"], args["second"]
-        if not (forms.is_code(first) and forms.is_code(second)):
-            raise BadRequest(forms.CODE_RULE)
-        return self._verifier.resync(args["account"], first, second, self._payer(peer.uid), reading)
-
     def _payer(self, uid: int) -> int:
         return self.access.payer(uid)  # a reload may have replaced `access`
 
-    def _accounts(self, _args: Arguments, peer: Peer, reading: Reading) -> Answer:
-        def is_shown(name: str) -> bool:
-            return self.access.allows(peer, access.ADMIN, name)
-
-        return self.reports.accounts(is_shown, reading)
+    def _accounts(self, args: Arguments, peer: Peer, reading: Reading) -> Answer:
+        is_shown = partial(self.access.rights(peer).allows, access.ADMIN)
+        return self.reports.accounts(args, is_shown, reading)
 
     def _status(self, _args: Arguments, peer: Peer, reading: Reading) -> Answer:
         is_admin = self.access.allows_everywhere(peer, access.ADMIN)

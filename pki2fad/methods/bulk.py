@@ -6,13 +6,17 @@ is planned, kept and applied.
 """
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pki2fad.errors import AccountExists
-from pki2fad.methods.admin import Admin, Arguments, Keys
+from pki2fad.methods.admin import Admin
+from pki2fad.methods.hostkeys import Keys
+from pki2fad.methods.sealed import SealedSeeds
+from pki2fad.methods.table import Arguments
 from pki2fad.rules import otp
 from pki2fad.rules.access import Peer
 from pki2fad.rules.account import Account
+from pki2fad.rules.authenticator import Authenticator
 from pki2fad.rules.changes import (
     Answer,
     ClockEdit,
@@ -27,9 +31,9 @@ from pki2fad.rules.clock import Reading, Watch
 from pki2fad.rules.keyring import Keyring
 from pki2fad.rules.pieces import Pieces, in_pieces, let_go
 from pki2fad.times import moment
-from pki2fad.transfer import backup, batch, restore
-from pki2fad.transfer.backup import Content, Record
-from pki2fad.transfer.entry import Entry
+from pki2fad.transfer import backup, batch, entry, restore
+from pki2fad.transfer.content import Content, Record
+from pki2fad.transfer.entry import Entry, version_for
 from pki2fad.wire import messages
 from pki2fad.wire.messages import Encoded
 
@@ -58,6 +62,7 @@ class Bulk:
         self._watch = watch
         self._keys = keys
         self._admin = admin
+        self._seeds = SealedSeeds(keyring, keys)
 
     def load_batch(self, args: Arguments, _peer: Peer, _reading: Reading) -> Answer:
         """Load all seeds of a batch, or none."""
@@ -65,35 +70,48 @@ class Bulk:
 
     def _load_batch(self, data: bytes, *, replace: bool) -> Work:
         with self._keys.open_batch(data) as master:
-            accounts = yield from self._sealed_here(batch.unpack(data, master), master)
-        with self._keyring.held({account.name for account in accounts}):
+            made = int((yield None).wall)
+            accounts = yield from self._sealed_here(batch.unpack(data, master), master, made)
+        with self._keyring.holds.held({account.name for account in accounts}):
             reading = yield None
-            done: dict[str, list[str]] = {}
-            edits: list[Edit] = []
-            others = []
-            for account in accounts:  # so few that it is one piece
-                self._keyring.take_up(account)
-                try:
-                    edit, what = self._admin.edit_to_load(account, replace, reading)
-                except AccountExists:
-                    others.append(account.name)
-                    continue
-                if edit is not None:
-                    edits.append(edit)
-                    done.setdefault(what, []).append(account.name)
-            if others:
-                raise in_the_way(others)
+            edits, done = self._edits_to_load(accounts, reading, replace=replace)
             yield from take_up_watermarks(edits)
             if edits:
                 yield Edits(edits)
+        count = len({account.name for account in accounts})
         return Answer(
-            {"accounts": len(accounts), "changed": [edit.account for edit in edits]},
+            {"accounts": count, "changed": [edit.account for edit in edits]},
             audit="loaded" if edits else "unchanged",
             details={
-                "accounts": len(accounts),
-                **{what: listed(names, _NAMES_LOGGED) for what, names in done.items()},
+                "accounts": count,
+                **{what: listed([*names], _NAMES_LOGGED) for what, names in done.items()},
             },
         )
+
+    def _edits_to_load(
+        self, accounts: Iterable[Account], reading: Reading, *, replace: bool
+    ) -> tuple[list[Edit], dict[str, dict[str, None]]]:
+        """The edits of a batch, and the names of their accounts by what is done: so few that it is one piece.
+
+        Raises `AccountExists`.
+        """
+        edits: dict[str, Edit] = {}  # one for all authenticators of an account
+        done: dict[str, dict[str, None]] = {}
+        others: dict[str, None] = {}
+        for account in accounts:
+            self._keyring.take_up(account)
+            before = edits.get(account.name)
+            try:
+                edit, what = self._admin.edit_to_load(account, replace, reading, before and before.put)
+            except AccountExists:
+                others[account.name] = None
+                continue
+            if edit is not None:
+                edits[account.name] = edit
+                done.setdefault(what, {})[account.name] = None
+        if others:
+            raise in_the_way([*others])
+        return [*edits.values()], done
 
     def backup(self, args: Arguments, _peer: Peer, reading: Reading) -> Answer:
         """Back up all accounts as they are now, for the owners of these keys."""
@@ -103,8 +121,13 @@ class Bulk:
         master, slots = yield from self._keys.master_for(to)
         accounts = [*self._keyring.accounts.values()]
         with master:
-            records = (self._record(account.settled(reading.wall), master) for account in accounts)
-            content = Content(int(reading.wall), [], self._keyring.floors, self._watch.spent)
+            version = yield from self._version_for(accounts, reading.wall)
+            content = Content(int(reading.wall), [], self._keyring.floors, self._watch.spent, version)
+            records = (
+                self._record(one, master, version)
+                for account in accounts
+                for one in account.settled(reading.wall).authenticators
+            )
             parts = yield from backup.pack(content, slots, master, records)
         size = sum(map(len, parts))
         start = messages.encode_map_start(2) + messages.encode("backup") + messages.encode_bytes_start(size)
@@ -130,16 +153,18 @@ class Bulk:
         with self._keys.open_backup(data) as master:
             content = yield from backup.unpack(data, master)
             restore.check_time(content, reading)
-            accounts = yield from self._sealed_here(content.records, master)
+            accounts = yield from self._sealed_here(content.records, master, 0)
         names = {account.name for account in accounts}
-        with self._keyring.held(names):
+        with self._keyring.holds.held(names):
             reading = yield None
             plan = restore.Plan(content, self._keyring, self._watch, reading)
             change = yield from plan.edits(accounts, replace=replace)
             yield change
         changed = [edit.account for edit in change.edits]
-        result = {"accounts": len(accounts), "changed": changed}
-        details = {"accounts": len(accounts), "changed": listed(changed, _NAMES_LOGGED)}
+        result: dict[str, Any] = {"accounts": len(names), "changed": changed}
+        if plan.lost:
+            result["inactive"] = [{"account": name, "label": label} for name, label in plan.lost]
+        details = {"accounts": len(names), "changed": listed(changed, _NAMES_LOGGED)}
         for used in (content.records, accounts, change.edits):
             yield from let_go(used)
         return Answer(result, audit="restored", details=details)
@@ -149,7 +174,7 @@ class Bulk:
         return Answer(work=self._clock_accept())
 
     def _clock_accept(self) -> Work:
-        with self._keyring.held(_Everything()):
+        with self._keyring.holds.held(_Everything()):
             reading = yield None
             wall = reading.wall
             until, longest = yield from self._beyond(wall)
@@ -176,7 +201,7 @@ class Bulk:
         for period, floor in keyring.floors.items():
             if floor > otp.window_end(wall, period):
                 until = max(until, floor)
-        for some in in_pieces(list(keyring.seeds())):
+        for some in in_pieces([seed for seed in keyring.seeds() if not seed.is_hotp]):
             for seed in some:
                 step, period = keyring.watermark(seed), seed.parameters.period
                 longest = max(longest, period)
@@ -184,7 +209,7 @@ class Bulk:
                     # The codes of a prover that is behind come late.
                     until = max(until, (step + 1 - min(seed.offset, 0)) * period)
             yield None
-        for gone in in_pieces(list(keyring.gone.values())):
+        for gone in in_pieces([gone for gone in keyring.gone.values() if gone.period]):
             for step, period in gone:
                 longest = max(longest, period)
                 if step > otp.step_at(wall, period) + otp.WINDOW + otp.MAX_OFFSET:
@@ -192,23 +217,41 @@ class Bulk:
             yield None
         return until, longest or otp.LONGEST_PERIOD
 
-    def _sealed_here(self, entries: Iterable[Entry], master: "MasterKey") -> Pieces[list[Account]]:
-        """Accounts with these seeds, which are sealed under another master key. Raises `BadSeal`."""
+    def _sealed_here(self, entries: Iterable[Entry], master: "MasterKey", made: int) -> Pieces[list[Account]]:
+        """Accounts with these seeds, which are sealed under another master key. Raises `BadSeal`.
+
+        `made` is the Unix time for those that do not say when they were made.
+        """
         accounts: list[Account] = []
+        last: Account | None = None
         for some in in_pieces(entries):
-            accounts += [
-                self._keyring.sealed_elsewhere(entry.name, entry.sealed, entry.parameters, master)
-                for entry in some
-            ]
+            for one in some:
+                beside = last if last is not None and last.name == one.name else None
+                since = one.made if isinstance(one, Record) else made
+                last = self._seeds.of_entry(one, master, since, beside=beside)
+                accounts.append(last)
             yield None
         return accounts
 
-    def _record(self, account: Account, master: "MasterKey") -> Record:
+    def _version_for(self, accounts: Iterable[Account], wall: float) -> Pieces[int]:
+        """The version of a backup that can hold these accounts."""
+        for some in in_pieces(accounts):
+            for one in (one for account in some for one in account.settled(wall).authenticators):
+                if version_for(one.label, one.parameters, one.seed_bytes) > 1:
+                    return 2
+            yield None
+        return 1
+
+    def _record(self, one: Authenticator, master: "MasterKey", version: int) -> Record:
+        bound = entry.associated(one.name, one.parameters, one.label, version)
         return Record(
-            account.name,
-            account.parameters,
-            self._keyring.resealed(account, master),
-            account.last_step,
-            account.offset,
-            account.drift,
+            one.name,
+            one.parameters,
+            self._keyring.resealed(one, master, bound),
+            one.last_step,
+            one.label,
+            version,
+            offset=one.offset,
+            drift=b"" if one.is_hotp else one.drift,
+            made=one.made or 0,
         )

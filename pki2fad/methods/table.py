@@ -5,10 +5,12 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from pki2fad.errors import BadRequest, Throttled
-from pki2fad.rules.access import ADMIN, ENROLL, GENERATE, MONITOR, VERIFY
+from pki2fad.rules.access import ADMIN, ENROLL, GENERATE, MONITOR, REGISTRAR, VERIFY
 from pki2fad.transfer import batch
 from pki2fad.wire import arguments, forms
 from pki2fad.wire.messages import Request
+
+Arguments = dict[str, Any]  # of a request, by name
 
 _NONE: Mapping[str, type] = MappingProxyType({})
 
@@ -26,7 +28,10 @@ class Method(NamedTuple):
     required: frozenset[str] = frozenset()
     everywhere: bool = False  # the role for single accounts is not enough
     locked_too: bool = False  # also while the keys are locked
-    own: bool = False  # for the account of the caller's own user name
+    or_admin: bool = False  # the role admin for all accounts is enough too
+    or_its_admin: bool = False  # the role admin for its account is enough too
+    own: bool = False  # without an account it is for that of the caller's own user name, by the role enroll
+    own_by_code: bool = False  # with a code it is so too
     steady: bool = False  # the same for a whole second, unless accounts, keys or rights change
     about_all: bool = False  # without an account it is about all of them
     look: bool = False  # only looks at the daemon: not logged, since monitors ask all the time, and no use
@@ -36,7 +41,7 @@ class Method(NamedTuple):
 
 
 _METHODS = (
-    Method("generate", GENERATE, {"account": str}, steady=True),
+    Method("generate", GENERATE, {"account": str, "label": str}, steady=True),
     Method(
         "verify",
         VERIFY,
@@ -60,14 +65,23 @@ _METHODS = (
             "successor": bool,
             "deadline": int,
             "cutover": bool,
+            "label": str,
+            "kind": str,
+            "counter": int,
+            "short": bool,
         },
         frozenset({"sealed"}),
         everywhere=True,
     ),
     Method("load_batch", ADMIN, {"batch": bytes, "replace": bool}, frozenset({"batch"}), everywhere=True),
-    Method("remove", ADMIN, {"account": str}),
-    Method("accounts", ADMIN),
-    Method("resync", ADMIN, {"account": str, "first": str, "second": str}, frozenset({"first", "second"})),
+    Method("remove", ADMIN, {"account": str, "label": str, "code": str}, own_by_code=True),
+    Method("accounts", ADMIN, {"match": str, "after": str, "limit": int}),
+    Method(
+        "resync",
+        ADMIN,
+        {"account": str, "first": str, "second": str, "label": str},
+        frozenset({"first", "second"}),
+    ),
     Method(
         "throttled",
         ADMIN,
@@ -90,8 +104,32 @@ _METHODS = (
     ),
     Method("lock", ADMIN, everywhere=True, locked_too=True),
     Method("unlock", ADMIN, {"passphrase": str}, everywhere=True, locked_too=True),
-    Method("enroll", ENROLL, own=True),
-    Method("enroll_confirm", ENROLL, {"code": str}, frozenset({"code"}), own=True, verdict=True),
+    Method(
+        "enroll",
+        REGISTRAR,
+        {
+            "account": str,
+            "label": str,
+            "code": str,
+            "kind": str,
+            "algorithm": str,
+            "digits": int,
+            "period": int,
+        },
+        or_admin=True,
+        own=True,
+    ),
+    Method(
+        "enroll_confirm",
+        REGISTRAR,
+        {"account": str, "label": str, "code": str},
+        frozenset({"code"}),
+        or_admin=True,
+        own=True,
+        verdict=True,
+    ),
+    Method("exists", REGISTRAR, {"account": str}, frozenset({"account"}), or_its_admin=True),
+    Method("recovery_create", ENROLL, {"account": str, "code": str}, or_admin=True),
     Method("status", None, locked_too=True, look=True),
     Method("metrics", MONITOR, everywhere=True, locked_too=True, look=True),
 )
@@ -105,15 +143,24 @@ UNKNOWN = Method("unknown", None)
 def is_administrative(name: str) -> bool:
     """True for a method that makes changes: its refusals and failures go to the audit too."""
     method = METHODS.get(name)
-    return method is not None and method.role in (ADMIN, ENROLL)
+    return method is not None and (method.role in (ADMIN, ENROLL) or method.own)
 
 
-def checked(method: Method, request: Request) -> dict[str, Any]:
+def is_for_own(method: Method, args: Arguments) -> bool:
+    """True for a request about the account of the caller's own user name."""
+    return (method.own and "account" not in args) or (method.own_by_code and "code" in args)
+
+
+def checked(method: Method, request: Request) -> Arguments:
     """The arguments, with the default account unless a batch names one. Raises `BadRequest`."""
     if request.args is None:
         raise BadRequest(request.fault)
     args = arguments.typed(request.args, method.arguments, method.required)
+    if "label" in args and not forms.is_label(args["label"]):
+        raise BadRequest(forms.LABEL_RULE)
     if "account" not in method.arguments or (method.about_all and "account" not in args):
+        return args
+    if "account" not in args and is_for_own(method, args):
         return args
     if "account" not in args and "sealed" in args and batch.is_batch(args["sealed"]):
         return args

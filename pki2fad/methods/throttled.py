@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from pki2fad.errors import BadRequest
-from pki2fad.methods.admin import Arguments
+from pki2fad.methods.table import Arguments
 from pki2fad.rules.access import Peer
 from pki2fad.rules.account import Account
 from pki2fad.rules.changes import Answer, Edit, Work
@@ -13,8 +13,8 @@ from pki2fad.rules.clock import Reading, Watch
 from pki2fad.rules.keyring import Keyring
 from pki2fad.rules.pieces import Pieces, in_pieces, sorted_names
 from pki2fad.rules.refusals import Attempt, Refusals, Refused
-from pki2fad.rules.tally import DAY, NO_TALLY, RESETS, RESETS_WITHIN
-from pki2fad.rules.throttle import ACCOUNT, Throttle, cost_of_failure
+from pki2fad.rules.tally import DAY, NO_TALLY, RESETS, RESETS_WITHIN, caller_of_name
+from pki2fad.rules.throttle import ACCOUNT, COST_OF_UNKNOWN, Throttle, cost_of_failure
 from pki2fad.wire import messages
 from pki2fad.wire.messages import Encoded
 
@@ -66,8 +66,8 @@ class ThrottleAdmin:
                 f"account {account.name!r} was unthrottled {RESETS} times in {RESETS_WITHIN / DAY:.0f} days,"
                 f" and each time gives strangers {ACCOUNT.capacity} more chances; --force does it anyway"
             )
-        put = account.copy(tally=account.tally.reset(now))
-        gone = None if account is current else self._keyring.leaving(current)
+        put = account.with_tally(account.tally.reset(now))
+        gone = self._keyring.ended(current, put)
         left = RESETS - put.tally.recent_resets(now)
         return Answer(
             {"account": put.name, "left": left},
@@ -125,8 +125,9 @@ class ThrottleAdmin:
         found = {}
         for some in in_pieces(self._refusals.of(name)):
             for of, _ in some:
-                if of.method == "verify":
-                    found[self._throttle.key(of.uid, of.origin, of.account).digest] = of
+                account = self._keyring.accounts.get(of.account)
+                if of.method == "verify" and account is not None:
+                    found[self._throttle.key(of.uid, of.origin, account.caller).digest] = of
             yield
         return found
 
@@ -143,14 +144,14 @@ class ThrottleAdmin:
                     "last_success": int(reading.wall - (now - known.succeeded)),
                     "until": _until(known.wait, reading),
                 }
-                for known in throttle.known(tally, cost, now)
+                for known in throttle.known(tally, now)
                 for of in [refused.get(known.digest)]
             ],
         }
 
     def _caller(self, account: Account, uid: int, origin: str, reading: Reading) -> dict[str, Any]:
         attempt = Attempt("verify", self._payer(uid), origin, account.name)
-        key = self._throttle.key(attempt.uid, origin, account.name)
+        key = self._throttle.key(attempt.uid, origin, account.caller)
         return {
             "uid": uid,
             "origin": origin,
@@ -166,13 +167,14 @@ class ThrottleAdmin:
         """The Unix time until which this would be refused now, None if it would not."""
         throttle, account = self._throttle, self._keyring.accounts.get(attempt.account)
         if account is None:
-            tally, cost = throttle.tally_of_unknown(attempt.account), cost_of_failure((attempt.account,))
+            caller, cost = caller_of_name(attempt.account), COST_OF_UNKNOWN
+            tally = throttle.tally_of_unknown(attempt.account)
         else:
-            tally, cost = account.tally, _cost(account, reading)
+            caller, cost, tally = account.caller, _cost(account, reading), account.tally
         if attempt.method == "resync":
-            key = throttle.key_to_resync(attempt.uid, attempt.account, tally.resets)
+            key = throttle.key_to_resync(attempt.uid, caller, tally.resets)
         else:
-            key = throttle.key(attempt.uid, attempt.origin, attempt.account, tally.resets)
+            key = throttle.key(attempt.uid, attempt.origin, caller, tally.resets)
         if attempt.method != "verify":
             tally = NO_TALLY  # other methods refuse callers for their own failures alone
         return _until(throttle.wait(key, tally, cost, throttle.now(reading)), reading)

@@ -1,9 +1,10 @@
 """Who may do what: from the peer, as the kernel attests it, to its roles."""
 
 import contextlib
+import fnmatch
 import grp
 import pwd
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
@@ -15,7 +16,8 @@ ADMIN = "admin"
 RELAY = "relay"  # may name the origin of a request: failures then count for that origin
 MONITOR = "monitor"  # may read the counts of requests and answers, and nothing else
 ENROLL = "enroll"  # may make the account of its own user name, and no other
-ROLES = (VERIFY, GENERATE, ADMIN, RELAY, MONITOR, ENROLL)
+REGISTRAR = "registrar"  # may enrol other users: for accounts that match its patterns
+ROLES = (VERIFY, GENERATE, ADMIN, RELAY, MONITOR, ENROLL, REGISTRAR)
 
 # The roles that count on the socket that only verifies.
 _VERIFYING = (VERIFY, RELAY)
@@ -44,7 +46,7 @@ class Rights:
 
     __slots__ = ("_some", "everywhere")
 
-    def __init__(self, everywhere: frozenset[str], some: Mapping[str, frozenset[str]]) -> None:
+    def __init__(self, everywhere: frozenset[str], some: Mapping[str, Container[str]]) -> None:
         self.everywhere = everywhere
         self._some = some  # accounts by role
 
@@ -57,8 +59,23 @@ class Rights:
         return role in self.everywhere or role in self._some
 
 
+class Patterns:
+    """The names that match one of these patterns as a whole, for example `web-*`."""
+
+    __slots__ = ("_patterns",)
+
+    def __init__(self, patterns: Iterable[str]) -> None:
+        self._patterns = tuple(patterns)
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and any(fnmatch.fnmatchcase(name, one) for one in self._patterns)
+
+
 class Rule(NamedTuple):
-    """One `[[access]]` entry: a role for users, `@groups` and uids, for some accounts or all."""
+    """One `[[access]]` entry: a role for users, `@groups` and uids, for some accounts or all.
+
+    For registrars `accounts` are patterns.
+    """
 
     role: str
     who: tuple[str | int, ...]
@@ -154,7 +171,11 @@ class Access:
                 some.setdefault(role, set()).add(account)
         return Rights(
             frozenset(role for role in everywhere if _may_have(peer, role)),
-            {role: frozenset(accounts) for role, accounts in some.items() if _may_have(peer, role)},
+            {
+                role: Patterns(accounts) if role == REGISTRAR else frozenset(accounts)
+                for role, accounts in some.items()
+                if _may_have(peer, role)
+            },
         )
 
     def has_some_role(self, peer: Peer) -> bool:

@@ -1,217 +1,152 @@
-"""One account: its parameters and sealed seed, how far its codes are spent, and its successor."""
+"""One account: its authenticators, the failures counted for it, and its recovery codes."""
 
-from dataclasses import dataclass
-from types import EllipsisType
+from collections.abc import Sequence
 
-from pki2fad.rules import otp
+from pki2fad.errors import BadRequest
+from pki2fad.rules.authenticator import Authenticator, Successor
 from pki2fad.rules.otp import Parameters
-from pki2fad.rules.tally import NO_TALLY, Tally
+from pki2fad.rules.recovery import Recovery
+from pki2fad.rules.tally import NO_TALLY, Tally, caller_of_id
+from pki2fad.wire.forms import MAIN
 
-DRIFTS = 8  # the drift of this many acceptances is remembered
-
-# The drift of a seed that came back: how far ahead its codes were before is unknown.
-UNKNOWN = b"\x7f"
+MOST = 4  # authenticators of an account, beside those that wait
 
 
-class Account:
-    """One account, or a successor: the seed that is to replace the account's own.
+class Account(Authenticator):
+    """One account. It is its first authenticator, and has `others` beside it.
 
-    Only its watermark, tally, drift and the codes kept for a step ever change.
+    Nearly all have one: a million accounts are a million objects, and not two million.
     """
 
-    __slots__ = (
-        "codes",
-        "digest",
-        "drift",
-        "last_step",
-        "middle",
-        "name",
-        "offset",
-        "parameters",
-        "sealed",
-        "successor",
-        "tally",
-    )
+    __slots__ = ("others", "recovery", "tally")
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 - as in `Authenticator`
         self,
         name: str,
         parameters: Parameters,
         sealed: bytes,
-        digest: bytes,
-        last_step: int,
-        *,
-        tally: Tally = NO_TALLY,
+        fixed: bytes,
+        last_step: int = -1,
+        label: str = MAIN,
         offset: int = 0,
         drift: bytes = b"",
-        successor: "Successor | None" = None,
+        used: int | None = None,
+        successor: Successor | None = None,
+        others: tuple[Authenticator, ...] = (),
+        tally: Tally = NO_TALLY,
+        recovery: Recovery | None = None,
     ) -> None:
-        self.name = name
-        self.parameters = parameters
-        self.sealed = sealed  # under the master key
-        self.digest = digest  # the same for all accounts whose codes are made by the same HMACs
-        self.last_step = last_step  # the watermark: the last accepted step, -1 for none
+        super().__init__(
+            name,
+            parameters,
+            sealed,
+            fixed,
+            last_step,
+            label,
+            offset,
+            drift,
+            used,
+            successor,
+        )
+        self.others = others
         self.tally = tally
-        self.offset = offset  # steps by which the prover is ahead: the middle of its window
-        self.drift = drift  # a signed byte for each of the last acceptances: steps from now
-        self.codes: tuple[str, ...] = ()  # from the window's first step on; one more where it was made ahead
-        self.middle = -1  # the step in the middle of their window
-        self.successor = successor
+        self.recovery = recovery
 
-    def keep_codes(self, codes: tuple[str, ...], middle: int) -> None:
-        """Keep the codes of the window around the step `middle`."""
-        self.codes, self.middle = codes, middle
-
-    def forget_codes(self) -> None:
-        """Drop the codes that are kept."""
-        self.codes, self.middle = (), -1
-
-    def spend(self, step: int, drift: bytes) -> None:
-        """Move the watermark to this step, with the drift that its acceptance leaves."""
-        self.last_step, self.drift = step, drift
-
-    def take_up(self, last_step: int, drift: bytes, offset: int) -> None:
-        """Take over what is known of its seed, before the account is in the keyring."""
-        self.last_step, self.drift, self.offset = last_step, drift, offset
-
-    def raise_to(self, step: int) -> None:
-        """Let the watermark be at this step at least."""
-        self.last_step = max(self.last_step, step)
-
-    def lower(self, step: int) -> None:
-        """Let the watermark come down to this step."""
-        self.last_step = min(self.last_step, step)
-        self.forget_codes()
+    @classmethod
+    def of(
+        cls,
+        authenticators: Sequence[Authenticator],
+        tally: Tally = NO_TALLY,
+        recovery: Recovery | None = None,
+    ) -> "Account":
+        """The account that has these authenticators, at least one."""
+        first, *others = authenticators
+        return cls(
+            first.name,
+            first.parameters,
+            first.sealed,
+            first.fixed,
+            first.last_step,
+            label=first.label,
+            offset=first.offset,
+            drift=first.drift,
+            used=first.used,
+            successor=first.successor,
+            others=tuple([one.changed() if isinstance(one, Account) else one for one in others]),
+            tally=tally,
+            recovery=recovery,
+        )
 
     def count(self, tally: Tally) -> None:
         """Have this tally from now on."""
         self.tally = tally
 
-    def reseal(self, sealed: bytes) -> None:
-        """Hold the seed as another master key seals it."""
-        self.sealed = sealed
+    @property
+    def caller(self) -> bytes:
+        """What its callers are hashed with: its id, or the name by which version 0.1.0 knew it."""
+        by_id = caller_of_id(self.account_id)  # also if not needed: a refusal is the same work for all
+        return self.former or by_id
 
     @property
-    def seeds(self) -> "tuple[Account, ...]":
-        """The account's own seed, and its successor's if there is one."""
-        return (self,) if self.successor is None else (self, self.successor.account)
+    def authenticators(self) -> tuple[Authenticator, ...]:
+        """Those that are active, the first of them first."""
+        return (self, *self.others)
 
-    def in_force(self, wall: float) -> "tuple[Account, ...]":
-        """The seeds whose codes are good at this time; codes are generated from the first."""
-        if self.successor is None or not self.successor.is_due(wall):
-            return self.seeds
-        return self.seeds[1:] if self.successor.cutover else self.seeds[:1]
+    def authenticator(self, label: str) -> Authenticator | None:
+        """The active one with this label."""
+        return next((one for one in self.authenticators if one.label == label), None)
+
+    def require_room(self) -> None:
+        """Raise `BadRequest` if it has as many authenticators as it may."""
+        if len(self.authenticators) >= MOST:
+            raise BadRequest(f"account {self.name!r} has {MOST} authenticators; remove one first")
+
+    @property
+    def has_one_seed(self) -> bool:
+        """True for nearly all accounts: there is no other authenticator, and none that waits."""
+        return self.successor is None and not self.others
+
+    @property
+    def seeds(self) -> tuple[Authenticator, ...]:
+        """All authenticators, and those that wait."""
+        return (*self.own_seeds, *[seed for one in self.others for seed in one.own_seeds])
+
+    def in_force(self, wall: float) -> tuple[Authenticator, ...]:
+        """Those whose codes are good at this time; codes are generated from the first that is no HOTP."""
+        if not self.others:
+            return super().in_force(wall)
+        return tuple([one for each in self.authenticators for one in Authenticator.in_force(each, wall)])
 
     def settled(self, wall: float) -> "Account":
-        """The account after its successor's deadline has been applied; itself before the deadline."""
-        if self.successor is None or not self.successor.is_due(wall):
+        """The account once the deadlines of successors have been applied; itself before all of them."""
+        if all(one.is_settled(wall) for one in self.authenticators):
             return self
-        return self.promoted() if self.successor.cutover else self.with_successor(None)
+        return self._with([Authenticator.settled(one, wall) for one in self.authenticators])
 
-    def promoted(self) -> "Account":
-        """The account that its successor becomes. It keeps the tally: a guesser gets no new budget."""
-        assert self.successor is not None
-        return self.successor.account.copy(tally=self.tally, successor=None)
+    def replaced(self, old: Authenticator, new: Authenticator) -> "Account":
+        """A copy with one of its authenticators replaced."""
+        return self._with([new if one is old else one for one in self.authenticators])
 
-    def with_successor(self, successor: "Successor | None") -> "Account":
-        """A copy with another successor, or none."""
-        return self.copy(successor=successor)
+    def with_authenticator(self, new: Authenticator) -> "Account":
+        """A copy with one more, or another one of the same label."""
+        old = self.authenticator(new.label)
+        if old is not None:
+            return self.replaced(old, new)
+        return self._with([*self.authenticators, new])
 
-    def is_like(self, other: "Account") -> bool:
-        """True if both have the same seed and parameters."""
-        return self.digest == other.digest and self.parameters == other.parameters
+    def without(self, label: str) -> "Account | None":
+        """A copy without one of its authenticators; None if it has no other."""
+        rest = [one for one in self.authenticators if one.label != label]
+        return self._with(rest) if rest else None
 
-    def copy(
-        self,
-        *,
-        last_step: int | None = None,
-        tally: Tally | None = None,
-        offset: int | None = None,
-        drift: bytes | None = None,
-        successor: "Successor | EllipsisType | None" = ...,
-    ) -> "Account":
-        """A copy without the kept codes, with the given fields replaced."""
-        return Account(
-            self.name,
-            self.parameters,
-            self.sealed,
-            self.digest,
-            self.last_step if last_step is None else last_step,
-            tally=self.tally if tally is None else tally,
-            offset=self.offset if offset is None else offset,
-            drift=self.drift if drift is None else drift,
-            successor=self.successor if successor is ... else successor,
-        )
+    def with_tally(self, tally: Tally) -> "Account":
+        """A copy with this tally."""
+        return Account.of(self.authenticators, tally, self.recovery)
 
-    @property
-    def last_used(self) -> int | None:
-        """The Unix time at which the last accepted step began; None if none was."""
-        return None if self.last_step < 0 else self.last_step * self.parameters.period
+    def with_recovery(self, recovery: Recovery) -> "Account":
+        """A copy with these recovery codes, and no others."""
+        return Account.of(self.authenticators, self.tally, recovery)
 
-    @property
-    def drifts(self) -> list[int]:
-        """How many steps the prover was ahead at its last acceptances, the latest last."""
-        return _drifts(self.drift.replace(UNKNOWN, b""))
-
-    def drifted(self, steps: int) -> bytes:
-        """The drift with one more acceptance, of a code that is `steps` ahead."""
-        return kept(self.drift + _one(steps))
-
-    def __repr__(self) -> str:
-        return f"Account({self.name!r}, {self.parameters!r}, last_step={self.last_step})"
-
-
-@dataclass(frozen=True, slots=True)
-class Successor:
-    """The seed that replaces an account's own when its first code is accepted, or at the deadline."""
-
-    account: Account  # of the same name
-    deadline: int | None  # Unix time: then it is dropped, or with `cutover` the account's own seed is
-    cutover: bool
-
-    def is_due(self, wall: float) -> bool:
-        """True from the deadline on."""
-        return self.deadline is not None and wall >= self.deadline
-
-    def is_like(self, other: "Successor") -> bool:
-        """True if both have the same seed, parameters, deadline and cutover."""
-        ends = (self.deadline, self.cutover) == (other.deadline, other.cutover)
-        return ends and self.account.is_like(other.account)
-
-
-def kept(drift: bytes) -> bytes:
-    """The drift to remember: the last acceptances, and the one that was furthest ahead of all.
-
-    That one counts however old it is: the clock may be set back to just after it.
-    """
-    last = drift[-DRIFTS:]
-    furthest = max(_drifts(drift), default=0)
-    return last if furthest in _drifts(last) or not drift else _one(furthest) + last[1:]
-
-
-def reach(offset: int, drift: bytes) -> int:
-    """How many steps the middle of the window was ahead at most, also with earlier offsets."""
-    if not drift:
-        return offset
-    if UNKNOWN in drift:
-        return otp.MAX_OFFSET
-    return max(offset, max(_drifts(drift)) - otp.WINDOW)
-
-
-def spent_until(account: Account) -> int:
-    """The Unix time of the next unspent code, for a prover that is as far ahead as it ever was."""
-    reached = account.last_step + 1 - otp.WINDOW - reach(account.offset, account.drift)
-    return reached * account.parameters.period
-
-
-def _drifts(drift: bytes) -> list[int]:
-    return memoryview(drift).cast("b").tolist()
-
-
-def _one(steps: int) -> bytes:
-    return steps.to_bytes(1, signed=True)
-
-
-def associated(name: str, of: Parameters) -> bytes:
-    """What a sealed seed is bound to; no field can contain the separator."""
-    return f"pki2fad account 1\0{name}\0{of.algorithm}\0{of.digits}\0{of.period}".encode()
+    def _with(self, authenticators: Sequence[Authenticator]) -> "Account":
+        """A copy with other authenticators."""
+        return Account.of(authenticators, self.tally, self.recovery)

@@ -6,9 +6,11 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from pki2fad.errors import AccountExists, Refusal
-from pki2fad.rules.account import UNKNOWN, Account, kept
+from pki2fad.rules.account import Account
+from pki2fad.rules.authenticator import UNKNOWN, Authenticator, kept
 from pki2fad.rules.clock import Interval, Reading
 from pki2fad.rules.pieces import Pieces, in_pieces
+from pki2fad.rules.seals import Sealed
 from pki2fad.rules.tally import Tally
 from pki2fad.rules.throttle import Slots
 
@@ -24,19 +26,32 @@ WRONG = "wrong"
 REPLAYED = "replayed"  # it was spent already
 NEAR = "stale"  # it is of a step near the window
 
-# A success that made the successor the account. Only the log says it too.
+# A success that put the successor in the place of the one that it follows. Only the log says it too.
 PROMOTED = "promoted"
 
 
 class Spend(NamedTuple):
-    """A code was accepted: the watermark has already moved in memory, and only grows."""
+    """A code was accepted: the watermark has already moved in memory, and only grows.
+
+    A counter (`period` is 0) is synced to the disk: no lease covers it.
+    """
 
     account: str
     step: int  # the new watermark
     period: int
     wall: float  # when
-    offset: int = 0  # the account's
-    drift: bytes = b""  # the account's new one
+    offset: int = 0  # the authenticator's
+    drift: bytes = b""  # the authenticator's new one
+    tally: Tally | None = None  # the account's new one, if the success changed it
+    label: str | None = None  # of the authenticator; None for the account's first
+    also: tuple["Spend", ...] = ()  # for other authenticators of the account that have the same code
+
+
+class RecoverySpend(NamedTuple):
+    """A recovery code was used: that has already moved in memory. No lease covers it, so it is synced."""
+
+    account: str
+    bits: int  # a bit for the code, and for each that is the same
     tally: Tally | None = None  # the account's new one, if the success changed it
 
 
@@ -49,17 +64,17 @@ class Failure(NamedTuple):
 
 
 class Edit(NamedTuple):
-    """An account changes, once this is kept. Memory has not moved: `Agent.apply` moves it.
+    """An account changes, once this is kept. Memory has not moved: `Memory.apply` moves it.
 
-    `put` replaces or adds an account with its successor, None removes both. `gone` is the account before:
-    the digests and watermarks of its seeds are remembered. `file_digest` is that of the file of `seeds.d`
-    which asked for the change.
+    `put` replaces or adds an account, None removes it. `gone` are the seeds that it has no more: their
+    digests and watermarks are remembered. `file_digest` is that of the file of `seeds.d` which asked for the
+    change.
     """
 
     account: str
     wall: float
     put: Account | None
-    gone: Account | None
+    gone: Sequence[Authenticator] = ()
     file_digest: bytes | None = None
 
 
@@ -86,12 +101,11 @@ class Edits(NamedTuple):
 
 
 class Rotation(NamedTuple):
-    """Another master key seals every seed, once this is kept. Watermarks stay as they are."""
+    """Another master key seals all that is sealed, once this is kept. Watermarks stay as they are."""
 
     master: "MasterKey"
     slots: Mapping[str, bytes]  # the master key, wrapped for each host key, by the key's fingerprint
-    accounts: Sequence[tuple[Account, bytes]]  # all of them, each with its seed sealed by the master key
-    successors: Sequence[tuple[Account, bytes]]  # the same for all successors
+    resealed: Sequence[tuple[Sealed, bytes]]  # all of them, each as the master key seals it
     digest_key: bytes  # sealed by it too
 
     def __repr__(self) -> str:
@@ -127,8 +141,9 @@ class Shred(NamedTuple):
     """What was replaced leaves the files of the state, once this is kept."""
 
 
+TurnChange = Spend | RecoverySpend | Failure  # kept with the others of its turn
 LargeChange = Edits | ClockEdit | Rotation
-Change = Spend | Failure | Edit | KeyEdit | WatchEdit | FileEdit | LargeChange | Shred
+Change = TurnChange | Edit | KeyEdit | WatchEdit | FileEdit | LargeChange | Shred
 
 # A long request, in pieces of a few milliseconds. It yields
 # - None after a piece, and gets the `Reading` of now;
@@ -151,6 +166,7 @@ class Answer:
     quiet: bool = False  # it is not logged
     audit: str | None = None  # for the log: a word for the change that was made or refused
     details: dict[str, Any] | None = None  # for the log too, nothing secret
+    matched: str | None = None  # for the log: the labels of those that had the code
     encoded: bytes | None = None  # the result as it is sent, where that is known
     work: Work | None = None  # long work that gives the answer in place of this one
 
@@ -171,20 +187,19 @@ def in_the_way(names: Sequence[str]) -> AccountExists:
 
 def take_up_watermarks(edits: Sequence[Edit]) -> Pieces[None]:
     """Keep the watermark of a seed that moves from one name to another within these edits."""
-    gone: dict[bytes, Account] = {}  # if several had the same seed, the one that is furthest ahead
+    gone: dict[bytes, Authenticator] = {}  # if several had the same seed, the one that is furthest ahead
     for some in in_pieces(edits):
-        for account in (edit.gone for edit in some if edit.gone is not None):
-            known = gone.get(account.digest)
-            if known is None or account.last_step >= known.last_step:
-                gone[account.digest] = account
+        for one in (seed for edit in some for seed in edit.gone):
+            known = gone.get(one.digest)
+            if known is None or one.last_step >= known.last_step:
+                gone[one.digest] = one
         yield
     for some in in_pieces(edits):
-        for edit in some:
-            before = edit.put and gone.get(edit.put.digest)
-            if edit.put is None or before is None:
+        for one in (seed for edit in some if edit.put is not None for seed in edit.put.authenticators):
+            before = gone.get(one.digest)
+            if before is None:
                 continue
             # As with any seed that comes back, its drift is not known then.
-            came = UNKNOWN if before.name != edit.account else b""
-            last_step = max(edit.put.last_step, before.last_step)
-            edit.put.take_up(last_step, kept(edit.put.drift + came), edit.put.offset)
+            came = UNKNOWN if before.name != one.name and not one.is_hotp else b""
+            one.take_up(max(one.last_step, before.last_step), kept(one.drift + came), one.offset)
         yield

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from pki2fad.errors import Refusal
 from pki2fad.rules import otp
-from pki2fad.rules.account import Account, associated
+from pki2fad.rules.account import Account
+from pki2fad.rules.authenticator import Authenticator, fixed_facts
 from pki2fad.rules.otp import Parameters
 
 if TYPE_CHECKING:
@@ -17,10 +18,11 @@ if TYPE_CHECKING:
 # Names whose codes are kept for callers that may not know if there is such an account: 8 MB at most.
 _VEILED = 16_384
 
-# Accounts in use that get a code ahead: a list of 1 MiB at most.
+# Authenticators in use that get a code ahead: a list of 1 MiB at most.
 _AHEAD = 131_072
 
-_OF_SUCCESSOR = "\0"  # behind the name; no name has it
+# Stands for a name that is no account.
+_DECOY = Authenticator("", Parameters(), b"", fixed_facts(bytes(16), bytes(15) + b"\1", bytes(16), 0, b""))
 
 
 class Codes:
@@ -32,87 +34,89 @@ class Codes:
     def __init__(self, accounts: Mapping[str, Account], master: "Callable[[], MasterKey]") -> None:
         self._accounts = accounts
         self._master = master
-        self._middle = -1  # the last one around which codes were kept
-        self._due: deque[Account] = deque()  # in use: `look_ahead` finds those that still lack a code
-        self._veils: dict[str, Account] = {}  # by name; a successor's with _OF_SUCCESSOR
+        self._first = -1  # the last one from which codes were kept
+        self._due: deque[Authenticator] = deque()  # in use: `look_ahead` finds those that still lack a code
+        # What stands for an authenticator, by its `fixed`, and by the name of the account.
+        self._veils: dict[str, dict[bytes, Authenticator]] = {}
         self._forgotten: Callable[[], object] = lambda: None
         self._decoy_sealed: bytes | None = None  # the seed of all names that are no account
 
-    def around(self, account: Account, step: int) -> tuple[str, ...]:
-        """The codes of all steps of the window around `step`, in order.
+    def of(self, one: Authenticator, candidates: range) -> tuple[str, ...]:
+        """The codes of the steps or counters that a code is compared with, in order.
 
         A step later one new code is made, unless it was made ahead.
         """
-        if step != account.middle or not account.codes:
-            first, last = step - otp.WINDOW, step + otp.WINDOW
-            kept = account.codes[1:] if step == account.middle + 1 else ()
-            new = range(first + len(kept), last + 1)
-            codes = kept + (self._make(account, new) if new else ())
-            if step != self._middle:
-                self._middle = step
-            account.keep_codes(codes, self._middle)  # accounts share it: these are not a million numbers
-            if len(self._due) < _AHEAD and self._accounts.get(account.name) is account:
-                self._due.append(account)
-        return account.codes[: otp.WINDOW_STEPS]
+        first, count = candidates.start, len(candidates)
+        if first != one.first or not one.codes:
+            kept = one.codes[first - one.first :] if 0 < first - one.first < count else ()
+            new = range(first + len(kept), candidates.stop)
+            codes = kept + (self._make(one, new) if new else ())
+            if first != self._first:
+                self._first = first
+            one.keep_codes(codes, self._first)  # accounts share it: these are not a million numbers
+            if not one.is_hotp and len(self._due) < _AHEAD and self._is_current(one):
+                self._due.append(one)
+        return one.codes[:count]
 
-    def current(self, account: Account, step: int) -> str:
+    def current(self, one: Authenticator, step: int) -> str:
         """The code of the current step. It is kept, except where the window is around another step."""
-        if not account.offset:
-            return self.around(account, step)[otp.WINDOW]
-        return self.of_step(account, step)
+        if not one.offset:
+            return self.of(one, otp.window(step))[otp.WINDOW]
+        return self.of_step(one, step)
 
     def use(self, forgotten: Callable[[], object]) -> None:
         """Call this whenever any account or the master key changes: what was made of codes is void."""
         self._forgotten = forgotten
 
-    def of_step(self, account: Account, step: int) -> str:
-        """The code of one step, which is not kept."""
-        return self._make(account, range(step, step + 1))[0]
+    def of_step(self, one: Authenticator, step: int) -> str:
+        """The code of one step or counter, which is not kept."""
+        return self._make(one, range(step, step + 1))[0]
+
+    def of_steps(self, one: Authenticator, steps: range) -> tuple[str, ...]:
+        """The codes of many steps or counters, which are not kept."""
+        return self._make(one, steps)
 
     def look_ahead(self, count: int) -> bool:
-        """Make the code of the next step for at most `count` accounts in use; True if more wait.
+        """Make the code of the next step for at most `count` authenticators in use; True if more wait.
 
         Otherwise all of them would need it at the moment that the step begins. No code is made ahead for a
         veil: it would tell a veiled account from a name that has none.
         """
         for _ in range(min(count, len(self._due))):
-            account = self._due.popleft()
-            if self._accounts.get(account.name) is account and len(account.codes) == otp.WINDOW_STEPS:
-                after = account.middle + otp.WINDOW + 1
+            one = self._due.popleft()
+            if self._is_current(one) and len(one.codes) == otp.WINDOW_STEPS:
+                after = one.first + otp.WINDOW_STEPS
                 with contextlib.suppress(Refusal):  # the next caller gets it
-                    codes = account.codes + self._make(account, range(after, after + 1))
-                    account.keep_codes(codes, account.middle)
+                    one.keep_codes(one.codes + self._make(one, range(after, after + 1)), one.first)
         return bool(self._due)
 
-    def veiled(self, name: str, account: Account | None) -> Account:
-        """The account to compare with for callers that may not know if the name has an account.
+    def veiled(self, name: str, one: Authenticator | None) -> Authenticator:
+        """What to compare with for callers that may not know if the name has an account.
 
-        Its codes are kept apart from the account's own, which others may have asked for. So the time of an
-        answer tells which names were asked about in this step, and not which of them have an account.
+        Its codes are kept apart from the authenticator's own, which others may have asked for. So the time of
+        an answer tells which names were asked about in this step, and not which of them have an account.
         """
-        is_successor = account is not None and account is not self._accounts[name]
-        key = name + _OF_SUCCESSOR if is_successor else name
-        veiled = self._veils.get(key)
-        if veiled is None:
-            # Nobody reads its watermark, and a decoy has no other.
-            veiled = self._decoy() if account is None else account.copy(last_step=-1)
+        veils = self._veils.get(name)
+        if veils is None:
             if len(self._veils) >= _VEILED:
                 del self._veils[next(iter(self._veils))]
-            self._veils[key] = veiled
+            veils = self._veils[name] = {}
+        fixed = b"" if one is None else one.fixed
+        veiled = veils.get(fixed)
+        if veiled is None:
+            # Nobody reads its watermark, and a decoy has no other.
+            veiled = veils[fixed] = self._decoy() if one is None else one.changed(last_step=-1)
         return veiled
 
-    def _decoy(self) -> Account:
-        parameters = Parameters()
+    def _decoy(self) -> Authenticator:
         if self._decoy_sealed is None:
-            self._decoy_sealed = self._master().seal(bytearray(32), associated("", parameters))
-        return Account("", parameters, self._decoy_sealed, b"", -1)
+            self._decoy_sealed = self._master().seal(bytearray(32), _DECOY.associated)
+        return Authenticator("", _DECOY.parameters, self._decoy_sealed, _DECOY.fixed)
 
     def unveil(self, name: str) -> None:
         """Drop the veil of a name whose account comes, goes or changes, and what was made of codes."""
         self._forgotten()
-        if self._veils:
-            self._veils.pop(name, None)
-            self._veils.pop(name + _OF_SUCCESSOR, None)
+        self._veils.pop(name, None)
 
     def unveil_all(self) -> None:
         """Drop the veils of all names, and what was made of codes."""
@@ -120,12 +124,16 @@ class Codes:
         self._veils.clear()
 
     def forget(self) -> None:
-        """Keep nothing that depends on the master key; the accounts' own codes stay."""
+        """Keep nothing that depends on the master key; the authenticators' own codes stay."""
         self._forgotten()
         self._veils.clear()
         self._due.clear()
         self._decoy_sealed = None
 
-    def _make(self, account: Account, steps: range) -> tuple[str, ...]:
-        with self._master().opened(account.sealed, associated(account.name, account.parameters)) as seed:
-            return tuple([otp.make_code(seed, account.parameters, step) for step in steps])
+    def _is_current(self, one: Authenticator) -> bool:
+        account = self._accounts.get(one.name)
+        return account is one or (account is not None and one in account.others)
+
+    def _make(self, one: Authenticator, steps: range) -> tuple[str, ...]:
+        with self._master().opened(one.sealed, one.associated) as seed:
+            return tuple([otp.make_code(seed, one.parameters, step) for step in steps])

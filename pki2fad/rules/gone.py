@@ -1,10 +1,11 @@
 """The watermarks of seeds that are gone, for when one comes back."""
 
 import math
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from pki2fad.rules import otp
-from pki2fad.rules.account import Account
+from pki2fad.rules.authenticator import Authenticator
 from pki2fad.rules.clock import REMEMBERED
 from pki2fad.rules.pieces import Pieces, in_pieces
 
@@ -15,8 +16,8 @@ _FORGOTTEN_AT_ONCE = 4  # of those, when one more comes
 class Watermark(NamedTuple):
     """How far the codes of a seed are spent."""
 
-    step: int  # the last that was accepted
-    period: int  # seconds
+    step: int  # the last that was accepted, or counter
+    period: int  # seconds; 0 for HOTP
 
 
 class Gone(dict[bytes, Watermark]):
@@ -32,9 +33,9 @@ class Gone(dict[bytes, Watermark]):
         watermark = self.get(digest)
         return -1 if watermark is None else watermark.step
 
-    def remember(self, account: Account, wall: float) -> None:
-        """Keep the watermarks of an account and its successor."""
-        for seed in account.seeds:
+    def remember(self, seeds: Iterable[Authenticator], wall: float) -> None:
+        """Keep the watermarks of seeds."""
+        for seed in seeds:
             last_step = max(seed.last_step, self.last_step(seed.digest))
             self[seed.digest] = Watermark(last_step, seed.parameters.period)
         self._forget_some(wall)
@@ -47,7 +48,7 @@ class Gone(dict[bytes, Watermark]):
             self._looked_through = [*self]
         for digest in self._looked_through[-_FORGOTTEN_AT_ONCE:]:
             step, period = self[digest]
-            if step < first_remembered(period, wall):
+            if is_forgotten(step, period, wall):
                 del self[digest]
         del self._looked_through[-_FORGOTTEN_AT_ONCE:]
         if not self._looked_through:
@@ -57,9 +58,16 @@ class Gone(dict[bytes, Watermark]):
         """Lower every watermark to the end of the widest window around this time."""
         for some in in_pieces(list(self.items())):
             for digest, (step, period) in some:
+                if not period:
+                    continue
                 end = otp.step_at(wall, period) + otp.WINDOW + otp.MAX_OFFSET
                 self[digest] = Watermark(min(step, end), period)
             yield
+
+
+def is_forgotten(step: int, period: int, wall: float) -> bool:
+    """True for a watermark that is not needed any more. A counter is remembered for ever."""
+    return period > 0 and step < first_remembered(period, wall)
 
 
 def first_remembered(period: int, wall: float) -> int:

@@ -1,32 +1,35 @@
 """All accounts in memory: sealed seeds, the master key that opens them, and how far codes are spent."""
 
-import contextlib
-from collections import Counter
-from collections.abc import Collection, Container, Iterable, Iterator, Mapping
+import os
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from pki2fad.crypto.memory import wipe
-from pki2fad.errors import BadSeal, Locked, NoSuchAccount, Unavailable
-from pki2fad.rules import otp
-from pki2fad.rules.account import UNKNOWN, Account, associated, kept, reach, spent_until
+from pki2fad.errors import Locked, NoSuchAccount, Unavailable
+from pki2fad.rules import otp, seals
+from pki2fad.rules.account import Account
+from pki2fad.rules.authenticator import (
+    ID_BYTES,
+    UNKNOWN,
+    Authenticator,
+    fixed_facts,
+    kept,
+    reach,
+    spent_until,
+)
 from pki2fad.rules.codes import Codes
+from pki2fad.rules.enrolments import Enrolments
 from pki2fad.rules.gone import Gone
-from pki2fad.rules.otp import Parameters
+from pki2fad.rules.holds import Holds
+from pki2fad.rules.otp import HOTP, Parameters
 from pki2fad.rules.pieces import Pieces, in_pieces
+from pki2fad.rules.seals import Sealed
+from pki2fad.rules.spent import Spent
+from pki2fad.wire.forms import MAIN
 
 if TYPE_CHECKING:
     # The service passes one in: nothing here depends on cryptography
     from pki2fad.crypto.masterkey import MasterKey
-
-
-def check(accounts: Iterable[Account], master: "MasterKey") -> None:
-    """Raise `BadSeal`, which names the account, unless all seeds open under this master key."""
-    with master.checking() as opens:
-        for account in accounts:
-            try:
-                opens(account.sealed, associated(account.name, account.parameters))
-            except BadSeal as error:
-                raise BadSeal(f"account {account.name!r}: {error}") from None
 
 
 class Keyring:
@@ -41,16 +44,13 @@ class Keyring:
         self.accounts: dict[str, Account] = {}
         self.gone = Gone()
         self.floors: dict[int, int] = {}
-        # Accounts that wait for their first code, by name: each with the CLOCK_BOOTTIME at which it expires.
-        self.enrolments: dict[str, tuple[Account, float]] = {}
+        self.ids: dict[str, bytes] = {}  # of accounts that were removed, by name, as `identity` gives them
+        self.enrolments = Enrolments()
         self.codes = Codes(self.accounts, lambda: self.master)
         self.version = 0  # rises whenever an account or the master key changes or goes
-        self._held: Container[str] = ()
-        self._edited: set[str] = set()  # whose edit is on its way to the store
-        self._kinds: Counter[tuple[int, int]] = Counter()
+        self.holds = Holds()
+        self._spent = Spent()
         self._with_successor: dict[str, None] = {}
-        self._latest = 0
-        self._latest_left = False  # the account that was furthest ahead is gone
 
     @property
     def locked(self) -> bool:
@@ -58,33 +58,31 @@ class Keyring:
         return self._unlocked is None
 
     def unlock(self, master: "MasterKey") -> None:
-        """Use this master key, which opens all seeds (see `checked`)."""
+        """Use this master key, which opens all that is sealed (see `checked`)."""
         self.lock()
         self._unlocked = master
 
     def checked(self, master: "MasterKey") -> Pieces[None]:
-        """Check that a master key opens all seeds. Raises `BadSeal`, which names the account at fault."""
-        for some in in_pieces(list(self.seeds())):
-            check(some, master)
+        """Check that a master key opens all that is sealed. Raises `BadSeal`, which names the account."""
+        for some in in_pieces([*seals.of(self.accounts.values())]):
+            seals.check(some, master)
             yield
 
-    def all_resealed(
-        self, accounts: Iterable[Account], master: "MasterKey"
-    ) -> Pieces[list[tuple[Account, bytes]]]:
-        """Accounts or successors, each with its seed sealed under another master key."""
-        resealed: list[tuple[Account, bytes]] = []
-        for some in in_pieces(accounts):
-            resealed += [(account, self.resealed(account, master)) for account in some]
+    def all_resealed(self, master: "MasterKey") -> Pieces[list[tuple[Sealed, bytes]]]:
+        """All that is sealed, each as another master key seals it."""
+        resealed: list[tuple[Sealed, bytes]] = []
+        for some in in_pieces([*seals.of(self.accounts.values())]):
+            resealed += [(one, self.resealed(one, master, one.associated)) for one in some]
             yield
         return resealed
 
-    def rotate(self, master: "MasterKey", resealed: Iterable[tuple[Account, bytes]]) -> None:
-        """Use this master key from now on, with the seeds from `all_resealed`.
+    def rotate(self, master: "MasterKey", resealed: Iterable[tuple[Sealed, bytes]]) -> None:
+        """Use this master key from now on, with what comes from `all_resealed`.
 
         If the keys were locked meanwhile, they stay locked.
         """
-        for account, sealed in resealed:
-            account.reseal(sealed)
+        for one, sealed in resealed:
+            one.reseal(sealed)
         if self._unlocked is None:
             master.close()
         else:
@@ -98,33 +96,10 @@ class Keyring:
         if self._unlocked is not None:
             self._unlocked.close()
             self._unlocked = None
-        for account in self.seeds():
-            account.forget_codes()
+        for seed in self.seeds():
+            seed.forget_codes()
         self.version += 1
         self._forget_what_is_not_kept()
-
-    @contextlib.contextmanager
-    def held(self, names: Container[str]) -> Iterator[None]:
-        """Verify nothing for these accounts in the block: their watermarks stay as they are."""
-        self._held = names
-        try:
-            yield
-        finally:
-            self._held = ()
-
-    def require_not_held(self, name: str) -> None:
-        """Raise `Unavailable` if the account is about to change."""
-        if name in self._held or name in self._edited:
-            raise Unavailable("the account is being changed; try again", 1)
-
-    def hold(self, name: str) -> None:
-        """Let nothing else change an account until `let_go`. Raises `Unavailable` if something does."""
-        self.require_not_held(name)
-        self._edited.add(name)
-
-    def let_go(self, name: str) -> None:
-        """Its edit is over."""
-        self._edited.discard(name)
 
     @property
     def master(self) -> "MasterKey":
@@ -144,83 +119,119 @@ class Keyring:
             raise NoSuchAccount(f"there is no account {name!r}")
         return account
 
-    def seal(self, name: str, seed: bytearray, parameters: Parameters) -> Account:
-        """Make an account for this seed, with the seed's watermark. It is not in the keyring yet."""
-        sealed = self.master.seal(seed, associated(name, parameters))
-        account = Account(name, parameters, sealed, self._digest(seed, parameters), -1)
+    def authenticator(self, account: Account, label: str) -> Authenticator:
+        """The account's authenticator with this label. Raises `NoSuchAccount`."""
+        found = account.authenticator(label)
+        if found is None:
+            raise NoSuchAccount(f"account {account.name!r} has no authenticator {label!r}")
+        return found
+
+    def identity(self, name: str) -> bytes:
+        """The id of the account of that name, and behind it the name by which version 0.1.0 knew it.
+
+        It outlives the account. A name that never had one gets a new id.
+        """
+        account = self.accounts.get(name)
+        if account is not None:
+            return account.identity
+        return self.ids.get(name) or os.urandom(ID_BYTES)
+
+    def seal(
+        self,
+        name: str,
+        seed: bytearray,
+        parameters: Parameters,
+        *,
+        label: str = MAIN,
+        made: int = 0,
+        beside: Authenticator | None = None,
+    ) -> Account:
+        """Make an account with one authenticator for this seed, which gets the seed's watermark.
+
+        It is not in the keyring yet. It has the id of the account of that name, or of another authenticator
+        of it that is not in the keyring yet either. `made` is the Unix time.
+        """
+        identity = self.identity(name) if beside is None else beside.identity
+        own = os.urandom(ID_BYTES)
+        digest = self._digest(seed, parameters)
+        fixed = fixed_facts(identity[:ID_BYTES], own, digest, made, identity[ID_BYTES:])
+        sealed = self.master.seal(seed, Authenticator(name, parameters, b"", fixed).associated)
+        account = Account(name, parameters, sealed, fixed, label=label)
         self.take_up(account)
         return account
 
-    def take_up(self, account: Account) -> None:
-        """Give an account that is not in the keyring yet the watermark, drift and offset of its seed."""
-        digest, current = account.digest, self.accounts.get(account.name)
+    def require_identity(self, one: Authenticator) -> None:
+        """Raise `Unavailable` if the account of its name got another id since it was sealed."""
+        account = self.accounts.get(one.name)
+        known = self.ids.get(one.name, one.account_id) if account is None else account.account_id
+        if not known.startswith(one.account_id):
+            raise Unavailable("another change came between; try again", 1)
+
+    def take_up(self, one: Authenticator) -> None:
+        """Give one that is not in the keyring yet the watermark, drift and offset of its seed.
+
+        Raises `Unavailable` as `require_identity` does.
+        """
+        self.require_identity(one)
+        digest, current = one.digest, self.accounts.get(one.name)
         known = () if current is None else current.seeds
-        live = next((one for one in known if one.digest == digest), None)
-        account.take_up(
-            max(live.last_step if live else -1, self.gone.last_step(digest)),
-            kept((live.drift if live else b"") + (UNKNOWN if digest in self.gone else b"")),
+        live = next((other for other in known if other.digest == digest), None)
+        is_unknown = digest in self.gone and not one.is_hotp
+        one.take_up(
+            max(one.last_step, live.last_step if live else -1, self.gone.last_step(digest)),
+            kept((live.drift if live else b"") + (UNKNOWN if is_unknown else b"")),
             live.offset if live else 0,
         )
 
-    def resealed(self, account: Account, master: "MasterKey") -> bytes:
-        """The account's seed, sealed under another master key, for `sealed_elsewhere`."""
-        bound = associated(account.name, account.parameters)
-        with self.master.opened(account.sealed, bound) as seed:
-            return master.seal(seed, bound)
+    def resealed(self, one: Sealed, master: "MasterKey", bound: bytes) -> bytes:
+        """What it has sealed, under another master key and bound to this."""
+        with self.master.opened(one.sealed, one.associated) as secret:
+            return master.seal(secret, bound)
 
-    def sealed_elsewhere(
-        self, name: str, sealed: bytes, parameters: Parameters, master: "MasterKey"
-    ) -> Account:
-        """Do what `seal` does, for a seed that is sealed under another master key. Raises `BadSeal`."""
-        try:
-            opened = master.opened(sealed, associated(name, parameters))
-        except BadSeal:
-            raise BadSeal(f"the seed of account {name!r} is damaged") from None
-        with opened as seed:
-            return self.seal(name, seed, parameters)
+    def ended(self, account: Account | None, put: Account | None) -> list[Authenticator]:
+        """Copies of the seeds that an account has no more when `put` replaces it, to be remembered.
 
-    def leaving(self, account: Account) -> Account:
-        """A copy whose watermark includes the floor, for remembering a removed seed.
-
-        The seed may come back with another offset, and the floor would not reach as far then.
+        Their watermarks include the floors: a seed may come back with another offset, and the floor would not
+        reach as far then.
         """
-        return account.copy(last_step=self.watermark(account))
+        stay = set() if put is None else {one.fixed for one in put.seeds}
+        seeds = () if account is None else account.seeds
+        return [one.changed(last_step=self.watermark(one)) for one in seeds if one.fixed not in stay]
 
     def _forget_what_is_not_kept(self) -> None:
         self.enrolments.clear()
         self.codes.forget()
 
-    def watermark(self, account: Account) -> int:
-        """The highest step that is spent: the account's own, or the floor's after a crash."""
-        period = account.parameters.period
+    def watermark(self, one: Authenticator) -> int:
+        """The highest step that is spent: the authenticator's own, or the floor's after a crash."""
+        period = one.parameters.period
         floor = self.floors.get(period)
         if floor is None:
-            return account.last_step
-        return max(account.last_step, floor // period - 1 + account.offset)
+            return one.last_step
+        return max(one.last_step, floor // period - 1 + one.offset)
 
     def put(self, account: Account) -> None:
         """Add an account, or replace the one of its name."""
         if account.name in self.accounts:
             self.drop(account.name)
         self.accounts[account.name] = account
-        if account.successor is not None:
-            self._with_successor[account.name] = None
-        for seed in account.seeds:
-            self._kinds[_kind(seed)] += 1
-            self._latest = max(self._latest, spent_until(seed))
+        self.ids.pop(account.name, None)
+        self._spent.add(account)
+        if not account.has_one_seed:
+            for seed in account.seeds[1:]:
+                self._spent.add(seed)
+            if any(one.successor is not None for one in account.authenticators):
+                self._with_successor[account.name] = None
         self.codes.unveil(account.name)
         self.version += 1
 
     def drop(self, name: str) -> None:
-        """Remove an account."""
+        """Remove an account. Its id is remembered."""
         account = self.accounts.pop(name)
+        self.ids[name] = account.identity
         self._with_successor.pop(name, None)
         for seed in account.seeds:
-            kind = _kind(seed)
-            self._kinds[kind] -= 1
-            if not self._kinds[kind]:
-                del self._kinds[kind]
-            self._latest_left |= spent_until(seed) >= self._latest
+            self._spent.discard(seed)
         self.codes.unveil(name)
         self.version += 1
 
@@ -228,24 +239,21 @@ class Keyring:
         """The accounts that have a successor."""
         return [self.accounts[name] for name in self._with_successor]
 
-    def spend(self, account: Account, step: int, drift: bytes) -> None:
-        """Spend all codes up to this step. `drift` is the account's new one."""
-        account.spend(step, drift)
-        self._latest = max(self._latest, spent_until(account))
+    def spend(self, one: Authenticator, step: int, drift: bytes, used: int | None) -> None:
+        """Spend all codes up to this step. `drift` and `used` are the authenticator's new ones."""
+        one.spend(step, drift, used)
+        self._spent.move(one)
 
     def latest(self, beyond: float) -> int:
         """The Unix time until which codes are spent, for the account that is furthest ahead.
 
         0 if that is not beyond the given time, as nearly always: then there is no need to look at all.
         """
-        if self._latest > beyond and self._latest_left:
-            self._latest = max(map(spent_until, self.seeds()), default=0)
-            self._latest_left = False
-        return self._latest if self._latest > beyond else 0
+        return self._spent.latest(beyond, self.seeds)
 
     def kinds(self) -> Collection[tuple[int, int]]:
-        """The pairs of period and offset (without its sign) of all seeds."""
-        return self._kinds.keys()
+        """The pairs of period and offset (without its sign) of all seeds, but those of HOTP."""
+        return self._spent.kinds
 
     def raise_floors(self, floors: Mapping[int, int]) -> None:
         """Refuse codes that began before these Unix times, by period."""
@@ -256,37 +264,37 @@ class Keyring:
         """Lower every watermark and floor to the end of the window around this time."""
         latest = 0
         for some in in_pieces(list(self.seeds())):
-            for account in some:
-                end = otp.step_at(wall, account.parameters.period) + otp.WINDOW
-                end += reach(account.offset, account.drift)
-                account.lower(end)
-                latest = max(latest, spent_until(account))
+            for one in some:
+                if one.is_hotp:
+                    continue
+                end = otp.step_at(wall, one.parameters.period) + otp.WINDOW + reach(one.offset, one.drift)
+                one.lower(end)
+                latest = max(latest, spent_until(one))
             yield
-        self._latest, self._latest_left = latest, False
+        self._spent.lower(latest)
         self.codes.unveil_all()
         yield from self.gone.lower(wall)
         for period, floor in self.floors.items():
             self.floors[period] = min(floor, otp.window_end(wall, period))
         self.version += 1
 
-    def seeds(self) -> Iterator[Account]:
-        """All accounts and their successors."""
+    def seeds(self) -> Iterator[Authenticator]:
+        """All authenticators, also those that wait."""
         for account in self.accounts.values():
-            yield account
-            if account.successor is not None:
-                yield account.successor.account
+            if account.has_one_seed:
+                yield account
+            else:
+                yield from account.seeds
 
     def _digest(self, seed: bytearray, parameters: Parameters) -> bytes:
         """The digest of a seed, by which its watermark is found.
 
-        It leaves the digits out, which use the same HMACs, and zeros at the end, which HMAC adds itself.
+        It leaves the digits out, which use the same HMACs, and zeros at the end, which HMAC adds itself. It
+        has no ids: a seed that moves to another account is spent there too.
         """
         significant = seed.rstrip(b"\0")
+        made_by = "hotp" if parameters.kind == HOTP else f"{parameters.period}"
         try:
-            return self.master.digest(significant, f"{parameters.algorithm}\0{parameters.period}".encode())
+            return self.master.digest(significant, f"{parameters.algorithm}\0{made_by}".encode())
         finally:
             wipe(significant)
-
-
-def _kind(seed: Account) -> tuple[int, int]:
-    return seed.parameters.period, abs(seed.offset)

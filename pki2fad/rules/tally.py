@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from pki2fad.rules import otp
+
 DAY = 86_400.0
 
 KNOWN_FOR = 30 * DAY  # how long a mark lasts after the last success
@@ -19,16 +21,26 @@ RESETS = 3
 RESETS_WITHIN = 30 * DAY
 
 DIGEST_BYTES = 16  # of a key
-_MARK = struct.Struct(f"<{DIGEST_BYTES}sddd")  # digest, time of the last success, level
-_NO_MARK = struct.pack("<ddd", float("-inf"), 0.0, 0.0)  # behind the digest of a key without a mark
+_MARK = struct.Struct(f"<{DIGEST_BYTES}sdddB")  # digest, time of the last success, level
+_NO_MARK = struct.pack("<dddB", float("-inf"), 0.0, 0.0, otp.WINDOW_STEPS)  # behind a digest without a mark
+_COSTLESS_MARK = struct.Struct(f"<{DIGEST_BYTES}sddd")  # a mark of version 0.1.0
 _TIME = struct.Struct("<d")
 
 
 class Level(NamedTuple):
-    """How full a bucket was after the last failure."""
+    """How full a bucket was after the last failure.
+
+    A caller's bucket holds failures of one cost, see `throttle`. For an account's bucket it means nothing.
+    """
 
     units: float = 0.0
     at: float = 0.0
+    cost: int = otp.WINDOW_STEPS  # units of one failure, 1 to 255
+
+    @property
+    def failures(self) -> float:
+        """The failures in a caller's bucket."""
+        return self.units / self.cost
 
 
 EMPTY = Level()
@@ -67,16 +79,13 @@ class Tally:
 
     def all_marks(self) -> list[Mark]:
         """All marks, also expired ones."""
-        return [
-            Mark(digest, succeeded, Level(units, at))
-            for digest, succeeded, units, at in _MARK.iter_unpack(self.marks)
-        ]
+        return [Mark(digest, at, Level(*level)) for digest, at, *level in _MARK.iter_unpack(self.marks)]
 
     def mark(self, digest: bytes) -> Mark:
         """The mark of a key, or an expired one. It takes the same time with any number of marks."""
         marks = self.marks.ljust(MARKS * _MARK.size, b"\0") + digest + _NO_MARK
-        _, succeeded, units, at = _MARK.unpack_from(marks, marks.index(digest))
-        return Mark(digest, succeeded, Level(units, at))
+        _, succeeded, units, at, cost = _MARK.unpack_from(marks, marks.index(digest))
+        return Mark(digest, succeeded, Level(units, at, cost))
 
     def with_level(self, level: Level) -> "Tally":
         """A copy with another level of the account's bucket."""
@@ -124,8 +133,33 @@ NO_TALLY = Tally()
 
 
 def _not_after(level: Level, now: float) -> Level:
-    return Level(level.units, min(level.at, now))
+    return level._replace(at=min(level.at, now))
 
 
 def _packed(marks: Iterable[Mark]) -> bytes:
     return b"".join(_MARK.pack(mark.digest, mark.succeeded, *mark.level) for mark in marks)
+
+
+def with_costs(marks: bytes) -> bytes:
+    """The marks of a stored row, also of a row of version 0.1.0, which are shorter by the cost.
+
+    No number of marks up to `MARKS` has the same length in both versions. Raises `ValueError` for a
+    cost of 0.
+    """
+    if len(marks) % _COSTLESS_MARK.size:
+        if 0 in marks[_MARK.size - 1 :: _MARK.size]:
+            raise ValueError("a mark has the cost 0")
+        return marks
+    return _packed(
+        Mark(digest, at, Level(*level)) for digest, at, *level in _COSTLESS_MARK.iter_unpack(marks)
+    )
+
+
+def caller_of_name(name: str) -> bytes:
+    """What callers are hashed with for a name without an account, and for accounts of version 0.1.0."""
+    return name.encode()
+
+
+def caller_of_id(account_id: bytes) -> bytes:
+    """What callers are hashed with for an account. Names are not empty and have no NUL: none is like this."""
+    return b"\0" + account_id

@@ -1,9 +1,15 @@
 """How often a peer may fail: RFC 4226 section 7.3.
 
-A failure costs one unit for each step that the code was compared with: each is one chance to guess right.
-Two buckets take the units: one of the key (uid, origin and account together) and one of the account. Both
-drain slowly. What does not fit is refused before any code is made. SECURITY.md has the arithmetic, and a test
-the simulation.
+A failure costs one unit for each candidate that the code was compared with: each is one chance to guess
+right. Two buckets take it: one of the key (uid, origin and account together), one of the account. Both drain
+slowly. What does not fit is refused before any code is made. SECURITY.md has the arithmetic, and a test the
+simulation.
+
+The account's bucket holds units. A key's bucket holds six failures: with many authenticators people may
+mistype as often as with one. It drains the same units in a day for all. The cost of an account changes with
+its authenticators, and accounts that share a slot have different costs. So all failures in a key's bucket
+count at the highest cost since it was empty. Then no mix of costs gives more than six failures and 3 units a
+day.
 
 A key that gave a right code in the last 30 days has a mark in its account's row. Its failures count in the
 account's bucket, but it is not refused for that bucket: a guesser cannot lock out the owner. All other keys
@@ -15,12 +21,14 @@ An administrator can reset one account. The number of its resets is part of the 
 callers get other slots, and nothing that is shared is cleared.
 """
 
+import functools
 import hashlib
-from collections.abc import Iterable, Sized
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from pki2fad.rules import otp
+from pki2fad.rules.authenticator import Authenticator
 from pki2fad.rules.clock import Reading
 from pki2fad.rules.tally import DAY, DIGEST_BYTES, EMPTY, NO_TALLY, Level, Mark, Tally
 
@@ -36,20 +44,25 @@ class Limit:
 
     def wait(self, level: Level, cost: int, now: float) -> float:
         """Seconds until units of this cost fit; 0.0 if they do."""
-        return max(0.0, (self._units(level, now) + cost - self.capacity) * DAY / self.drain)
+        return max(0.0, (self.units(level, now) + cost - self.capacity) * DAY / self.drain)
 
     def add(self, level: Level, cost: int, now: float) -> Level:
         """The level after one more failure; never above the capacity."""
-        return Level(min(self._units(level, now) + cost, self.capacity), now)
+        return Level(min(self.units(level, now) + cost, self.capacity), now)
 
-    def _units(self, level: Level, now: float) -> float:
+    def units(self, level: Level, now: float) -> float:
+        """The units that have not drained by now."""
         return max(0.0, level.units - max(0.0, now - level.at) * self.drain / DAY)
 
 
 # One comparison in a million is right. A year of 162 + 365 * 27 units finds a code with a probability of
-# .997 percent, however many keys share them. Eight keys alone have 8 * (18 + 365 * 3) units: .89 percent.
-KEY = Limit(capacity=18, drain=3)
+# .997 percent, however many keys share them. Eight keys alone have 8 * (18 + 365 * 3) units: .89 percent. For
+# four TOTP authenticators it is 8 * (72 + 365 * 3): .93 percent.
 ACCOUNT = Limit(capacity=162, drain=27)
+KEY_FAILURES = 6
+KEY_DRAIN = 3
+
+COST_OF_UNKNOWN = otp.WINDOW_STEPS  # of a failure for a name without an account
 
 FREE_FAILURES = 3  # without a wait: people mistype
 FIRST_WAIT = 60.0  # seconds after the fourth; doubled for each further one, until the bucket is full
@@ -83,9 +96,13 @@ class Known(NamedTuple):
     wait: float  # seconds until its next try
 
 
-def cost_of_failure(seeds: Sized) -> int:
-    """The units that a wrong code costs, when these seeds' codes are compared with it."""
-    return otp.WINDOW_STEPS * len(seeds)
+def cost_of_failure(authenticators: Iterable[Authenticator]) -> int:
+    """The units that a wrong code costs, when the codes of these are compared with it.
+
+    Without any it costs as much as one for a name without an account.
+    """
+    units = sum([otp.COUNTERS if one.is_hotp else otp.WINDOW_STEPS for one in authenticators])
+    return units or COST_OF_UNKNOWN
 
 
 class Throttle:
@@ -104,7 +121,7 @@ class Throttle:
         self._started = started
         self._name, self._name_slot = "", -1  # the last name, and its slot
         now = self.now(started)
-        self._slots = {slot: Level(level.units, min(level.at, now)) for slot, level in slots}
+        self._slots = {slot: level._replace(at=min(level.at, now)) for slot, level in slots}
 
     def enable(self, *, enabled: bool) -> None:
         """Count failures from now on, or count none."""
@@ -120,15 +137,17 @@ class Throttle:
             return tally
         return tally.not_after(self.now(self._started))
 
-    def key(self, uid: int, origin: str, account: str, resets: int = 0) -> Key:
-        """The key of a peer, or of an origin that it relays for. `resets` are those of the account."""
-        # No name has a NUL; an origin, which may, comes last.
-        caller = f"{uid}\0{account}\0{origin}".encode("utf-8", "surrogateescape")
-        return Key(self._digest(caller), _place(self._digest(caller, resets)) % KEY_SLOTS)
+    def key(self, uid: int, origin: str, caller: bytes, resets: int = 0) -> Key:
+        """The key of a peer, or of an origin that it relays for. `resets` are those of the account.
 
-    def key_to_resync(self, uid: int, account: str, resets: int) -> Key:
+        `caller` stands for the account, see `caller_of_id`, or for a name without one.
+        """
+        data = b"%d\0%b\0%b" % (uid, caller, origin.encode("utf-8", "surrogateescape"))
+        return Key(self._digest(data), _place(self._digest(data, resets)) % KEY_SLOTS)
+
+    def key_to_resync(self, uid: int, caller: bytes, resets: int) -> Key:
         """The key of a peer that resynchronises an account. It is not the one for `verify`."""
-        digest = self._digest(f"{uid}\0{account}".encode(), resets, _RESYNC)
+        digest = self._digest(b"%d\0%b" % (uid, caller), resets, _RESYNC)
         return Key(digest, _place(digest) % KEY_SLOTS)
 
     def tally_of_unknown(self, name: str) -> Tally:
@@ -143,7 +162,7 @@ class Throttle:
         level, mark, of_account = self._level(key), tally.mark(key.digest), self.wait_of_all(tally, cost, now)
         if mark.is_known(now):
             level, of_account = mark.level, 0.0
-        return max(self._wait(level, cost, now), of_account)
+        return max(self._wait(level, now), of_account)
 
     def wait_of_all(self, tally: Tally, cost: int, now: float) -> float:
         """The seconds that every key without a mark waits at least."""
@@ -151,13 +170,16 @@ class Throttle:
 
     def may_refuse(self, tally: Tally, cost: int, now: float) -> bool:
         """False if the last failure is too old to make any key wait."""
-        return now - tally.level.at < cost * DAY / KEY.drain
+        if not tally.level.units:
+            return False
+        highest = max([cost, *(mark.level.cost for mark in tally.all_marks())])
+        return now - tally.level.at < highest * DAY / KEY_DRAIN
 
-    def known(self, tally: Tally, cost: int, now: float) -> list[Known]:
+    def known(self, tally: Tally, now: float) -> list[Known]:
         """The keys with a mark, the latest success first."""
         marks = sorted(tally.all_marks(), key=lambda mark: mark.succeeded, reverse=True)
         return [
-            Known(mark.digest, mark.succeeded, self._wait(mark.level, cost, now))
+            Known(mark.digest, mark.succeeded, self._wait(mark.level, now))
             for mark in marks
             if mark.is_known(now)
         ]
@@ -167,8 +189,8 @@ class Throttle:
         counted = tally.with_level(ACCOUNT.add(tally.level, cost, now))
         mark = tally.mark(key.digest)
         if mark.is_known(now):
-            return counted.with_mark(mark._replace(level=KEY.add(mark.level, cost, now))), {}
-        return counted, self._put(key.slot, KEY.add(self._level(key), cost, now))
+            return counted.with_mark(mark._replace(level=_one_more(mark.level, cost, now))), {}
+        return counted, self._put(key.slot, _one_more(self._level(key), cost, now))
 
     def fail_unknown(self, key: Key, name: str, cost: int, now: float) -> Slots:
         """Count a failure for a name without an account."""
@@ -199,15 +221,30 @@ class Throttle:
     def _level(self, key: Key) -> Level:
         return self._slots.get(key.slot, EMPTY)
 
-    def _wait(self, level: Level, cost: int, now: float) -> float:
+    def _wait(self, level: Level, now: float) -> float:
         """Seconds that a key waits for its own failures, if its bucket has this level."""
         if not self.enabled:
             return 0.0
-        return max(level.at + _pause(level.units / cost) - now, KEY.wait(level, cost, now))
+        pause = level.at + _pause(level.failures) - now
+        return max(pause, _of_key(level.cost).wait(level, level.cost, now))
 
     def _put(self, slot: int, level: Level) -> Slots:
         self._slots[slot] = level
         return {slot: level}
+
+
+@functools.cache
+def _of_key(cost: int) -> Limit:
+    """The bucket of a key whose failures have this cost."""
+    return Limit(KEY_FAILURES * cost, KEY_DRAIN)
+
+
+def _one_more(level: Level, cost: int, now: float) -> Level:
+    """A key's level after one more failure. All in it have the highest cost since it was empty."""
+    units = _of_key(level.cost).units(level, now)
+    highest = max(cost, level.cost) if units else cost
+    units = units * (highest / level.cost) + highest
+    return Level(min(units, _of_key(highest).capacity), now, highest)
 
 
 def _place(digest: bytes) -> int:

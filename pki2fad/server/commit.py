@@ -1,6 +1,6 @@
 """Has the store keep changes, and tells whoever waits what became of each.
 
-The Spends and Failures of one turn of the loop are kept together. An Edit is kept at once, behind them, and
+The small changes of one turn of the loop are kept together. An Edit is kept at once, behind them, and
 memory follows when it is kept. The store may answer before it is asked for the next, or much later.
 """
 
@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator, Sequence
 
 from pki2fad.errors import Internal, Refusal, Unavailable, UnusableState
 from pki2fad.host import log
-from pki2fad.methods.agent import Agent
-from pki2fad.rules.changes import Change, Edit, Failure, Spend
+from pki2fad.methods.memory import Memory
+from pki2fad.rules.changes import Change, Edit, TurnChange
 from pki2fad.rules.outcomes import KEPT, Keep, NotKept, Outcome, Unknown
 
 Settled = Callable[[Outcome], object]
@@ -24,15 +24,15 @@ class Commit:
     or later, always in the loop.
     """
 
-    def __init__(self, keep: Keep, agent: Agent) -> None:
+    def __init__(self, keep: Keep, memory: Memory) -> None:
         self._keep = keep
-        self._agent = agent
+        self._memory = memory
         self._changes: list[Change] = []  # of this turn
         self._waiting: list[Settled] = []  # for these, in the same order
         self._edits = 0  # that are on their way
         self._alone = False  # True while many accounts are being changed, in the store or in memory
 
-    def add(self, change: Spend | Failure, settled: Settled) -> None:
+    def add(self, change: TurnChange, settled: Settled) -> None:
         """Have a change kept with the others of this turn."""
         self._changes.append(change)
         self._waiting.append(settled)
@@ -56,15 +56,15 @@ class Commit:
         """
         if self._alone:
             raise Unavailable("many accounts are being changed; try again", 1)
-        self._agent.hold(edit)
+        self._memory.hold(edit)
         self._edits += 1
 
         def follow(outcome: Outcome) -> None:
             self._edits -= 1
-            self._agent.let_go(edit)
+            self._memory.let_go(edit)
             if outcome is KEPT:
                 try:
-                    self._agent.apply(edit)
+                    self._memory.apply(edit)
                 except Exception as error:  # it is kept, and memory is not as it says
                     outcome = Unknown(error)
             settled(outcome)

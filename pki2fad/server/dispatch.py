@@ -9,7 +9,7 @@ from pki2fad.methods.agent import Agent
 from pki2fad.methods.table import METHODS, is_administrative
 from pki2fad.rules import clock
 from pki2fad.rules.access import Peer
-from pki2fad.rules.changes import REJECTED, REPLAYED, Answer, Edit, Failure, Spend, Work
+from pki2fad.rules.changes import REJECTED, REPLAYED, Answer, Edit, TurnChange, Work
 from pki2fad.rules.clock import Reading, boot
 from pki2fad.rules.outcomes import KEPT, SPENT, STALE, NotKept, Outcome, Unknown
 from pki2fad.server.commit import Commit, another_change, log_unkept, refusal_of
@@ -74,7 +74,7 @@ class Dispatch:
     def _wait(self, connection: Connection, request: Request, answer: Answer, reading: Reading) -> None:
         """Answer when a change is kept or work is done."""
         change = answer.change
-        if isinstance(change, Spend | Failure):
+        if isinstance(change, TurnChange):
             call = _Call(connection, connection.hold(), request, reading)
             self._commit.add(change, partial(self._settled, call, answer))
         elif isinstance(change, Edit):
@@ -110,7 +110,7 @@ class Dispatch:
         answer = self._answer(call.request, call.connection.peer, call.reading)
         if isinstance(answer.change, Edit):
             self._edit(call, answer, answer.change)
-        elif isinstance(answer.change, Spend | Failure):
+        elif isinstance(answer.change, TurnChange):
             self._commit.keep(answer.change, partial(self._settled, call, answer))
         else:
             self._settle(call, answer)

@@ -114,6 +114,8 @@ class RequestLog:
         if request.args.get("origin"):
             fields["origin"] = request.args["origin"]
         fields["valid"] = answer.result["valid"]
+        if answer.matched is not None:
+            fields["authenticator"] = answer.matched
         if answer.reason == REPLAYED:  # somebody may be in the middle
             self.warning(peer, request.method, **fields, reason=REPLAYED)
         elif answer.reason == WRONG:
@@ -123,7 +125,7 @@ class RequestLog:
             else:
                 self._later(_line(request.method, peer.uid, *fields.items(), ("reason", WRONG)))
         elif answer.audit:
-            log.audit(request.method, uid=peer.uid, **fields)
+            log.audit(request.method, uid=peer.uid, **fields, **(answer.details or {}))
         else:
             self._later(_line(request.method, peer.uid, *fields.items()))
 

@@ -58,8 +58,8 @@ class Server:
         self.pool = Pool()
         self.closer = Closer()
         self.turns = Turns(self._flush, lambda: not self.closer.is_behind)
-        self.commit = Commit(keep, agent)
-        changing = Changing(self.commit.alone, agent.applied, lambda: agent.version)
+        self.commit = Commit(keep, agent.memory)
+        changing = Changing(self.commit.alone, agent.memory.applied, lambda: agent.memory.version)
         self.long_work = LongWork(changing, self.commit, give_up)
         self._agent = agent
         self._connections: set[Connection] = set()

@@ -13,6 +13,7 @@ from typing import Any
 
 from pki2fad.errors import UnusableState
 from pki2fad.host import files, locks, log
+from pki2fad.state.schema import MIGRATIONS
 
 APPLICATION_ID = 0x70326661  # "p2fa": tells our file from any other database
 
@@ -28,50 +29,6 @@ _BUSY_TIMEOUT = 2  # seconds to wait for another process that has locked the fil
 _LINKED = (
     "the state file has another name (a hard link). Another program may open it by that name and damage it:"
     " look for it with find -samefile, and remove it"
-)
-
-# Migrations in order; the schema's version is how many were applied.
-MIGRATIONS = (
-    """
-    CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;
-    CREATE TABLE keyslots (fingerprint TEXT PRIMARY KEY, wrapped BLOB NOT NULL) WITHOUT ROWID;
-    CREATE TABLE accounts (
-        name TEXT PRIMARY KEY, algorithm TEXT NOT NULL, digits INTEGER NOT NULL,
-        period INTEGER NOT NULL, sealed BLOB NOT NULL, digest BLOB NOT NULL, last_step INTEGER NOT NULL
-    ) WITHOUT ROWID;
-    CREATE TABLE gone (
-        digest BLOB PRIMARY KEY, period INTEGER NOT NULL, last_step INTEGER NOT NULL
-    ) WITHOUT ROWID;
-    CREATE TABLE seed_files (name TEXT PRIMARY KEY, digest BLOB NOT NULL) WITHOUT ROWID;
-    CREATE TABLE periods (
-        period INTEGER PRIMARY KEY, lease INTEGER NOT NULL DEFAULT 0, floor INTEGER NOT NULL DEFAULT 0
-    );
-    """,
-    """
-    ALTER TABLE accounts ADD COLUMN failed_units REAL NOT NULL DEFAULT 0;
-    ALTER TABLE accounts ADD COLUMN failed_at REAL NOT NULL DEFAULT 0;
-    ALTER TABLE accounts ADD COLUMN marks BLOB NOT NULL DEFAULT x'';
-    CREATE TABLE slots (slot INTEGER PRIMARY KEY, units REAL NOT NULL, at REAL NOT NULL);
-    CREATE TABLE secrets (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
-    INSERT INTO secrets VALUES ('throttle', randomblob(32));
-    """,
-    """
-    ALTER TABLE accounts ADD COLUMN offset INTEGER NOT NULL DEFAULT 0;
-    ALTER TABLE accounts ADD COLUMN drift BLOB NOT NULL DEFAULT x'';
-    CREATE TABLE stretches (start REAL NOT NULL, until REAL NOT NULL);
-    CREATE TABLE spent (since REAL NOT NULL, until REAL NOT NULL);
-    """,
-    """
-    CREATE TABLE successors (
-        name TEXT PRIMARY KEY, algorithm TEXT NOT NULL, digits INTEGER NOT NULL,
-        period INTEGER NOT NULL, sealed BLOB NOT NULL, digest BLOB NOT NULL, last_step INTEGER NOT NULL,
-        deadline INTEGER, cutover INTEGER NOT NULL
-    ) WITHOUT ROWID;
-    """,
-    """
-    ALTER TABLE accounts ADD COLUMN resets INTEGER NOT NULL DEFAULT 0;
-    ALTER TABLE accounts ADD COLUMN reset_at BLOB NOT NULL DEFAULT x'';
-    """,
 )
 
 

@@ -50,6 +50,8 @@ class Leases:
         """All leases, raised, if one of the spends is not covered by its own; else none."""
         needed: dict[int, int] = {}
         for spend in spends:
+            if not spend.period:  # of HOTP: it is synced
+                continue
             end = (spend.step - spend.offset + 1) * spend.period
             if end > max(self._ends.get(spend.period, 0), needed.get(spend.period, 0)):
                 needed[spend.period] = end

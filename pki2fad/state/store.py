@@ -17,7 +17,7 @@ from pki2fad.rules.gone import Watermark
 from pki2fad.rules.outcomes import KEPT, NotKept, Outcome, Settle
 from pki2fad.rules.tally import Level
 from pki2fad.state import rows
-from pki2fad.state.database import StateFile
+from pki2fad.state.database import StateFile, damaged
 from pki2fad.state.leases import Leases
 from pki2fad.state.writer import Writer
 
@@ -53,9 +53,11 @@ class Store:
         return bytes(secret)
 
     def throttle_slots(self) -> Iterator[tuple[int, Level]]:
-        """The throttle's table."""
-        for slot, units, at in self.file.rows("SELECT slot, units, at FROM slots"):
-            yield slot, Level(units, at)
+        """The throttle's table. Raises `UnusableState` for a row that cannot be one."""
+        for slot, *level in self.file.rows("SELECT slot, units, at, cost FROM slots"):
+            if tuple(map(type, level)) != (float, float, int) or level[-1] < 1:
+                raise damaged(self.path, f"slot {slot!r}: a value is of the wrong type or range")
+            yield slot, Level(*level)
 
     def gone(self) -> dict[bytes, Watermark]:
         """The watermarks of seeds that are gone, and their periods, by the seeds' digests."""
@@ -63,6 +65,10 @@ class Store:
             digest: Watermark(last_step, period)
             for digest, last_step, period in self.file.rows("SELECT digest, last_step, period FROM gone")
         }
+
+    def ids(self) -> dict[str, bytes]:
+        """The ids of accounts that were removed, by name, as `Keyring.identity` gives them."""
+        return dict(self.file.rows("SELECT name, id FROM ids"))
 
     def watch(self, reading: Reading) -> Watch:
         """What is known of the wall clock."""
@@ -115,9 +121,11 @@ class Store:
         if isinstance(changes[0], Shred):  # it comes alone, and is no transaction
             self.file.empty_log()
             return [KEPT]
-        spends = [change for change in changes if isinstance(change, Spend)]
+        spends = [
+            spend for change in changes if isinstance(change, Spend) for spend in (change, *change.also)
+        ]
         raised = self._leases.raised(spends)
-        durable = bool(raised) or any(not isinstance(change, Spend | Failure) for change in changes)
+        durable = bool(raised) or any(map(_is_synced, changes))
         with self.file.transaction(durable=durable):
             if raised:
                 self._leases.write(raised, max(spend.wall for spend in spends))
@@ -139,8 +147,15 @@ class Store:
         self.file.close()
 
 
+def _is_synced(change: Change) -> bool:
+    """True for what no lease covers."""
+    if isinstance(change, Spend):
+        return not change.period or any(not other.period for other in change.also)
+    return not isinstance(change, Failure)
+
+
 def _size(change: Change) -> int:
     """How many rows a change is about, more or less."""
     if isinstance(change, Edits):
         return len(change.edits)
-    return len(change.accounts) if isinstance(change, Rotation) else 1
+    return len(change.resealed) if isinstance(change, Rotation) else 1

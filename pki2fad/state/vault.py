@@ -156,11 +156,9 @@ class Vault:
         master = MasterKey()
         try:
             master.adopt_digests(self._keyring.master)
-            waiting = [one.successor.account for one in self._keyring.with_successor() if one.successor]
-            accounts = yield from self._keyring.all_resealed([*self._keyring.accounts.values()], master)
-            successors = yield from self._keyring.all_resealed(waiting, master)
+            resealed = yield from self._keyring.all_resealed(master)
             slots = {rsakeys.fingerprint(key): master.wrap(key) for key in (old, new)}
-            yield Rotation(master, slots, accounts, successors, master.sealed_digest_key())
+            yield Rotation(master, slots, resealed, master.sealed_digest_key())
         except BaseException:
             master.close()
             raise

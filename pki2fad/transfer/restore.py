@@ -3,16 +3,18 @@
 import math
 import re
 from collections.abc import Iterable, Sequence
+from itertools import groupby
 
 from pki2fad.errors import BadRequest, Unavailable
 from pki2fad.rules import otp
-from pki2fad.rules.account import Account, kept
+from pki2fad.rules.account import MOST, Account
+from pki2fad.rules.authenticator import UNKNOWN, Authenticator, kept
 from pki2fad.rules.changes import Edit, Edits, in_the_way, take_up_watermarks
 from pki2fad.rules.clock import Interval, Reading, Watch
 from pki2fad.rules.keyring import Keyring
 from pki2fad.rules.pieces import Pieces, in_pieces
 from pki2fad.transfer import backup
-from pki2fad.transfer.backup import Content, Record
+from pki2fad.transfer.content import Content, Record
 from pki2fad.wire import messages
 
 _UPLOAD = re.compile(r"[0-9a-f]{32}", re.ASCII)
@@ -90,36 +92,41 @@ class Upload:
 
 
 class Plan:
-    """Plans the changes by a backup, at a reading of the clocks. They lower no watermark."""
+    """Plans the changes by a backup, at a reading of the clocks. They lower no watermark.
+
+    `lost` are the labels of HOTP authenticators that need a `resync`, with the names of their accounts.
+    """
 
     def __init__(self, content: Content, keyring: Keyring, watch: Watch, reading: Reading) -> None:
+        self.lost: list[tuple[str, str]] = []
         self._content = content
         self._keyring = keyring
         self._watch = watch
         self._reading = reading
 
     def edits(self, opened: Sequence[Account], *, replace: bool) -> Pieces[Edits]:
-        """All edits. `opened` are the backup's accounts, made by `Keyring.sealed_elsewhere`.
+        """All edits. `opened` are the backup's authenticators, made by `SealedSeeds.of_entry`.
 
-        Hold the accounts meanwhile (see `Keyring.held`). Raises `AccountExists` if accounts have other
-        seeds or parameters and `replace` is false.
+        Hold the accounts meanwhile (see `Holds.held`). Raises `AccountExists` if authenticators have other
+        seeds or parameters and `replace` is false, and `BadRequest` if an account would have too many.
         """
         edits: list[Edit] = []
         others: list[str] = []
         periods: set[int] = set()
-        for some in in_pieces(zip(self._content.records, opened, strict=True)):
-            for record, account in some:
-                periods.add(record.parameters.period)
-                edit, is_other = self._edit(record, account)
+        restored = zip(self._content.records, opened, strict=True)
+        for some in in_pieces(map(_listed, groupby(restored, lambda one: one[0].name))):
+            for authenticators in some:
+                periods.update(record.parameters.period for record, _ in authenticators)
+                edit, is_other = self._edit(authenticators)
                 if edit is not None:
                     edits.append(edit)
                 if is_other:
-                    others.append(record.name)
+                    others.append(authenticators[0][0].name)
             yield
         if others and not replace:
             raise in_the_way(others)
         yield from take_up_watermarks(edits)
-        return Edits(edits, self._burnt(periods), self._spent())
+        return Edits(edits, self._burnt(periods - {0}), self._spent())
 
     def _spent(self) -> tuple[Interval, ...]:
         """The backup's intervals in which codes may have been used, without those known here."""
@@ -130,30 +137,46 @@ class Plan:
             raise BadRequest(f"there would be more than {_MOST_SPENT} times at which the clock was ahead")
         return tuple(sorted(spent))
 
-    def _edit(self, record: Record, account: Account) -> tuple[Edit | None, bool]:
-        """The edit for a record, None if nothing changes; and whether the account has another seed."""
-        wall = self._reading.wall
-        self._keyring.take_up(account)
-        account.raise_to(record.last_step)
+    def _edit(self, restored: Sequence[tuple[Record, Account]]) -> tuple[Edit | None, bool]:
+        """The edit for an account, None if nothing changes; and whether one of its seeds is another one."""
+        name, wall = restored[0][0].name, self._reading.wall
+        known = self._keyring.accounts.get(name)
+        current = known and known.settled(wall)
+        put, is_other = current, False
+        for record, one in restored:
+            self._take_up(record, one)
+            old = None if put is None else _counterpart(put, one)
+            if put is None or old is None or not old.is_like(one):
+                is_other |= old is not None
+                self._begin(record, one)
+                # Another seed gives a guesser no new budget.
+                put = one if put is None else put.with_authenticator(one)
+            elif one.last_step > old.last_step:
+                put = put.replaced(old, old.changed(last_step=one.last_step))
+        if put is None or put is current:
+            return None, False
+        if len(put.authenticators) > MOST:
+            raise BadRequest(
+                f"account {name!r} would have {len(put.authenticators)} authenticators, and {MOST} are the"
+                f" most; remove one with: pki2factl remove {name} --label LABEL"
+            )
+        return Edit(name, self._watch.believed(wall), put, self._keyring.ended(known, put)), is_other
+
+    def _take_up(self, record: Record, one: Account) -> None:
+        """Let its watermark be as high as that of the seed here, and in the backup."""
+        self._keyring.take_up(one)
         if record.offset > 0:  # its prover's codes are beyond what the floors cover
             period = record.parameters.period
-            end = otp.window_end(max(wall, self._content.created), period) // period - 1
-            account.raise_to(end + record.offset)
-        known = self._keyring.accounts.get(record.name)
-        current = known and known.settled(wall)
-        gone = None if known is current else known
-        is_other = current is not None and not current.is_like(account)
-        if current is None or is_other:
-            account.take_up(account.last_step, kept(record.drift + account.drift), record.offset)
-            if current is not None:
-                account.count(current.tally)  # another seed gives a guesser no new budget
-                gone = known
-        elif account.last_step > current.last_step:
-            account = current.copy(last_step=account.last_step)
+            end = otp.window_end(max(self._reading.wall, self._content.created), period) // period - 1
+            one.raise_to(end + record.offset)
+
+    def _begin(self, record: Record, one: Account) -> None:
+        """Have it begin as the backup knows it. Which counters were used since then is not known."""
+        if one.is_hotp:
+            one.take_up(one.last_step, UNKNOWN, 0)
+            self.lost.append((one.name, one.label))
         else:
-            return None, False
-        leaving = gone and self._keyring.leaving(gone)
-        return Edit(record.name, self._watch.believed(wall), account, leaving), is_other
+            one.take_up(one.last_step, kept(record.drift + one.drift), record.offset)
 
     def _burnt(self, periods: Iterable[int]) -> dict[int, int]:
         """The floors of the backup's periods, as after a crash of the machine.
@@ -164,6 +187,16 @@ class Plan:
         wall = max(self._reading.wall, self._content.created)
         floors = self._content.floors
         return {period: max(floors.get(period, 0), otp.window_end(wall, period)) for period in periods}
+
+
+def _listed(group: tuple[str, Iterable[tuple[Record, Account]]]) -> list[tuple[Record, Account]]:
+    return list(group[1])
+
+
+def _counterpart(account: Account, one: Account) -> Authenticator | None:
+    """The authenticator that has the same seed and parameters, whatever its label is, or else the label."""
+    same = next((other for other in account.authenticators if other.is_like(one)), None)
+    return same or account.authenticator(one.label)
 
 
 def check_time(content: Content, reading: Reading) -> None:

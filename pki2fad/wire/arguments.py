@@ -11,17 +11,17 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
-# A method has at most nine. More are not built: building all that a message of 64 KiB can announce takes far
-# longer than finding its end.
+# A method has at most thirteen. More are not built: building all that a message of 64 KiB can announce takes
+# far longer than finding its end.
 MOST = 16
 
 _SCALARS = frozenset({str, bytes, int, float, bool, type(None)})
 
 _FORM = f"the parameters are one map of at most {MOST} arguments, which are scalars"
 
-# Arguments that name an account or a caller, or prove one. A program that has no value for them does not mean
-# `default`.
-_NEVER_NIL = frozenset({"account", "accounts", "origin", "code"})
+# Arguments that name an account, one of its authenticators or a caller, or prove one. A program that has no
+# value for them does not mean `default`, nor all authenticators.
+_NEVER_NIL = frozenset({"account", "accounts", "label", "origin", "code"})
 
 _EXACT = 2**53  # a float has every whole number below it
 

@@ -12,9 +12,8 @@ if TYPE_CHECKING:
 
 REQUEST, RESPONSE, NOTIFICATION = 0, 1, 2
 
-# The largest request is a batch of 200 accounts: 55 KiB with the longest names and seeds, and the largest RSA
-# key in sight. 64 KiB leave room for what a foreign client announces of itself, and bound what a connection
-# can occupy.
+# The largest request is a batch: it has at most 60 KiB. 64 KiB leave room for what a foreign client announces
+# of itself, and bound what a connection can occupy.
 REQUEST_LIMIT = 64 * 1024
 
 # What is longer than a request, a backup, comes in parts of at most so many bytes.

@@ -85,7 +85,6 @@ def write_state(directory: Path, key: PrivateKey, count: int, period: int = PERI
                 name(number),
                 reading.wall,
                 keyring.seal(name(number), bytearray(seed(number)), parameters),
-                None,
             )
             for number in range(count)
         )
@@ -98,9 +97,9 @@ def batches(key: PublicKey, first: int, count: int) -> Iterator[tuple[Sequence[s
     """The names and the bytes of batches for so many accounts."""
     for begin in range(first, first + count, batch.MOST):
         numbers = range(begin, min(begin + batch.MOST, first + count))
-        seeds = [(name(number), Parameters(), bytearray(seed(number))) for number in numbers]
+        unsealed = [batch.Unsealed(name(number), Parameters(), bytearray(seed(number))) for number in numbers]
         with MasterKey() as master:
-            yield [name(number) for number in numbers], batch.pack(seeds, master.wrap(key), master)
+            yield [name(number) for number in numbers], batch.pack(unsealed, master.wrap(key), master)
 
 
 class States:

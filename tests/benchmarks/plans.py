@@ -145,7 +145,10 @@ def load(sealed: bytes, first: int, count: int) -> list[Exchange]:
     return [
         Exchange(
             packb([0, msgid, "load", [{"account": name, "sealed": sealed}]]),
-            b"\x94\x01" + packb(msgid) + b"\xc0" + packb({"account": name, "changed": True}),
+            b"\x94\x01"
+            + packb(msgid)
+            + b"\xc0"
+            + packb({"account": name, "changed": True, "authenticators": 1}),
         )
         for msgid, name in enumerate(names)
     ]

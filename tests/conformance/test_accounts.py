@@ -4,6 +4,7 @@ import time
 from typing import Any
 
 import pytest
+from support.authenticators import main_of
 from support.raw import RawPeer, Seed, seal
 
 from pki2fad import __version__
@@ -12,7 +13,7 @@ from pki2fad.crypto.rsakeys import PrivateKey
 
 def row_of(peer: RawPeer, account: str) -> dict[str, object] | None:
     """What `accounts` says of one of them."""
-    rows = [row for row in peer.call("accounts") if row["account"] == account]
+    rows = [main_of(row) for row in peer.call("accounts") if row["account"] == account]
     assert len(rows) <= 1
     return rows[0] if rows else None
 
@@ -20,9 +21,17 @@ def row_of(peer: RawPeer, account: str) -> dict[str, object] | None:
 def test_load_says_whether_it_changed_anything(peer: RawPeer, host_key: PrivateKey) -> None:
     seed = Seed("SHA256", 8, 60)
     load = {"account": "says", **seed.parameters}
-    assert peer.call("load", sealed=seed.sealed(host_key), **load) == {"account": "says", "changed": True}
+    assert peer.call("load", sealed=seed.sealed(host_key), **load) == {
+        "account": "says",
+        "changed": True,
+        "authenticators": 1,
+    }
     # Sealed anew, so that the bytes differ.
-    assert peer.call("load", sealed=seed.sealed(host_key), **load) == {"account": "says", "changed": False}
+    assert peer.call("load", sealed=seed.sealed(host_key), **load) == {
+        "account": "says",
+        "changed": False,
+        "authenticators": 1,
+    }
     assert peer.call("load", sealed=seed.sealed(host_key), replace=True, **load)["changed"] is False
 
 
@@ -45,7 +54,7 @@ def test_load_without_parameters_means_sha1_6_digits_30_seconds(peer: RawPeer, h
 
 def test_load_without_a_name_is_of_default(peer: RawPeer, seed: Seed, host_key: PrivateKey) -> None:
     loaded = peer.call("load", sealed=seed.sealed(host_key), **seed.parameters)
-    assert loaded == {"account": "default", "changed": False}
+    assert loaded == {"account": "default", "changed": False, "authenticators": 1}
 
 
 @pytest.mark.parametrize(
@@ -66,7 +75,11 @@ def test_another_seed_or_parameter_needs_replace(
         assert message.startswith("account_exists: ")
         kept = peer.call("generate")
         assert kept["code"] == seed.code(kept["step"])
-    assert peer.call("load", **load, replace=True) == {"account": "default", "changed": True}
+    assert peer.call("load", **load, replace=True) == {
+        "account": "default",
+        "changed": True,
+        "authenticators": 1,
+    }
     replaced = peer.call("generate")
     assert replaced["code"] == wanted.code(replaced["step"])
 
@@ -85,7 +98,7 @@ def test_what_does_not_open_is_bad_seal_in_one_text_and_changes_nothing(
         "of another key": seal(other_key, digits),
         "upper case": seal(host_key, digits.upper().replace(b"0", b"A")),
         "63 digits": seal(host_key, digits[1:]),
-        "30 digits": seal(host_key, digits[:30]),
+        "18 digits": seal(host_key, digits[:18]),
         "130 digits": seal(host_key, (digits * 3)[:130]),
         "0x": seal(host_key, b"0x" + digits),
         "newline": seal(host_key, digits + b"\n"),

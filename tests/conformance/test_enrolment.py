@@ -79,4 +79,27 @@ def test_what_is_no_code_is_bad_request(peer: RawPeer) -> None:
     enrolled(peer)
     for code in ("12345", "123456789", " 123456", 123456, None):
         assert peer.refusal("enroll_confirm", code=code)[0] == "bad_request"
-    assert peer.refusal("enroll", account=NAME)[0] == "bad_request"
+    assert peer.refusal("enroll", account=None)[0] == "bad_request"
+
+
+def test_a_code_adds_an_authenticator_and_another_removes_it(peer: RawPeer) -> None:
+    seed, other = enrolled(peer), Seed()
+    assert peer.call("enroll_confirm", code=seed.code()) == {"valid": True}
+    assert peer.call("exists", account=NAME) == {"account": NAME, "exists": True}
+    assert peer.refusal("enroll", account=NAME)[0] == "account_exists"
+    given = peer.call("enroll", account=NAME, label="tablet", kind="hotp", digits=8)
+    of = {"algorithm": "SHA1", "digits": 8, "period": 0}
+    other.hex = given.pop("seed")
+    assert given == {"account": NAME, "label": "tablet", "kind": "hotp", **of, "expires_in": 600}
+    args = {"account": NAME, "label": "tablet"}
+    assert peer.call("enroll_confirm", code="00000000", **args) == {"valid": False}
+    assert peer.refusal("enroll_confirm", code="123456")[0] == "account_exists"
+    assert peer.refusal("remove", account=NAME, label="main", code="0000000")[0] == "bad_request"
+    other.hex = peer.call("enroll", **args)["seed"]
+    code = other.code()
+    assert peer.call("enroll_confirm", code=code, **args) == {"valid": True}
+    assert peer.refusal("remove", account=NAME, label="main", code=code)[0] == "forbidden"
+    recovery = peer.call("recovery_create", account=NAME)["codes"][0]
+    removed = {"account": NAME, "label": "main", "authenticators": 1}
+    assert peer.call("remove", account=NAME, label="main", code=recovery) == removed
+    assert peer.refusal("remove", **args, code=recovery)[0] == "bad_request"

@@ -33,7 +33,7 @@ def test_bytes_may_come_as_str_and_are_taken_as_they_are(peer: RawPeer, host_key
     seed = Seed()
     load = {"account": "raw", "sealed": seed.sealed(host_key), "replace": True}
     peer.send_bytes(as_str([REQUEST, 1, "load", [load]]))
-    assert peer.receive() == [RESPONSE, 1, None, {"account": "raw", "changed": True}]
+    assert peer.receive() == [RESPONSE, 1, None, {"account": "raw", "changed": True, "authenticators": 1}]
     peer.send_bytes(as_str([REQUEST, 2, "verify", [{"account": "raw", "code": seed.code()}]]))
     assert peer.receive() == [RESPONSE, 2, None, {"valid": True}]
 
@@ -45,7 +45,11 @@ def test_text_may_come_as_bin(peer: RawPeer, host_key: PrivateKey) -> None:
     for method, arguments in (("load", load), ("verify", verify), ("remove", {"account": "bin"})):
         error, result = peer.exchange(as_bin([method, [arguments]]))
         assert error is None
-        assert result in ({"account": "bin", "changed": True}, {"valid": True}, {"account": "bin"})
+        assert result in (
+            {"account": "bin", "changed": True, "authenticators": 1},
+            {"valid": True},
+            {"account": "bin"},
+        )
 
 
 def test_a_name_as_str_and_as_bin_is_an_argument_given_twice(peer: RawPeer) -> None:
@@ -67,6 +71,7 @@ def test_text_as_bin_that_is_not_utf_8_is_no_name(peer: RawPeer) -> None:
         ("verify", {"code": "123456", "origin": None}),
         ("verify", {"code": None}),
         ("enroll_confirm", {"code": None}),
+        ("recovery_create", {"code": None}),
     ],
     ids=repr,
 )
@@ -79,7 +84,7 @@ def test_nil_never_stands_for_whom_or_for_a_code(peer: RawPeer, method: str, arg
 def test_any_other_argument_that_is_nil_is_absent(peer: RawPeer, host_key: PrivateKey) -> None:
     load = {"account": "nil", "sealed": Seed().sealed(host_key), "replace": True}
     absent = dict.fromkeys(["algorithm", "digits", "period", "successor", "deadline", "cutover"])
-    assert peer.call("load", **load, **absent) == {"account": "nil", "changed": True}
+    assert peer.call("load", **load, **absent) == {"account": "nil", "changed": True, "authenticators": 1}
     assert_bad_request(peer, peer.refusal("load", account="nil", sealed=None))
     assert_bad_request(peer, peer.refusal("load", **load, unknown=None))
 

@@ -110,7 +110,11 @@ def test_pipelined_requests_are_answered_in_order(peer: RawPeer, seed: Seed, hos
     ]
     results = [result for *_, result in answers]
     assert results[0]["code"] == seed.code(results[0]["step"])
-    assert results[1:4] == [{"valid": True}, {"valid": False}, {"account": "piped", "changed": True}]
+    assert results[1:4] == [
+        {"valid": True},
+        {"valid": False},
+        {"account": "piped", "changed": True, "authenticators": 1},
+    ]
     assert results[4]["code"] == other.code(results[4]["step"])
     assert results[5] == {"valid": True}
     assert results[6]["ready"] is True

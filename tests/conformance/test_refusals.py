@@ -13,6 +13,7 @@ FOR_ROLES = [
     ("generate", {}),
     ("load", {"sealed": b""}),
     ("remove", {}),
+    ("recovery_create", {}),
 ]
 
 PART = {"upload": "0" * 32, "offset": 0, "part": b""}

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgpack
 
-from pki2fad.crypto import sealing
+from pki2fad.crypto import sealing, seedsizes
 from pki2fad.crypto.masterkey import MasterKey
 from pki2fad.daemon.minutelog import MinuteLog
 from pki2fad.errors import BadSeal
@@ -29,7 +29,7 @@ from pki2fad.rules.throttle import Throttle
 from pki2fad.server.longwork import Changing
 from pki2fad.state.store import Store
 from pki2fad.transfer import backup
-from pki2fad.transfer.backup import Content
+from pki2fad.transfer.content import Content
 from pki2fad.wire.messages import Encoded, Request
 from support.peers import missing, require, require_root
 from support.stores import keep
@@ -89,6 +89,18 @@ def oathtool_code(seed: bytes, wall: float, parameters: Parameters = USUAL) -> s
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
 
+def oathtool_hotp(seed: bytes, counter: int, digits: int = 6) -> str:
+    """The code that oathtool makes for this counter."""
+    command = [
+        require("oathtool"),
+        "--hotp",
+        f"--digits={digits}",
+        f"--counter={counter}",
+        seed.hex(),
+    ]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
 def shared_step() -> int:
     """A step whose code, with SEED, is also that of the next step, by search."""
     step = BEFORE_SHARED_CODE
@@ -105,7 +117,7 @@ def sealed(seed: bytes) -> bytes:
 def open_plain(text: bytes) -> bytearray:
     """The seed of `sealed`. Raises `BadSeal`."""
     try:
-        return sealing.seed_from_hex(text)
+        return sealing.seed_from_hex(text, seedsizes.SHORT)
     except ValueError:
         raise BadSeal("this does not open to a seed") from None
 
@@ -118,6 +130,14 @@ def make_keyring(
     for name, seed in (seeds or {}).items():
         keyring.put(keyring.seal(name, bytearray(seed), parameters))
     return keyring
+
+
+def add_authenticators(keyring: Keyring, seeds: Iterable[bytes], parameters: Parameters = USUAL) -> None:
+    """Give the account `default` one more for each seed, with the labels `1`, `2` and so on."""
+    for number, seed in enumerate(seeds, 1):
+        account = keyring.accounts["default"]
+        new = keyring.seal("default", bytearray(seed), parameters, label=str(number))
+        keyring.put(account.with_authenticator(new))
 
 
 def make_agent(
@@ -195,7 +215,7 @@ def call(
     if answer.change is not None:
         (kept,) = keep_one(answer.change)
         if isinstance(answer.change, Edit):
-            agent.apply(answer.change)
+            agent.memory.apply(answer.change)
     if answer.refusal is not None:
         raise answer.refusal
     return answer.result if kept else REJECTED
@@ -215,7 +235,9 @@ def answer_to(
 
 def carried_out(agent: Agent, work: Work, reading: Reading, keep: Callable[[Change], object]) -> Answer:
     """The answer of a long work, where nobody waits and time stands still. Raises what it raises."""
-    changing = Changing(contextlib.nullcontext, agent.applied, lambda: agent.version, lambda: reading)
+    changing = Changing(
+        contextlib.nullcontext, agent.memory.applied, lambda: agent.memory.version, lambda: reading
+    )
     steps = changing.steps(work)
     result: Any = None
     failure: Exception | None = None
@@ -249,6 +271,7 @@ def filled(store: Store, master: MasterKey | None, reading: Reading, boot_id: st
     for account in store.accounts():
         keyring.put(account)
     keyring.gone.update(store.gone())
+    keyring.ids.update(store.ids())
     keyring.raise_floors(store.floors())
     return keyring
 
@@ -257,7 +280,7 @@ def boot(store: Store, master: MasterKey, reading: Reading, boot_id: str | None)
     """An agent over a state file."""
     keyring = filled(store, master, reading, boot_id)
     agent = make_agent(keyring)
-    agent.file_digests = store.file_digests()
+    agent.memory.file_digests.update(store.file_digests())
     return agent
 
 

@@ -106,7 +106,7 @@ class Host:
         kept = not there or all(keep(self.store, there))
         for change in there:
             if isinstance(change, Edit):
-                self.agent.apply(change)
+                self.agent.memory.apply(change)
         return kept
 
     def load(self, account: str = "default", seed: bytes = SEED, of: Parameters = USUAL) -> None:

@@ -25,10 +25,14 @@ def block(label: str) -> str:
 
 
 class Programs:
-    """The commands of the programs as printed; each is made when it is first wanted."""
+    """The commands of the programs as printed; each is made when it is first wanted.
 
-    def __init__(self, where: Path) -> None:
+    With `older` they are files of that directory: the programs as an earlier version printed them.
+    """
+
+    def __init__(self, where: Path, older: Path | None = None) -> None:
         self._where = where
+        self._older = older
 
     def __getitem__(self, label: str) -> list[str]:
         made = {
@@ -66,7 +70,7 @@ class Programs:
 
     def _written(self, name: str, label: str) -> str:
         path = self._where / name
-        path.write_text(block(label))
+        path.write_text(block(label) if self._older is None else (self._older / name).read_text())
         return str(path)
 
 

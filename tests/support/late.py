@@ -72,7 +72,7 @@ async def late_bench(directory: Path, count: int) -> AsyncIterator[tuple[Bench, 
     """A server with accounts a0, a1 and so on, over a store that answers later."""
     with contextlib.closing(Store(str(directory / "state.db"))) as store:
         keyring = make_keyring({f"a{number}": SEED for number in range(count)})
-        keep(store, [Edit(name, clock.wall(), one, None) for name, one in keyring.accounts.items()])
+        keep(store, [Edit(name, clock.wall(), one) for name, one in keyring.accounts.items()])
         late = Late(store)
         async with bench(make_agent(keyring, own_uid=os.geteuid()), late) as at:
             yield at, late

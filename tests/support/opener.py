@@ -13,15 +13,16 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from support.peers import require
 
-_MAGIC = b"pki2fad backup 1\n"
+_MAGICS = (b"pki2fad backup 1\n", b"pki2fad backup 2\n")
+_MAGIC_BYTES = 17
 
 
 def header_of(backup: bytes) -> tuple[dict[str, str], bytes, bytes]:
     """The slots, what the content is bound to, and the content."""
-    assert backup.startswith(_MAGIC)
-    length = int.from_bytes(backup[len(_MAGIC) : len(_MAGIC) + 4], "big")
-    end = len(_MAGIC) + 4 + length
-    return json.loads(backup[len(_MAGIC) + 4 : end])["slots"], backup[:end], backup[end:]
+    assert backup.startswith(_MAGICS)
+    begin = _MAGIC_BYTES + 4
+    end = begin + int.from_bytes(backup[_MAGIC_BYTES:begin], "big")
+    return json.loads(backup[begin:end])["slots"], backup[:end], backup[end:]
 
 
 def fingerprint(key: rsa.RSAPrivateKey) -> str:
@@ -53,9 +54,9 @@ def open_backup(backup: bytes, key: rsa.RSAPrivateKey, private_key: Path) -> tup
 
 
 def seed_of(account: dict[str, Any], master: bytes) -> bytes:
-    """The seed of an account in the content."""
-    bound = "\0".join(
-        ["pki2fad account 1", *(str(account[name]) for name in ("name", "algorithm", "digits", "period"))]
-    )
+    """The seed of an authenticator in the content, of either version."""
+    version, more = ("2", ["label", "kind"]) if "label" in account else ("1", [])
+    fields = ["name", *more, "algorithm", "digits", "period"]
+    bound = "\0".join([f"pki2fad account {version}", *(str(account[name]) for name in fields)])
     sealed = base64.b64decode(account["sealed"])
     return AESGCM(master).decrypt(sealed[:12], sealed[12:], bound.encode())

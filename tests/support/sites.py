@@ -22,12 +22,12 @@ class Site(Host):
 
     def __init__(self, path: Path, key: PrivateKey) -> None:
         super().__init__(path, None, STARTED.wall)
-        self._key = key
+        self.key = key
 
     def start(self) -> None:
         super().start()
         vault = Vault(self.keyring, self.store, "host.pem")
-        finish(vault.open(self._key), self.store, self.reading)
+        finish(vault.open(self.key), self.store, self.reading)
         self.agent = Agent(
             self.keyring,
             Access((), os.geteuid(), Users()),
@@ -38,13 +38,13 @@ class Site(Host):
         )
 
     def load(self, account: str = "default", seed: bytes = SEED, of: Parameters = USUAL) -> None:
-        sealed = sealing.seal_seed(self._key.public_key(), bytearray(seed))
+        sealed = sealing.seal_seed(self.key.public_key(), bytearray(seed))
         parameters = {"algorithm": of.algorithm, "digits": of.digits, "period": of.period}
         self.call("load", account=account, sealed=sealed, replace=True, **parameters)
 
     def backup(self, *keys: PrivateKey) -> bytes:
         """A backup for these keys, or its own."""
-        pem = b"".join(rsakeys.public_pem(key.public_key()) for key in keys or (self._key,))
+        pem = b"".join(rsakeys.public_pem(key.public_key()) for key in keys or (self.key,))
         return self.call("backup", to=pem)["backup"]
 
     def restore(self, data: bytes, **more: Any) -> Any:

@@ -38,7 +38,7 @@ def listed(host: Host) -> dict[str, Any]:
 
 def use_due(host: Host) -> int:
     """What the service's timer does: how many edits were due."""
-    edits = list(host.agent.due(host.reading))
+    edits = [edit for edit, _ in host.agent.due(host.reading)]
     host.keep(*edits)
     return len(edits)
 

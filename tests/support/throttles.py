@@ -26,29 +26,30 @@ class Account:
     def __init__(self, throttle: Throttle, name: str = "default") -> None:
         self.throttle = throttle
         self.name = name
+        self.caller = name.encode()  # as for an account of version 0.1.0
         self.tally = NO_TALLY
         self.slots: Slots = {}
 
     def wait(self, now: float, uid: int = 1, origin: str = "", cost: int = WINDOW) -> float:
-        return self.throttle.wait(self.throttle.key(uid, origin, self.name), self.tally, cost, now)
+        return self.throttle.wait(self.throttle.key(uid, origin, self.caller), self.tally, cost, now)
 
     def fail(self, now: float, uid: int = 1, origin: str = "", cost: int = WINDOW) -> None:
-        key = self.throttle.key(uid, origin, self.name)
+        key = self.throttle.key(uid, origin, self.caller)
         self.tally, slots = self.throttle.fail(key, self.tally, cost, now)
         self.slots |= slots
 
     def succeed(self, now: float, uid: int = 1, origin: str = "") -> None:
-        self.tally = self.throttle.succeed(self.throttle.key(uid, origin, self.name), self.tally, now)
+        self.tally = self.throttle.succeed(self.throttle.key(uid, origin, self.caller), self.tally, now)
 
     def fill(self, now: float, uids: Iterable[int] = range(1000, 1100)) -> None:
         """Let strangers fail until the account's bucket is full."""
         for uid in uids:
             self.fail(now, uid)
 
-    def tire(self, now: float, uid: int = 1, origin: str = "") -> None:
+    def tire(self, now: float, uid: int = 1, origin: str = "", cost: int = WINDOW) -> None:
         """Let somebody fail until their own bucket is full."""
         for _ in range(6):
-            self.fail(now, uid, origin)
+            self.fail(now, uid, origin, cost)
 
 
 def is_known(account: Account, now: float, uid: int) -> bool:

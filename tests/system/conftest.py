@@ -69,6 +69,17 @@ def loadable(daemon: Daemon, host_key: PrivateKey, other_key: PrivateKey) -> Dae
     return daemon.start()
 
 
+@pytest.fixture
+def elsewhere(other_key: PrivateKey) -> Iterator[Daemon]:
+    """A daemon on another host, not started."""
+    with short_directory() as path:
+        elsewhere = Daemon(path)
+        elsewhere.install_key(rsakeys.private_pem(other_key))
+        (path / "config" / "host.pub.pem").write_bytes(rsakeys.public_pem(other_key.public_key()))
+        yield elsewhere
+        elsewhere.close()
+
+
 @pytest.fixture(scope="module")
 def lasting(host_key: PrivateKey) -> Iterator[Daemon]:
     """One running daemon for all tests of a module that leave it running."""

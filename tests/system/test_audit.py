@@ -191,7 +191,7 @@ def test_a_restore_says_which_accounts_changed(running: Daemon, seal: Seal, host
 
 
 def test_a_batch_says_which_accounts_changed(running: Daemon, host_key: PrivateKey) -> None:
-    seeds = [(name, Parameters(), bytearray(32)) for name in ("comes", "default", "too")]
+    seeds = [batch.Unsealed(name, Parameters(), bytearray(32)) for name in ("comes", "default", "too")]
     with MasterKey() as master:
         data = batch.pack(seeds, master.wrap(host_key.public_key()), master)
     assert of(running, lambda client: client.load_batch(data))[2]["code"] == "account_exists"

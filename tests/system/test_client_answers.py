@@ -112,6 +112,7 @@ CALLS: dict[str, Callable[[Client], object]] = {
     "load_batch": lambda client: client.load_batch(b"batch"),
     "enroll": lambda client: client.enroll(),
     "enroll_confirm": lambda client: client.enroll_confirm("123456"),
+    "recovery_create": lambda client: client.recovery_create(),
     "accounts": lambda client: client.accounts(),
     "status": lambda client: client.status(),
 }
@@ -176,6 +177,9 @@ def test_a_long_list_of_accounts_arrives_whole(path: Path) -> None:
             "offset": 0,
             "drift": [],
             "successor": None,
+            "id": "00",
+            "authenticators": [],
+            "recovery": None,
         }
         for number in range(20_000)
     ]

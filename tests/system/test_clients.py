@@ -74,7 +74,7 @@ def crowded(host_key: PrivateKey) -> Iterator[Daemon]:
 
 def batch_of(names: list[str], key: PrivateKey) -> bytes:
     with MasterKey() as master:
-        seeds = [(name, Parameters(), bytearray(os.urandom(32))) for name in names]
+        seeds = [batch.Unsealed(name, Parameters(), bytearray(os.urandom(32))) for name in names]
         return batch.pack(seeds, master.wrap(key.public_key()), master)
 
 
@@ -126,8 +126,8 @@ def test_a_client_reads_a_list_that_comes_in_several_parts(
 def ask_for_codes(caller: Caller, key: PrivateKey) -> None:
     seed = Seed("SHA256", 8, 60)
     load = {"account": "one", "sealed": seed.sealed(key), **seed.parameters, "replace": False}
-    assert caller.call("load", **load) == {"account": "one", "changed": True}
-    assert caller.call("load", **load) == {"account": "one", "changed": False}
+    assert caller.call("load", **load) == {"account": "one", "changed": True, "authenticators": 1}
+    assert caller.call("load", **load) == {"account": "one", "changed": False, "authenticators": 1}
     assert caller.refusal("load", account="one", sealed=Seed().sealed(key)) == "account_exists"
     made = caller.call("generate", account="one")
     assert made["code"] == seed.code(made["step"])

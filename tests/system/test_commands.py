@@ -9,6 +9,7 @@ from datetime import datetime
 from pathlib import Path
 
 import pytest
+from support.authenticators import main_of
 from support.daemon import PKI2FACTL, Daemon, as_user, ctl, environment, short_directory
 
 import pki2fad
@@ -170,7 +171,7 @@ def test_accounts_are_listed_by_name_with_their_parameters(several: Daemon) -> N
         "default  SHA1, 6 digits, 30 s, codes spent: none\n"
         "deploy  SHA256, 8 digits, 60 s, codes spent: none\n"
     )
-    assert json.loads(several.ctl("accounts", "--json").stdout) == [
+    assert [main_of(row) for row in json.loads(several.ctl("accounts", "--json").stdout)] == [
         {
             "account": "default",
             "algorithm": "SHA1",
@@ -207,6 +208,12 @@ def test_no_accounts_print_nothing_and_an_empty_list(daemon: Daemon) -> None:
     daemon.start()
     assert daemon.ctl("accounts").stdout == ""
     assert json.loads(daemon.ctl("accounts", "--json").stdout) == []
+
+
+def test_a_pattern_that_no_account_has_is_told(shared: Daemon) -> None:
+    done = shared.ctl("accounts", "zz*")
+    assert (done.stdout, done.returncode) == ("", 0)
+    assert done.stderr == "pki2factl: hint: no account that you administer has a name like 'zz*'\n"
 
 
 def test_a_removed_account_is_gone(several: Daemon) -> None:

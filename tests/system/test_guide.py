@@ -46,6 +46,34 @@ def test_a_person_gets_an_account_and_a_second_seed_as_shown(shell: Daemon) -> N
     assert_shown(GUIDE, "successor", example(shell, "successor"))
 
 
+def test_recovery_codes_are_made_and_used_as_shown(shell: Daemon) -> None:
+    example(shell, "person")
+    assert_shown(GUIDE, "recovery", example(shell, "recovery"))
+    codes = shell.root / "ann.codes"
+    assert (len(codes.read_text().split()), codes.stat().st_mode & 0o777) == (10, 0o600)
+
+
+def test_a_tablet_is_added_and_a_phone_removed_as_shown(shell: Daemon) -> None:
+    example(shell, "person")
+    assert_shown(GUIDE, "tablet", example(shell, "tablet"))
+    assert_shown(GUIDE, "lost", example(shell, "lost"))
+
+
+def test_a_token_is_added_as_shown(shell: Daemon) -> None:
+    example(shell, "person")
+    (shell.root / "token.hex").write_text("3132333435363738393031323334353637383930\n")
+    assert_shown(GUIDE, "token", example(shell, "token"))
+    with shell.client() as client:
+        assert client.verify("755224", "ann")  # the first code of RFC 4226 appendix D
+
+
+@pytest.mark.parametrize("shown", ["gezd gnbv gy3t qojq", "GEZDGNBVGY3TQOJQGEZDGNBVGY"])
+def test_the_seed_of_a_web_site_is_loaded_as_shown(shell: Daemon, shown: str) -> None:
+    (shell.root / "site.base32").write_text(shown + "\n")
+    assert_shown(GUIDE, "base32", example(shell, "base32"))
+    assert not list(shell.root.glob("site.[bh]*"))
+
+
 def test_many_people_get_accounts_as_shown(shell: Daemon) -> None:
     assert_shown(GUIDE, "batch", example(shell, "batch"))
     assert (shell.root / "staff.uris").read_text().count("otpauth://totp/") == 2
@@ -165,7 +193,7 @@ def test_the_old_service_is_taken_over_as_shown(shell: Daemon) -> None:
     assert not seed.exists()
 
 
-@pytest.mark.parametrize("label", ["toml", "enroll"])
+@pytest.mark.parametrize("label", ["toml", "enroll", "registrar"])
 def test_the_configuration_shown_is_valid(daemon: Daemon, label: str) -> None:
     daemon.configure(block(GUIDE, f"example: {label}"))
     assert "valid" in run(f"pki2fad --check-config --config-dir {daemon.config_dir}", daemon.root)

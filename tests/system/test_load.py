@@ -79,7 +79,7 @@ def test_a_seed_from_a_file_makes_oathtools_codes(loadable: Daemon) -> None:
 @pytest.mark.parametrize("arguments", [[], ["-"]], ids=["no argument", "-"])
 def test_a_seed_from_stdin_makes_oathtools_codes(loadable: Daemon, arguments: list[str]) -> None:
     done = load(loadable, sealed(loadable.root, SEED), *arguments, "--account", "deploy", "--json")
-    assert json.loads(done.stdout) == {"account": "deploy", "changed": True}
+    assert json.loads(done.stdout) == {"account": "deploy", "changed": True, "authenticators": 1}
     assert_makes_codes_of(loadable, SEED, "deploy")
 
 
@@ -223,7 +223,7 @@ def test_another_seed_needs_replace(loadable: Daemon) -> None:
     assert "hint: with --replace the codes of the old seed stop working; with --successor" in refused.stderr
     assert_makes_codes_of(loadable, SEED)
     replaced = load(loadable, other, "--replace", "--json")
-    assert json.loads(replaced.stdout) == {"account": "default", "changed": True}
+    assert json.loads(replaced.stdout) == {"account": "default", "changed": True, "authenticators": 1}
     assert_makes_codes_of(loadable, OTHER_SEED)
 
 
@@ -244,7 +244,10 @@ def test_the_same_seed_again_changes_nothing(loadable: Daemon, arguments: list[s
     again = sealed(loadable.root, SEED)  # OAEP is random: other bytes, the same seed
     assert load(loadable, again, *arguments).stdout == "default has this seed already\n"
     done = load(loadable, again, *arguments, "--json")
-    assert (done.returncode, json.loads(done.stdout)) == (0, {"account": "default", "changed": False})
+    assert (done.returncode, json.loads(done.stdout)) == (
+        0,
+        {"account": "default", "changed": False, "authenticators": 1},
+    )
     assert loadable.ctl("verify", code).stdout == "invalid\n"
 
 

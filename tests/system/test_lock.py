@@ -39,6 +39,7 @@ def calls(client: Client) -> list[Callable[[], Any]]:
         lambda: client.resync("123456", "654321"),
         client.enroll,
         lambda: client.enroll_confirm("123456"),
+        client.recovery_create,
         client.clock_accept,
         lambda: client.backup(b""),
         lambda: client.restore(b""),

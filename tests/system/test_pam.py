@@ -77,6 +77,14 @@ def test_a_code_is_taken_as_people_type_it(started: Host, form: str) -> None:
     assert started.pam("alice", form.format(code[:3], code[3:])).returncode == IN
 
 
+@pytest.mark.parametrize("form", ["{}", "{}\n", " {} "])
+def test_a_recovery_code_lets_in_once(started: Host, form: str) -> None:
+    with started.daemon.client() as client:
+        code = form.format(client.recovery_create("alice")[0])
+    tries = [started.pam("alice", one).returncode for one in (code.lower(), code, code.replace("-", ""))]
+    assert tries == [IN, INVALID, INVALID]
+
+
 def test_who_is_throttled_finds_until_when_in_the_log_of_logins(started: Host) -> None:
     for _ in range(5):
         started.pam("alice", NEVER)
@@ -405,6 +413,15 @@ def test_with_a_suffix_both_the_password_and_the_code_must_be_right(started: Hos
     assert codes == [INVALID, INVALID, INVALID, REFUSED, IN, INVALID]
     assert verdicts(started) == 3  # with a wrong password no code is spent or counted
     assert PASSWORD not in started.log("the password is wrong")
+
+
+def test_a_recovery_code_may_stand_behind_a_password_with_its_hyphen(started: Host) -> None:
+    with started.daemon.client() as client:
+        code = client.recovery_create("alice")[0]
+    typed = [f"wrong{code}", f"{PASSWORD}{code.replace('-', '')}", f"{PASSWORD}{code}", f"{PASSWORD}{code}"]
+    codes = [started.pam("alice", one, "--suffix", "6").returncode for one in typed]
+    assert codes in ([INVALID, REFUSED, IN, INVALID], [INVALID, INVALID, IN, INVALID])
+    assert verdicts(started) == 2
 
 
 def test_the_password_is_that_of_the_user_and_not_of_the_account(started: Host) -> None:

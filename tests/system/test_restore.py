@@ -6,12 +6,11 @@ import json
 import shutil
 import sqlite3
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support.daemon import PKI2FACTL, Daemon, short_directory, wait_until
+from support.daemon import PKI2FACTL, Daemon, wait_until
 from support.preload import Clock, environment
 from support.raw import Seed, connect
 
@@ -29,17 +28,6 @@ def files(daemon: Daemon, host_key: PrivateKey, other_key: PrivateKey) -> Path:
     (daemon.root / "offline.pub.pem").write_bytes(rsakeys.public_pem(other_key.public_key()))
     (daemon.root / "offline.pem").write_bytes(rsakeys.private_pem(other_key))
     return daemon.root
-
-
-@pytest.fixture
-def elsewhere(other_key: PrivateKey) -> Iterator[Daemon]:
-    """A daemon on another host, not started."""
-    with short_directory() as path:
-        elsewhere = Daemon(path)
-        elsewhere.install_key(rsakeys.private_pem(other_key))
-        (path / "config" / "host.pub.pem").write_bytes(rsakeys.public_pem(other_key.public_key()))
-        yield elsewhere
-        elsewhere.close()
 
 
 def start(daemon: Daemon, clock: Clock) -> None:

@@ -96,7 +96,7 @@ def test_the_same_file_again_changes_nothing_and_options_that_agree_are_fine(run
     seal(running.root, *TOLD)
     assert json.loads(running.ctl("load", "one.sealed", *TOLD, "--json").stdout)["changed"] is True
     again = running.ctl("load", "one.sealed", "--json")
-    assert json.loads(again.stdout) == {"account": "ann", "changed": False}
+    assert json.loads(again.stdout) == {"account": "ann", "changed": False, "authenticators": 1}
     assert running.ctl("load-batch", "one.sealed").stdout == "1 account in the file, 0 changed\n"
 
 
@@ -117,7 +117,10 @@ def test_an_option_that_contradicts_the_file_is_refused(running: Daemon, option:
     seal(running.root, *TOLD)
     done = running.ctl("load", "one.sealed", option)
     assert (done.returncode, done.stdout) == (6, "")
-    assert done.stderr == f"pki2factl: error: bad_request: the sealed seed is {said}\n"
+    refusal, hint = done.stderr.splitlines()
+    assert refusal == f"pki2factl: error: bad_request: the sealed seed is {said}"
+    told, option_name = said.partition(",")[0], option.partition("=")[0]
+    assert hint == f"pki2factl: hint: to load it {told}, leave out {option_name}"
     assert listed(running) == {}
 
 
@@ -176,7 +179,7 @@ def test_a_client_that_names_what_the_seed_is_not_is_refused_on_the_wire(running
     with connect(running.socket) as peer:
         code, message = peer.refusal("load", sealed=sealed, account="default")
         assert (code, "for account ann" in message) == ("bad_request", True)
-        assert peer.call("load", sealed=sealed) == {"account": "ann", "changed": True}
+        assert peer.call("load", sealed=sealed) == {"account": "ann", "changed": True, "authenticators": 1}
 
 
 def test_a_name_that_no_account_can_have_is_not_sealed(running: Daemon) -> None:

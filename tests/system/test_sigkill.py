@@ -21,7 +21,7 @@ ANSWERS = 40  # at most so many until a kill
 PERIOD = 120  # so long that codes of all lives are still in the window
 DIGITS = 8  # so many that two codes are hardly ever the same
 
-Use = tuple[str, int]  # of an account's code, by its step
+Use = tuple[str, str]  # of an account's code, or recovery code
 
 
 class Record:
@@ -29,6 +29,8 @@ class Record:
 
     def __init__(self) -> None:
         self.seeds: dict[str, bytes] = {}  # of accounts whose load was answered
+        self.counters: list[Use] = []  # the codes of tokens whose load was answered
+        self.recovery: list[Use] = []  # the codes of sets that were answered
         self.in_flight: dict[str, bytes] = {}  # of accounts whose load was not
         self.accepted: set[Use] = set()
         self.in_order: list[Use] = []
@@ -45,17 +47,21 @@ class Record:
             self.in_flight[name] = seed = os.urandom(32)
             return name, seed
 
+    def code(self, name: str, step: int) -> Use:
+        """The use of the code of a step."""
+        return name, code_of(self.seeds[name], step, DIGITS)
+
     def loaded(self, name: str) -> None:
         with self._lock:
             self.seeds[name] = self.in_flight.pop(name)
         self.answers.release()
 
     def verify(self, client: Client, use: Use) -> None:
-        name, step = use
+        name, code = use
         with self._lock:
             if use not in self.accepted:
                 self.undecided.add(use)
-        valid = client.verify(code_of(self.seeds[name], step, DIGITS), name)
+        valid = client.verify(code, name)
         with self._lock:
             self.undecided.discard(use)
             if valid and use in self.accepted:
@@ -78,8 +84,17 @@ def live(daemon: Daemon, seal: Seal, record: Record) -> None:
             name, seed = record.new_account()
             client.load(seal(seed), name, period=PERIOD, digits=DIGITS)
             record.loaded(name)
-            step = int(time.time()) // PERIOD
-            for use in [(name, step - 1), (name, step), (name, step + 1), (name, step), *record.some(1)]:
+            now = int(time.time()) // PERIOD
+            token = os.urandom(32)
+            client.load(seal(token), name, label="token", kind="hotp", digits=DIGITS)
+            counters = [(name, code_of(token, counter, DIGITS)) for counter in (0, 2, 2, 3, 1)]
+            record.counters += counters
+            recovery = [(name, code) for code in client.recovery_create(name)[:3]]
+            record.recovery += recovery
+            codes = [record.code(name, step) for step in (now - 1, now, now + 1, now)]
+            uses = [*codes, *counters, *recovery, recovery[0]]
+            random.shuffle(uses)
+            for use in [*uses, *record.some(1)]:
                 record.verify(client, use)
 
 
@@ -121,6 +136,8 @@ def test_no_account_is_lost_and_no_code_accepted_twice(daemon: Daemon, seal: Sea
     daemon.start()
     check(daemon, record, record.in_order)
     assert len(record.accepted) > KILLS  # the record would notice something
+    assert len(record.accepted.intersection(record.counters)) > KILLS // 4
+    assert len(record.accepted.intersection(record.recovery)) > KILLS // 4
     assert "Traceback" not in daemon.log()
 
 

@@ -5,7 +5,6 @@ import contextlib
 import grp
 import os
 import pwd
-import sqlite3
 import time
 from datetime import datetime
 from typing import Any
@@ -17,7 +16,6 @@ from support.peers import require_root
 from support.raw import REQUEST, RawPeer, Seal, connect, connect_as
 
 from pki2fad.client import AsyncClient
-from pki2fad.state.database import APPLICATION_ID, MIGRATIONS
 
 A = b"seed A of the throttling tests.."
 B = b"seed B of the throttling tests.."
@@ -300,52 +298,4 @@ def test_throttling_can_be_switched_off_and_on_and_status_and_log_say_so(served:
         assert served.log().count("not_throttled") == 1
         assert peer.call("status")["throttling"] is True
         assert [verify(peer) for _ in range(4)] == [INVALID] * 4
-        assert is_throttled(verify(peer))
-
-
-COLUMNS = {
-    "meta": "name, value",
-    "keyslots": "fingerprint, wrapped",
-    "accounts": "name, algorithm, digits, period, sealed, digest, last_step",
-    "seed_files": "name, digest",
-    "periods": "period, lease, floor",
-}
-
-
-def make_first_version(daemon: Daemon) -> None:
-    """Let the state file be as it was before anything was throttled."""
-    new = daemon.state_file.with_name("new.db")
-    daemon.state_file.rename(new)
-    with contextlib.closing(sqlite3.connect(daemon.state_file, isolation_level=None)) as database:
-        database.executescript(MIGRATIONS[0])
-        database.execute("ATTACH ? AS new", (str(new),))
-        for table, columns in COLUMNS.items():
-            kept = " WHERE name = 'boot_id'" if table == "meta" else ""
-            database.execute(f"INSERT INTO {table} SELECT {columns} FROM new.{table}{kept}")
-        database.execute(f"PRAGMA application_id={APPLICATION_ID}")
-        database.execute("PRAGMA user_version=1")
-    new.unlink()
-    daemon.state_file.chmod(0o600)
-
-
-def test_a_state_file_of_the_first_version_is_taken_over_with_its_accounts(served: Daemon) -> None:
-    served.start()
-    with connect(served.socket) as peer:
-        code = code_now(peer)
-        assert verify(peer, code) == VALID
-        before = peer.call("accounts")
-    assert served.stop() == 0
-    make_first_version(served)
-    served.start()
-    with connect(served.socket) as peer:
-        after = peer.call("accounts")
-        assert [row["last_used"] for row in after] == [row["last_used"] for row in before]
-        assert [row["account"] for row in after] == ["default", "other"]
-        assert verify(peer, code) == INVALID
-        assert verify(peer, code_of(A, peer.call("generate")["step"] + 1)) == VALID
-        while not is_throttled(verify(peer)):
-            pass
-    served.kill()
-    served.start()
-    with connect(served.socket) as peer:
         assert is_throttled(verify(peer))

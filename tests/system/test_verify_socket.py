@@ -27,6 +27,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "recipients": {},
     "clock_accept": {},
     "enroll": {},
+    "recovery_create": {},
 }
 
 

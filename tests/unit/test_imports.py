@@ -89,7 +89,13 @@ INSIDE_COMMANDS = {
     "transfer.backup",
     "transfer.batch",
 }
-INSIDE_COMMANDS |= {"crypto.memory", "crypto.rsakeys", "crypto.sealing", "crypto.masterkey"}
+INSIDE_COMMANDS |= {
+    "crypto.memory",
+    "crypto.rsakeys",
+    "crypto.sealing",
+    "crypto.masterkey",
+    "crypto.seedsizes",
+}
 
 
 def folder(package: ModuleType) -> Path:

@@ -79,7 +79,7 @@ BAD_PLAINTEXTS = {
     "upper case": DIGITS.upper(),
     "one upper case digit": DIGITS[:-1] + b"F",
     "63 digits": DIGITS[1:],
-    "30 digits": DIGITS[:30],
+    "18 digits": DIGITS[:18],
     "31 digits": DIGITS[:31],
     "129 digits": DIGITS * 2 + b"0",
     "130 digits": DIGITS * 2 + b"00",

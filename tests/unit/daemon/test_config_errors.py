@@ -12,7 +12,7 @@ from pki2fad.errors import ConfigError, UnusablePath
 ACCOUNTS = "a list of account names"
 DIFFERENT_ACCOUNTS = "a list of different account names"
 PATH = "an absolute path"
-ROLE = 'one of "verify", "generate", "admin", "relay", "monitor", "enroll"'
+ROLE = 'one of "verify", "generate", "admin", "relay", "monitor", "enroll", "registrar"'
 WHO = "a list of user names, @groups and uids"
 CAP = "a whole number from 1 to 1000000"
 
@@ -123,6 +123,18 @@ def test_a_principal_that_is_none_is_refused(tmp_path: Path, who: str) -> None:
 def test_a_rule_for_what_names_no_account_is_refused(tmp_path: Path, accounts: str) -> None:
     toml = f"[[access]]\nrole = 'admin'\nwho = [0]\naccounts = {accounts}"
     assert refusal(tmp_path, toml) == f"access.accounts: expected {ACCOUNTS}"
+
+
+@pytest.mark.parametrize(
+    "accounts",
+    ["", "accounts = []", "accounts = 'web-*'", "accounts = [1]", "accounts = ['']", "accounts = ['a b']"],
+)
+def test_a_registrar_for_no_accounts_is_refused(tmp_path: Path, accounts: str) -> None:
+    said = refusal(tmp_path, f"[[access]]\nrole = 'registrar'\nwho = [0]\n{accounts}")
+    assert said == (
+        'access.accounts: expected a list of account names and patterns like "web-*",'
+        ' which the role "registrar" needs'
+    )
 
 
 @pytest.mark.parametrize(

@@ -64,6 +64,18 @@ def test_a_line_is_the_time_in_utc_and_the_code_of_oathtool(log: MinuteLog, path
     assert path.read_text() == f"2023-11-14 22:14:00 - 2FA Code: {oathtool_code(SEED, MINUTE)}\n"
 
 
+def test_the_codes_are_those_of_main_whatever_else_the_account_has(agent: Agent, path: Path) -> None:
+    now = at(MINUTE)
+    call(agent, "remove", ROOT, now)
+    call(agent, "load", ROOT, now, label="tablet", sealed=sealed(OTHER_SEED))
+    log = MinuteLog(agent, ROOT, {"default": str(path)})
+    write_due(log, MINUTE)
+    assert "no_such_account: account 'default' has no authenticator 'main'" in path.read_text()
+    call(agent, "load", ROOT, now, sealed=sealed(SEED))
+    write_due(log, MINUTE + 60)
+    assert lines(path)[-1] == code_line(MINUTE + 60)
+
+
 @pytest.fixture
 def _far_from_utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("TZ", "Asia/Kathmandu")

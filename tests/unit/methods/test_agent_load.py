@@ -21,6 +21,7 @@ from support.agents import (
     sealed,
     shared_step,
 )
+from support.authenticators import main_of
 
 from pki2fad.crypto import rsakeys, sealing
 from pki2fad.crypto.rsakeys import PrivateKey
@@ -72,7 +73,7 @@ def test_a_load_without_parameters_has_the_usual_ones(agent: Agent) -> None:
 def test_a_load_takes_algorithm_digits_and_period(agent: Agent, parameters: Parameters) -> None:
     of = {"algorithm": parameters.algorithm, "digits": parameters.digits, "period": parameters.period}
     load(agent, **of)
-    assert listed(agent) == [
+    assert [main_of(row) for row in listed(agent)] == [
         {"account": "default", **of, "last_used": None, "offset": 0, "drift": [], "successor": None}
     ]
     assert call(agent, "generate", ROOT, NOW)["code"] == oathtool_code(SEED, NOW.wall, parameters)
@@ -108,7 +109,7 @@ def test_a_load_moves_nothing_until_it_is_applied(agent: Agent) -> None:
     edit = edit_of(agent, "load", sealed=sealed(SEED))
     with pytest.raises(NoSuchAccount):
         call(agent, "generate", ROOT, NOW)
-    agent.apply(edit)
+    agent.memory.apply(edit)
     assert call(agent, "generate", ROOT, NOW)["code"] == CODE
 
 
@@ -116,7 +117,7 @@ def test_a_replacement_moves_nothing_until_it_is_applied(agent: Agent) -> None:
     load(agent)
     edit = edit_of(agent, "load", sealed=sealed(OTHER_SEED), replace=True)
     assert call(agent, "generate", ROOT, NOW)["code"] == CODE
-    agent.apply(edit)
+    agent.memory.apply(edit)
     assert call(agent, "generate", ROOT, NOW)["code"] == reference_code(OTHER_SEED, STEP)
 
 
@@ -124,7 +125,7 @@ def test_a_removal_moves_nothing_until_it_is_applied(agent: Agent) -> None:
     load(agent)
     edit = edit_of(agent, "remove")
     assert agent.account_count == 1
-    agent.apply(edit)
+    agent.memory.apply(edit)
     assert agent.account_count == 0
     with pytest.raises(NoSuchAccount):
         call(agent, "remove", ROOT, NOW)
@@ -135,7 +136,10 @@ def test_the_same_seed_again_changes_nothing(agent: Agent) -> None:
     assert is_valid(agent, CODE, NOW)
     for replace in (False, True):
         answer = agent.handle(Request(1, "load", {"sealed": sealed(SEED), "replace": replace}), ROOT, NOW)
-        assert (answer.result, answer.change) == ({"account": "default", "changed": False}, None)
+        assert (answer.result, answer.change) == (
+            {"account": "default", "changed": False, "authenticators": 1},
+            None,
+        )
     assert not is_valid(agent, CODE, NOW)
 
 
@@ -157,7 +161,11 @@ def test_another_seed_or_other_parameters_need_replace(agent: Agent, other: dict
     with pytest.raises(AccountExists):
         call(agent, "load", ROOT, NOW, **args, replace=False)
     assert call(agent, "generate", ROOT, NOW)["code"] == CODE
-    assert call(agent, "load", ROOT, NOW, **args, replace=True) == {"account": "default", "changed": True}
+    assert call(agent, "load", ROOT, NOW, **args, replace=True) == {
+        "account": "default",
+        "changed": True,
+        "authenticators": 1,
+    }
     assert call(agent, "generate", ROOT, NOW)["code"] != CODE
 
 
@@ -175,7 +183,7 @@ def test_replace_is_no_error_where_there_is_nothing_to_replace(agent: Agent) -> 
         "0" * 63,
         "0x" + "0" * 62,
         "0" * 64 + "\n",
-        "0" * 30,
+        "0" * 18,
         "0" * 130,
         "",
         "g" * 64,
@@ -308,18 +316,18 @@ def test_removing_it_with_an_older_watermark_does_not_lower_what_is_remembered()
 
 def test_a_provisioned_file_is_an_edit_with_the_files_digest(agent: Agent) -> None:
     edit = agent.provision("deploy", sealed(SEED), b"digest", NOW)
-    assert (agent.account_count, agent.file_digests) == (0, {})
-    agent.apply(edit)
-    assert agent.file_digests == {"deploy": b"digest"}
+    assert (agent.account_count, agent.memory.file_digests) == (0, {})
+    agent.memory.apply(edit)
+    assert agent.memory.file_digests == {"deploy": b"digest"}
     assert is_valid(agent, CODE, NOW, account="deploy")
 
 
 def test_a_provisioned_file_replaces_another_seed_and_remembers_its_watermark(agent: Agent) -> None:
     load(agent)
     assert is_valid(agent, CODE, NOW)
-    agent.apply(agent.provision("default", sealed(OTHER_SEED), b"1", NOW))
+    agent.memory.apply(agent.provision("default", sealed(OTHER_SEED), b"1", NOW))
     assert is_valid(agent, reference_code(OTHER_SEED, STEP), NOW)
-    agent.apply(agent.provision("default", sealed(SEED), b"2", NOW))
+    agent.memory.apply(agent.provision("default", sealed(SEED), b"2", NOW))
     assert not is_valid(agent, CODE, NOW)
 
 
@@ -330,14 +338,14 @@ def test_a_provisioned_file_with_the_seed_that_is_there_keeps_the_account_and_it
     assert is_valid(agent, CODE, NOW)
     edit = agent.provision("default", sealed(SEED), b"1", NOW)
     assert is_valid(agent, reference_code(SEED, STEP + 1), NOW)  # between the two
-    agent.apply(edit)
+    agent.memory.apply(edit)
     assert not is_valid(agent, reference_code(SEED, STEP + 1), NOW)
-    assert agent.file_digests == {"default": b"1"}
+    assert agent.memory.file_digests == {"default": b"1"}
 
 
 def test_a_provisioned_file_that_does_not_open_leaves_the_account(agent: Agent) -> None:
     load(agent)
     with pytest.raises(BadSeal):
         agent.provision("default", b"nonsense", b"1", NOW)
-    assert agent.file_digests == {}
+    assert agent.memory.file_digests == {}
     assert call(agent, "generate", ROOT, at(NOW.wall))["code"] == CODE

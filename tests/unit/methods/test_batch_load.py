@@ -11,10 +11,11 @@ from pki2fad.crypto import rsakeys, sealing
 from pki2fad.crypto.masterkey import MasterKey
 from pki2fad.crypto.rsakeys import PrivateKey
 from pki2fad.errors import AccountExists, BadSeal, Locked, UnusableState
-from pki2fad.rules.account import UNKNOWN
+from pki2fad.rules.authenticator import UNKNOWN
 from pki2fad.rules.otp import Parameters
 from pki2fad.rules.tally import Level, Tally
 from pki2fad.transfer import batch, entry
+from pki2fad.transfer.batch import Unsealed
 from pki2fad.transfer.entry import Entry
 
 LONG = Parameters("SHA256", 8, 60)
@@ -22,7 +23,7 @@ LONG = Parameters("SHA256", 8, 60)
 
 def sealed(key: PrivateKey, of: Parameters = USUAL, **seeds: bytes) -> bytes:
     """A batch for the host of this key."""
-    accounts = [(name, of, bytearray(seed)) for name, seed in seeds.items()]
+    accounts = [Unsealed(name, of, bytearray(seed)) for name, seed in seeds.items()]
     with MasterKey() as master:
         return batch.pack(accounts, master.wrap(key.public_key()), master)
 
@@ -122,7 +123,7 @@ def test_a_byte_of_the_key_that_changed_refuses_the_whole(site: Site, host_key: 
 def test_a_seed_that_was_moved_to_another_account_refuses_the_whole(site: Site, host_key: PrivateKey) -> None:
     with MasterKey() as master:
         wrapped = master.wrap(host_key.public_key())
-        accounts = [(name, USUAL, bytearray(SEED)) for name in ("a", "b")]
+        accounts = [Unsealed(name, USUAL, bytearray(SEED)) for name in ("a", "b")]
         one, two = batch.unpack(batch.pack(accounts, wrapped, master), master)
         moved = [entry.to_json(one), entry.to_json(Entry("b", USUAL, one.sealed))]
         start = b"pki2fad batch 1\n" + len(wrapped).to_bytes(2, "big") + wrapped

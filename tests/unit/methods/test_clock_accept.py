@@ -14,7 +14,8 @@ from pki2fad.daemon.minutelog import MinuteLog
 from pki2fad.errors import Forbidden, Unavailable
 from pki2fad.rules import clock
 from pki2fad.rules.access import ADMIN, GENERATE, VERIFY, Peer, Rule
-from pki2fad.state import database
+from pki2fad.state import database, schema
+from pki2fad.transfer.entry import associated
 
 HOUR = 3600
 START = 1_700_000_040.0  # a whole minute
@@ -163,13 +164,14 @@ def old_state(tmp_path: Path, master: MasterKey) -> Path:
     path = tmp_path / "old.db"
     account = make_keyring({"default": SEED}, master=master).accounts["default"]
     with contextlib.closing(sqlite3.connect(path)) as state:
-        for migration in database.MIGRATIONS[:2]:
+        for migration in schema.MIGRATIONS[:2]:
             state.executescript(migration)
         state.execute(f"PRAGMA application_id={database.APPLICATION_ID}")
         state.execute("PRAGMA user_version=2")
         state.execute("INSERT INTO meta VALUES ('boot_id', 'boot 0')")
         step = int(START // 30) + 120  # its clock was an hour ahead
-        row = ("default", "SHA1", 6, 30, account.sealed, account.digest, step, 3.0, 4.0, b"")
+        sealed = master.seal(bytearray(SEED), associated("default", USUAL))
+        row = ("default", "SHA1", 6, 30, sealed, account.digest, step, 3.0, 4.0, b"")
         state.execute("INSERT INTO accounts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
         state.execute("INSERT INTO gone VALUES (?, 30, ?)", (bytes(32), step))
         state.execute("INSERT INTO periods VALUES (30, ?, 0)", ((step + 2) * 30,))
@@ -188,7 +190,7 @@ def test_an_older_state_is_brought_up_to_date_and_loses_nothing(old_state: Path,
         with pytest.raises(Unavailable):
             host.verify(host.step())
     with contextlib.closing(sqlite3.connect(old_state)) as state:
-        assert state.execute("PRAGMA user_version").fetchone() == (len(database.MIGRATIONS),)
+        assert state.execute("PRAGMA user_version").fetchone() == (len(schema.MIGRATIONS),)
 
 
 def test_codes_that_an_older_version_accepted_ahead_stay_spent(old_state: Path, master: MasterKey) -> None:

@@ -15,7 +15,7 @@ from pki2fad.errors import Unavailable
 from pki2fad.host.users import Users
 from pki2fad.rules import clock
 from pki2fad.rules.access import Access, Peer, Rule
-from pki2fad.rules.account import DRIFTS
+from pki2fad.rules.authenticator import DRIFTS
 from pki2fad.rules.otp import Parameters
 
 HOUR = 3600

@@ -34,9 +34,10 @@ from pki2fad.errors import (
     Unavailable,
     UnusableState,
 )
-from pki2fad.methods import enrolment
 from pki2fad.methods.agent import Agent
+from pki2fad.rules import enrolments
 from pki2fad.rules.access import OVERFLOW_ID, Peer, Rule
+from pki2fad.rules.otp import Parameters
 from pki2fad.rules.throttle import Throttle
 from pki2fad.wire.messages import Request
 
@@ -113,8 +114,16 @@ def test_a_rule_for_some_accounts_is_for_users_of_these_names(master: MasterKey)
         call(agent, "enroll", BOB, STARTED)
 
 
-@pytest.mark.parametrize("args", [{"account": "root"}, {"account": NAME}, {"uid": 0}, {"seed": b"x"}])
-def test_no_message_says_for_whom_it_is_or_with_what_seed(host: Host, args: dict[str, Any]) -> None:
+@pytest.mark.parametrize("args", [{"account": "root"}, {"account": NAME}])
+def test_the_role_enroll_lets_no_message_say_for_whom_it_is(host: Host, args: dict[str, Any]) -> None:
+    with pytest.raises(Forbidden, match="'registrar'"):
+        host.call("enroll", ALICE, **args)
+    with pytest.raises(Forbidden, match="'registrar'"):
+        host.call("enroll_confirm", ALICE, code="123456", **args)
+
+
+@pytest.mark.parametrize("args", [{"uid": 0}, {"seed": b"x"}])
+def test_no_message_says_with_what_seed(host: Host, args: dict[str, Any]) -> None:
     with pytest.raises(BadRequest):
         host.call("enroll", ALICE, **args)
     with pytest.raises(BadRequest):
@@ -300,17 +309,17 @@ def test_a_new_host_key_ends_what_waits(tmp_path: Path, host_key: PrivateKey, ot
 
 
 def test_a_bounded_number_waits(host: Host) -> None:
-    expired = enrolment.LIFETIME + host.uptime
-    account, _ = (enroll(host), host.keyring.enrolments[NAME])[1]
-    for number in range(enrolment.LIMIT):
-        host.keyring.enrolments[f"user-{number}"] = account, expired
-    del host.keyring.enrolments[NAME]
-    with pytest.raises(Unavailable) as caught:
+    waiting = host.keyring.enrolments
+    for number in range(enrolments.LIMIT):
+        new = host.keyring.seal(f"user-{number}", bytearray(20), Parameters())
+        waiting.add(new, 70_000 + number, host.uptime)
+    with pytest.raises(Unavailable, match="too many enrolments") as caught:
         enroll(host)
     assert caught.value.retry_after == LIFETIME
     host.wait(LIFETIME)
     enroll(host)
-    assert set(host.keyring.enrolments) == {NAME}
+    assert waiting.labels(NAME) == ["main"]
+    assert waiting.labels("user-0") == []
 
 
 def test_what_could_not_be_kept_is_no_account_and_the_code_stays_good(host: Host) -> None:
@@ -367,3 +376,12 @@ def test_who_guesses_at_a_name_keeps_its_user_from_no_account(agent: Agent) -> N
     seed = bytes.fromhex(call(agent, "enroll", ALICE, STARTED)["seed"])
     code = reference_code(seed, int(STARTED.wall) // 30)
     assert call(agent, "enroll_confirm", ALICE, STARTED, code=code) == {"valid": True}
+
+
+def test_who_gave_the_first_code_is_known_to_the_new_account(agent: Agent) -> None:
+    seed = bytes.fromhex(call(agent, "enroll", ALICE, STARTED)["seed"])
+    code = reference_code(seed, int(STARTED.wall) // 30)
+    assert call(agent, "enroll_confirm", ALICE, STARTED, code=code) == {"valid": True}
+    for peer, known in ((ALICE, True), (BOB, False)):
+        caller = call(agent, "throttled", ROOT, STARTED, account=NAME, uid=peer.uid)["caller"]
+        assert caller["known"] is known

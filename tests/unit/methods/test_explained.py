@@ -1,7 +1,10 @@
 """With `explain` administrators get why a code is not valid, and nothing about codes to come."""
 
+from pathlib import Path
+
 import pytest
 from support.agents import ROOT, call
+from support.authenticators import HOTP, is_good, load, token_code
 from support.callers import (
     CODE,
     LOCAL_ADMIN,
@@ -15,7 +18,9 @@ from support.callers import (
     fresh_agent,
     peer,
 )
+from support.host import Host
 
+from pki2fad.crypto.masterkey import MasterKey
 from pki2fad.errors import Forbidden, Throttled
 from pki2fad.methods.agent import Agent
 from pki2fad.rules.clock import Reading
@@ -67,6 +72,20 @@ def test_a_used_code_of_the_next_step_is_not_explained() -> None:
     assert explain(agent, code) == {"valid": True}
     assert explain(agent, code) == {"valid": False}
     assert explain(agent, code, at_step(STEP + 1)) == {"valid": False, "reason": "used"}
+
+
+def test_codes_of_counters_that_are_gone_by_are_used_and_of_those_to_come_nothing_is_told(
+    tmp_path: Path, master: MasterKey
+) -> None:
+    with Host(tmp_path / "state.db", master) as host:
+        load(host, "token", of=HOTP, counter=20)
+        assert is_good(host, token_code(22))  # 20 and 21 are skipped
+        told = {
+            counter: host.call("verify", code=token_code(counter), explain=True).get("reason")
+            for counter in (*range(10, 23), *range(27, 40))
+        }
+    assert {counter for counter, reason in told.items() if reason is not None} == {*range(13, 23)}
+    assert {*told.values()} == {None, "used"}
 
 
 @pytest.mark.parametrize("uid", [VERIFIER, LOCAL_ADMIN])

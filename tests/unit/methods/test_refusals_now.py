@@ -89,11 +89,12 @@ def test_a_name_that_is_no_account_is_looked_up_as_verify_does(agent: Agent) -> 
 
 def test_while_there_is_a_successor_the_wait_is_that_of_two_seeds(agent: Agent) -> None:
     call(agent, "load", ROOT, NOW, sealed=sealed(bytes(20)), successor=True)
-    for _ in range(3):
-        ask(agent, "default", "000000")
-    refused = ask(agent, "default", "000000").refusal
+    for waited in (0, 0, 0, 0, 60, 180):
+        ask(agent, "default", "000000", reading=at(NOW.wall + waited))
+    later = at(NOW.wall + 180)
+    refused = ask(agent, "default", "000000", reading=later).refusal
     assert isinstance(refused, Throttled)
-    assert waits(agent) == [int(NOW.wall) + (refused.retry_after or 0)]
+    assert waits(agent, later) == [int(later.wall) + (refused.retry_after or 0)] == [int(NOW.wall + 2 * DAY)]
 
 
 def test_a_resync_that_was_refused_has_a_wait_of_its_own(agent: Agent) -> None:

@@ -193,7 +193,7 @@ def promote(host: Host) -> None:
 def cut_over(host: Host) -> None:
     host.call("load", sealed=sealed(OTHER_SEED), successor=True, deadline=int(host.wall) + 60, cutover=True)
     host.wait(120)
-    host.keep(*host.agent.due(host.reading))
+    host.keep(*[edit for edit, _ in host.agent.due(host.reading)])
 
 
 def succeed_after_a_cutover(host: Host) -> None:

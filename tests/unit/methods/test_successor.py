@@ -2,6 +2,7 @@
 
 import pytest
 from support.agents import OTHER_SEED, ROOT, SEED, STEP, USUAL, reference_code
+from support.authenticators import main_of
 from support.host import Host
 from support.successors import HOUR, NEW, in_hours, listed, new_is_good, old_is_good, rows, succeed, use_due
 
@@ -42,7 +43,7 @@ def test_it_is_listed_and_takes_the_accounts_place(host: Host) -> None:
     assert (row["algorithm"], row["digits"], row["period"]) == ("SHA1", 6, 30)
     assert new_is_good(host, -1)
     last_used = (host.step(60) - 1) * 60
-    assert listed(host) == {
+    assert main_of(listed(host)) == {
         "account": "default",
         **of,
         "last_used": last_used,

@@ -1,7 +1,6 @@
 """Loading, replacing and removing a successor, and what else it has to do with: clock, keys, state."""
 
 import contextlib
-import shutil
 import sqlite3
 from pathlib import Path
 from typing import Any
@@ -30,6 +29,9 @@ from pki2fad.methods.agent import Agent
 from pki2fad.rules import otp
 from pki2fad.rules.otp import Parameters
 from pki2fad.rules.throttle import Throttle
+from pki2fad.state.database import APPLICATION_ID
+from pki2fad.state.schema import MIGRATIONS
+from pki2fad.transfer.entry import associated
 
 THIRD_SEED = b"third seed, 20 bytes"
 
@@ -191,15 +193,15 @@ def test_removing_the_account_removes_both_and_both_stay_spent(host: Host) -> No
 
 
 def test_a_failure_costs_the_steps_of_both_seeds() -> None:
-    """18 units fit, and 3 drain in a day: six failures with one seed, three with two."""
+    """Six failures fit, and 3 units drain in a day: one failure with one seed, half of one with two."""
     now = STARTED
     agent = make_agent(make_keyring({"default": SEED}), throttle=Throttle(b"secret", (), now))
     deadline = int(now.wall) + HOUR
     call(agent, "load", ROOT, now, sealed=sealed(OTHER_SEED), successor=True, deadline=deadline)
-    for _ in range(3):
-        assert call(agent, "verify", ROOT, now, code="00000000") == {"valid": False}
-    assert throttled_for(agent, now.wall) == 2 * 86_400
-    assert throttled_for(agent, deadline) == 86_400 - HOUR  # from then on a code is compared with three
+    for waited in (0, 0, 0, 0, 60, 180):
+        assert call(agent, "verify", ROOT, at(now.wall + waited), code="00000000") == {"valid": False}
+    assert throttled_for(agent, now.wall + 180) == 2 * 86_400 - 180
+    assert throttled_for(agent, deadline) == 2 * 86_400 - HOUR  # its failures stay what they were
 
 
 def throttled_for(agent: Agent, wall: float) -> int | None:
@@ -260,11 +262,18 @@ def test_the_state_of_before_there_were_successors_is_taken_over(host: Host, tmp
     assert old_is_good(host)
     host.store.close()
     before = tmp_path / "before.db"
-    shutil.copy(host.path, before)
+    (account,) = host.keyring.accounts.values()
+    sealed = host.keyring.resealed(account, host.keyring.master, associated("default", account.parameters))
     with contextlib.closing(sqlite3.connect(before)) as database:
-        database.executescript("DROP TABLE successors; PRAGMA user_version = 3")
-        for column in ("resets", "reset_at"):
-            database.execute(f"ALTER TABLE accounts DROP COLUMN {column}")
+        for migration in MIGRATIONS[:3]:
+            database.executescript(migration)
+        database.execute(
+            "INSERT INTO accounts VALUES ('default', 'SHA1', 6, 30, ?, ?, ?, 0, 0, x'', 0, x'')",
+            (sealed, account.digest, account.last_step),
+        )
+        database.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        database.execute("PRAGMA user_version = 3")
+        database.commit()
     host.path = before
     host.start()
     assert not old_is_good(host)
@@ -281,7 +290,7 @@ def test_the_state_of_before_there_were_successors_is_taken_over(host: Host, tmp
         ("period", 121),
         ("last_step", 1.5),
         ("sealed", "text"),
-        ("digest", 7),
+        ("fixed", 7),
         ("deadline", "soon"),
         ("cutover", "yes"),
     ],

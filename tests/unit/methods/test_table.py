@@ -23,7 +23,7 @@ class Sent(Methods):
         self.requests: list[tuple[str, dict[str, Any]]] = []
 
     def _perform(self, call: Any) -> Any:
-        self.requests += call[0]
+        self.requests.append(next(call))
 
 
 def with_all_arguments(method: Callable[..., Any]) -> None:
@@ -76,7 +76,9 @@ def test_the_protocol_describes_a_methods_role(name: str) -> None:
     method, role = METHODS[name], DESCRIBED[name][0]
     assert role.partition(",")[0] == (method.role or "anyone")
     assert role.endswith(", for all accounts") is method.everywhere
-    assert role.endswith(", for the account of its user name") is method.own
+    assert role.endswith(", or enroll for the account of its user name") is (method.own or method.own_by_code)
+    assert (", or admin for all accounts" in role) is method.or_admin
+    assert role.endswith(", or admin for the account") is method.or_its_admin
 
 
 @pytest.mark.parametrize("name", METHODS)

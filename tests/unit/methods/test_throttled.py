@@ -154,9 +154,8 @@ def test_no_more_than_1024_accounts_are_listed(agent: Agent) -> None:
     account = agent._keyring.accounts["default"]
     fill(agent)
     for number in range(1100):
-        other = account.copy(offset=0)
+        other = account.with_tally(agent._keyring.accounts["default"].tally)
         other.name = f"n{number:04}"
-        other.tally = agent._keyring.accounts["default"].tally
         agent._keyring.accounts[other.name] = other
     rows = listed(agent)["accounts"]
     assert [row["account"] for row in rows] == ["default", *(f"n{number:04}" for number in range(1023))]

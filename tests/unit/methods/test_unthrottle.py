@@ -39,8 +39,8 @@ def unthrottle(agent: Agent, reading: Reading = NOW, **args: object) -> int:
     return int(result["left"])
 
 
-def resync(agent: Agent, *codes: str, caller: int = 0) -> object:
-    return call(agent, "resync", peer(caller), NOW, first=codes[0], second=codes[1])
+def resync(agent: Agent, *codes: str, caller: int = 0, reading: Reading = NOW) -> object:
+    return call(agent, "resync", peer(caller), reading, first=codes[0], second=codes[1])
 
 
 # unthrottle
@@ -186,11 +186,12 @@ def test_a_resync_is_not_refused_for_what_was_counted_for_codes(agent: Agent) ->
 
 def test_while_there_is_a_successor_a_wrong_resync_counts_twice_too(agent: Agent) -> None:
     call(agent, "load", ROOT, NOW, sealed=sealed(OTHER_SEED), successor=True)
-    for _ in range(3):
+    for waited in (0, 0, 0, 0, 60, 180):
         with pytest.raises(BadRequest):
-            resync(agent, "000000", "000000")
-    with pytest.raises(Throttled):
-        resync(agent, "000000", "000000")
+            resync(agent, "000000", "000000", reading=at(NOW.wall + waited))
+    for day, refusal in ((1, Throttled), (2, BadRequest)):
+        with pytest.raises(refusal):
+            resync(agent, "000000", "000000", reading=at(NOW.wall + day * DAY))
 
 
 def test_an_unthrottled_account_lets_its_administrators_resync_again(agent: Agent) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pki2factl import hints
-from pki2fad.errors import Busy, Forbidden, NobodyListens, TimedOut
+from pki2fad.errors import AccountExists, BadRequest, BadSeal, Busy, Forbidden, NobodyListens, TimedOut
 from pki2fad.host import paths
 
 
@@ -68,3 +68,36 @@ def test_a_refusal_for_a_role_shows_the_entry_that_grants_it() -> None:
 def test_a_refusal_for_another_reason_has_no_entry_to_show() -> None:
     message = "an account gets its user's name, and uid 7 has no name on this system"
     assert hints.after(Forbidden(message), argparse.Namespace()) is None
+
+
+@pytest.mark.parametrize(
+    ("account", "label", "hint"),
+    [
+        (None, None, "to add an authenticator to it: pki2factl enroll --label LABEL"),
+        ("web-ann", None, "to add an authenticator to it: pki2factl enroll --account web-ann --label LABEL"),
+        ("web-ann", "main", "give another --label, or remove that authenticator first"),
+    ],
+)
+def test_who_enrols_what_exists_is_shown_the_way(account: str | None, label: str | None, hint: str) -> None:
+    options = argparse.Namespace(account=account, label=label, uri_out=None)
+    assert hints.after(AccountExists(), options) == hint
+
+
+def test_a_user_without_a_code_is_told_how_to_give_one() -> None:
+    message = "this needs a code of an authenticator of the account"
+    assert after(Forbidden(message)) == "type it on a terminal, or give it with --stdin"
+
+
+def test_a_sealed_seed_for_another_label_may_be_loaded_as_it_is() -> None:
+    message = "the sealed seed is for label tablet, not phone; seal it again with --label phone"
+    options = argparse.Namespace(cutover=False)
+    assert hints.after(BadRequest(message), options) == "to load it for label tablet, leave out --label"
+
+
+def test_a_backup_for_other_keys_is_opened_with_one_of_them() -> None:
+    error = BadSeal("this backup can be opened with the keys SHA256:a, and not with SHA256:b")
+    named = argparse.Namespace(key="offline.pem")
+    assert hints.after(error, argparse.Namespace(key=None)) == (
+        "open it with the private half of one of them: --key PRIVATE.pem"
+    )
+    assert hints.after(error, named) is None

@@ -102,6 +102,22 @@ def test_a_rule_for_some_accounts_is_for_those_alone() -> None:
     assert has_roles(rules, peer(STRANGER + 1)) == []
 
 
+def test_the_accounts_of_registrars_are_patterns_for_whole_names() -> None:
+    patterns = ("web-*", "shop?", "[ab]c")
+    rules = Access([Rule("registrar", (STRANGER,), (one,)) for one in patterns], OWN_UID, Users())
+    for name in ("web-", "web-1", "web-*", "shop1", "ac", "bc"):
+        assert rules.allows(peer(), "registrar", name), name
+    for name in ("web", "xweb-1", "Web-1", "shop", "shop12", "cc", "abc", "[ab]c", ""):
+        assert not rules.allows(peer(), "registrar", name), name
+    assert not rules.allows_everywhere(peer(), "registrar")
+    assert not rules.allows(peer()._replace(verify_only=True), "registrar", "web-1")
+
+
+def test_no_other_role_has_patterns() -> None:
+    rules = Access([Rule("admin", (STRANGER,), ("web-*",))], OWN_UID, Users())
+    assert not rules.allows(peer(), "admin", "web-1")
+
+
 def test_a_rule_for_a_group_and_some_accounts_is_for_those_alone() -> None:
     group = GROUPS[0]
     rules = Access([Rule("admin", (f"@{group.gr_name}",), ("deploy",))], OWN_UID, Users())

@@ -11,6 +11,6 @@ def test_watermarks_that_are_too_old_are_forgotten_a_few_at_a_time() -> None:
         gone[number.to_bytes(16, "big")] = Watermark(5, 30)
     for _ in range(2000):
         before = len(gone)
-        gone.remember(account, STEP * 30.0)
+        gone.remember(account.seeds, STEP * 30.0)
         assert before - len(gone) <= 4
     assert len(gone) < 1100

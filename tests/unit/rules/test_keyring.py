@@ -6,11 +6,14 @@ import pytest
 from support.agents import OTHER_SEED, SEED, STEP, make_keyring
 
 from pki2fad.crypto.masterkey import MasterKey
-from pki2fad.errors import BadSeal
-from pki2fad.rules.account import Account, Successor
-from pki2fad.rules.keyring import Keyring, check
+from pki2fad.errors import BadSeal, Unavailable
+from pki2fad.rules import otp
+from pki2fad.rules.account import Account
+from pki2fad.rules.authenticator import Successor, fixed_facts
+from pki2fad.rules.keyring import Keyring
 from pki2fad.rules.otp import Parameters
 from pki2fad.rules.pieces import finish
+from pki2fad.rules.seals import check
 
 
 @pytest.fixture
@@ -23,7 +26,7 @@ def keyring() -> Keyring:
 
 def test_nothing_shows_a_seed_a_code_or_a_sealed_seed(keyring: Keyring) -> None:
     account = keyring.accounts["default"]
-    codes = keyring.codes.around(account, STEP)
+    codes = keyring.codes.of(account, otp.window(STEP))
     shown = f"{account!r} {account} {keyring!r} {keyring.accounts!r}"
     assert "'default'" in shown
     for secret in (*codes, SEED.decode(), SEED.hex(), repr(account.sealed)[2:-1], account.sealed.hex()):
@@ -35,7 +38,7 @@ def test_nothing_shows_a_seed_a_code_or_a_sealed_seed(keyring: Keyring) -> None:
 
 def changed(account: Account, **changes: object) -> Account:
     """The account with some of what makes it exchanged, as an edited row of the state would have it."""
-    made = {slot: getattr(account, slot) for slot in ("name", "parameters", "sealed", "digest", "last_step")}
+    made = {slot: getattr(account, slot) for slot in ("name", "parameters", "sealed", "fixed", "last_step")}
     return Account(**{**made, **changes})
 
 
@@ -47,8 +50,9 @@ def test_a_seed_opens_in_its_own_account(keyring: Keyring) -> None:
     "changes",
     [
         {"name": "other"},
-        {"name": "defaul"},
-        {"name": ""},
+        {"fixed": fixed_facts(bytes(16), b"own".ljust(16), bytes(16), 0, b"")},
+        {"fixed": fixed_facts(bytes(16), bytes(16), bytes(16), 0, b"default")},
+        {"parameters": Parameters(period=0, kind="hotp")},
         {"parameters": Parameters("SHA256")},
         {"parameters": Parameters(digits=8)},
         {"parameters": Parameters(period=60)},
@@ -60,14 +64,22 @@ def test_a_seed_opens_in_its_own_account(keyring: Keyring) -> None:
     ],
     ids=str,
 )
-def test_a_sealed_seed_opens_under_no_other_name_or_parameters(
+def test_a_sealed_seed_opens_under_no_other_name_ids_kind_or_parameters(
     keyring: Keyring, changes: dict[str, object]
 ) -> None:
     account = changed(keyring.accounts["default"], **changes)
     with pytest.raises(BadSeal):
         check([account], keyring.master)
     with pytest.raises(BadSeal):
-        keyring.codes.around(account, STEP)
+        keyring.codes.of(account, otp.window(STEP))
+
+
+def test_a_seed_that_0_1_0_sealed_opens_for_no_other_name(keyring: Keyring) -> None:
+    old = Account("ann", Parameters(), b"", fixed_facts(b"id".ljust(16), bytes(16), bytes(16), 0, b"ann"))
+    sealed = keyring.master.seal(bytearray(SEED), b"pki2fad account 1\0ann\0SHA1\x006\x0030")
+    check([changed(old, sealed=sealed)], keyring.master)
+    with pytest.raises(BadSeal):
+        check([changed(old, name="bob", sealed=sealed)], keyring.master)
 
 
 def test_two_accounts_cannot_swap_their_sealed_seeds() -> None:
@@ -109,12 +121,12 @@ def test_no_master_key_unlocks_seeds_that_do_not_open(where: str) -> None:
     keyring, master = make_keyring({"a": SEED, "b": OTHER_SEED}), MasterKey()
     a, b = keyring.accounts["a"], keyring.accounts["b"]
     for account in (a, b):
-        account.sealed = keyring.resealed(account, master)
+        account.sealed = keyring.resealed(account, master, account.associated)
     successor = changed(b, sealed=a.sealed)
     if where == "an account":
         keyring.put(successor)
     else:
-        keyring.put(b.with_successor(Successor(successor, None, cutover=False)))
+        keyring.put(b.replaced(b, b.changed(successor=Successor(successor, None, cutover=False))))
     with pytest.raises(BadSeal, match="account 'b'"):
         finish(keyring.checked(master))
 
@@ -153,7 +165,7 @@ def test_the_watermark_of_a_seed_that_is_gone_only_grows(keyring: Keyring) -> No
     account = keyring.accounts.pop("default")
     for last_step, remembered in ((-1, -1), (STEP, STEP), (STEP - 5, STEP), (STEP + 1, STEP + 1)):
         account.last_step = last_step
-        keyring.gone.remember(account, STEP * 30.0)
+        keyring.gone.remember(account.seeds, STEP * 30.0)
         assert keyring.seal("default", bytearray(SEED), Parameters()).last_step == remembered
     assert keyring.seal("default", bytearray(OTHER_SEED), Parameters()).last_step == -1
 
@@ -161,7 +173,7 @@ def test_the_watermark_of_a_seed_that_is_gone_only_grows(keyring: Keyring) -> No
 def test_a_live_account_passes_its_own_watermark_on_and_not_an_older_one(keyring: Keyring) -> None:
     account = keyring.accounts["default"]
     account.last_step = STEP
-    keyring.gone.remember(account, STEP * 30.0)
+    keyring.gone.remember(account.seeds, STEP * 30.0)
     account.last_step = STEP + 3
     assert keyring.seal("default", bytearray(SEED), Parameters()).last_step == STEP + 3
 
@@ -197,5 +209,28 @@ def test_what_all_accounts_have_in_common_is_known_without_a_look_at_them(keyrin
     keyring.drop("ahead")
     assert {*keyring.kinds()} == {(30, 0)}
     assert keyring.latest(beyond=10**6) == 0
-    keyring.spend(keyring.accounts["default"], STEP, b"")
+    keyring.spend(keyring.accounts["default"], STEP, b"", None)
     assert keyring.latest(beyond=0) == STEP * 30
+
+
+# Ids
+
+
+def test_an_account_that_is_made_again_has_the_id_of_before(keyring: Keyring) -> None:
+    before = keyring.accounts["default"].account_id
+    keyring.drop("default")
+    keyring.put(keyring.seal("default", bytearray(OTHER_SEED), Parameters()))
+    assert keyring.accounts["default"].account_id == before
+    assert keyring.seal("other", bytearray(SEED), Parameters()).account_id != before
+
+
+def test_what_was_sealed_for_another_id_of_its_name_is_refused() -> None:
+    keyring = make_keyring()
+    late = keyring.seal("default", bytearray(SEED), Parameters())
+    keyring.take_up(late)
+    keyring.put(keyring.seal("default", bytearray(OTHER_SEED), Parameters()))
+    with pytest.raises(Unavailable):
+        keyring.take_up(late)
+    keyring.drop("default")
+    with pytest.raises(Unavailable):
+        keyring.take_up(late)

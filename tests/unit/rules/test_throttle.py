@@ -42,11 +42,12 @@ def test_the_wait_doubles_after_the_fourth_failure_until_a_day_is_to_be_waited_f
     assert waits == pytest.approx([0, 0, 0, 0, 60, 120, DAY - 180, DAY, DAY], rel=0.001)
 
 
-def test_with_more_candidates_a_failure_takes_as_much_longer_to_be_forgotten(account: Account) -> None:
-    for _ in range(3):
-        account.fail(NOW, cost=SUCCESSOR)
-    assert account.wait(NOW, cost=SUCCESSOR) == 2 * DAY
-    assert account.wait(NOW, cost=WINDOW) == DAY
+@pytest.mark.parametrize("cost", [WINDOW, SUCCESSOR, 12, 16])
+def test_with_more_candidates_a_failure_takes_as_much_longer_to_be_forgotten(
+    account: Account, cost: int
+) -> None:
+    account.tire(NOW, cost=cost)
+    assert account.wait(NOW, cost=cost) == cost * DAY / 3
 
 
 @costs
@@ -64,12 +65,14 @@ def test_after_the_wait_that_was_told_one_may_try_and_a_second_before_not(
     assert account.wait(now + wait, cost=cost) == 0
 
 
-def test_who_waited_for_six_days_begins_anew(account: Account) -> None:
-    account.tire(NOW)
+@pytest.mark.parametrize(("cost", "days"), [(WINDOW, 6), (SUCCESSOR, 12), (12, 24), (32, 64)])
+def test_who_waited_until_the_bucket_is_empty_begins_anew(account: Account, cost: int, days: int) -> None:
+    account.tire(NOW, cost=cost)
+    now = NOW + days * DAY
     for _ in range(3):
-        assert account.wait(NOW + 6 * DAY) == 0
-        account.fail(NOW + 6 * DAY)
-    assert account.wait(NOW + 6 * DAY) == 0
+        assert account.wait(now, cost=cost) == 0
+        account.fail(now, cost=cost)
+    assert account.wait(now, cost=cost) == 0
 
 
 # Whose failures are whose
@@ -92,12 +95,12 @@ def test_another_uid_or_origin_or_account_waits_for_nothing(
 def test_no_two_keys_are_written_alike(throttle: Throttle) -> None:
     of = [(1, "", "ab"), (1, "b", "a"), (1, "ab", "a"), (1, "a\0b", "a"), (11, "", "ab"), (1, "\0", "ab")]
     of += [(1, "\udcff", "a"), (1, "\ufffd", "a"), (1, "?", "a"), (1, "1", "1"), (1, "", "1"), (11, "", "1")]
-    assert len({throttle.key(*each).digest for each in of}) == len(of)
+    assert len({throttle.key(uid, origin, name.encode()).digest for uid, origin, name in of}) == len(of)
 
 
 def test_nobody_can_tell_who_will_share_a_slot(throttle: Throttle) -> None:
     other = make_throttle(secret=b"another secret")
-    same = sum(throttle.key(uid, "", "a").slot == other.key(uid, "", "a").slot for uid in range(1000))
+    same = sum(throttle.key(uid, "", b"a").slot == other.key(uid, "", b"a").slot for uid in range(1000))
     assert same < 5
 
 
@@ -143,6 +146,14 @@ def test_the_ceiling_of_an_account_binds_who_never_tried(account: Account, cost:
     assert account.wait(NOW, 4711, cost=cost) == cost * DAY / 27
     assert account.wait(NOW, 4711, "an origin", cost=cost) == cost * DAY / 27
     assert Account(account.throttle, "other").wait(NOW, 4711, cost=cost) == 0
+
+
+@pytest.mark.parametrize(("cost", "callers"), [(WINDOW, 9), (12, 3), (32, 1)])
+def test_so_many_callers_use_up_the_budget_of_an_account(account: Account, cost: int, callers: int) -> None:
+    for uid in range(callers):
+        assert account.wait(NOW, 4711, cost=cost) == 0
+        account.tire(NOW, uid, cost=cost)
+    assert account.wait(NOW, 4711, cost=cost) > 0
 
 
 def test_the_ceiling_does_not_bind_who_is_known(account: Account) -> None:

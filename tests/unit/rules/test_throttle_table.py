@@ -65,8 +65,8 @@ def test_of_seventeen_marks_the_one_of_the_least_recent_success_goes(account: Ac
 
 
 def test_marks_are_exact_and_slots_are_shared(account: Account) -> None:
-    key = account.throttle.key(1, "", account.name)
-    keys = (account.throttle.key(uid, "", account.name) for uid in range(2, 1_000_000))
+    key = account.throttle.key(1, "", account.caller)
+    keys = (account.throttle.key(uid, "", account.caller) for uid in range(2, 1_000_000))
     uid, other = next((uid, other) for uid, other in enumerate(keys, 2) if other.slot == key.slot)
     assert other.digest != key.digest
     account.tire(NOW)
@@ -93,7 +93,7 @@ def test_a_name_that_is_no_account_waits_as_an_account_does(throttle: Throttle) 
     for _ in range(3_000):
         now += rng.random() * 600
         uid = rng.randrange(30)
-        key = throttle.key(uid, "", "nobody")
+        key = throttle.key(uid, "", b"nobody")
         tally = throttle.tally_of_unknown("nobody")
         wait = throttle.wait(key, tally, WINDOW, now)
         assert wait == account.wait(now, uid)
@@ -113,7 +113,7 @@ def flood(throttle: Throttle, now: float, count: int = 200_000) -> None:
         if number % 4 == 0:
             account.fail(now, uid, origin)
         else:
-            throttle.fail_unknown(throttle.key(uid, origin, name), name, WINDOW, now)
+            throttle.fail_unknown(throttle.key(uid, origin, name.encode()), name, WINDOW, now)
 
 
 @pytest.mark.slow
@@ -137,7 +137,7 @@ def test_a_flood_of_names_origins_and_uids_takes_no_more_room_and_evicts_nobody(
 def test_a_thousand_who_have_to_wait_keep_hardly_anybody_else_out(throttle: Throttle) -> None:
     for uid in range(1000):
         for _ in range(6):
-            throttle.fail_unknown(throttle.key(uid, "", f"n{uid}"), f"n{uid}", WINDOW, NOW)
+            throttle.fail_unknown(throttle.key(uid, "", b"n%d" % uid), f"n{uid}", WINDOW, NOW)
     account = Account(throttle)
     keys_out = sum(account.wait(NOW, uid) > 0 for uid in range(1000))
     names_out = sum(throttle.tally_of_unknown(f"m{number}").level.units > 0 for number in range(1000))
@@ -150,7 +150,7 @@ def test_no_flood_keeps_anybody_out_for_longer_than_their_own_failures_could(thr
     for uid in range(12):
         for number in range(10_000):
             name = f"name-{number}"
-            throttle.fail_unknown(throttle.key(uid, "", name), name, WINDOW, NOW)
+            throttle.fail_unknown(throttle.key(uid, "", name.encode()), name, WINDOW, NOW)
     account = Account(throttle)
     waits = [account.wait(NOW, uid) for uid in range(1_000)]
     assert max(waits) == DAY  # it does come to that: the table is full

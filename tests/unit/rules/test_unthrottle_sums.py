@@ -1,6 +1,7 @@
 """The sums of SECURITY.md: what unthrottling an account is worth to an attacker."""
 
 import heapq
+import math
 from collections.abc import Sequence
 
 import pytest
@@ -9,17 +10,20 @@ from support.throttles import DAY, NOW, WINDOW, make_throttle
 from pki2fad.rules.tally import MARKS, NO_TALLY, RESETS, RESETS_WITHIN
 
 CHANCE = 1e-6  # of one comparison
+FOUR = 12  # the cost of a failure with four TOTP authenticators
 A_YEAR = 162 + 365 * 27  # comparisons that an account lets by without any unthrottling
 
 
-def compared(strangers: int, known: int, days: float, unthrottled: Sequence[float] = ()) -> tuple[int, int]:
+def compared(
+    strangers: int, known: int, days: float, unthrottled: Sequence[float] = (), cost: int = WINDOW
+) -> tuple[int, int]:
     """The comparisons that strangers and known callers get in `days` days, as fast as they may.
 
     `unthrottled` are the days on which an administrator unthrottles the account.
     """
     throttle, tally = make_throttle(), NO_TALLY
     for uid in range(known):
-        tally = throttle.succeed(throttle.key(uid, "", "default"), tally, NOW)
+        tally = throttle.succeed(throttle.key(uid, "", b"default"), tally, NOW)
     count = {True: 0, False: 0}
     times = [NOW + day * DAY for day in unthrottled]
     waiting = [(NOW, uid) for uid in range(known + strangers)]
@@ -27,11 +31,11 @@ def compared(strangers: int, known: int, days: float, unthrottled: Sequence[floa
         now, uid = heapq.heappop(waiting)
         if times and now >= times[0]:
             tally = tally.reset(times.pop(0))
-        key = throttle.key(uid, "", "default", tally.resets)
-        wait = throttle.wait(key, tally, WINDOW, now)
+        key = throttle.key(uid, "", b"default", tally.resets)
+        wait = math.ceil(throttle.wait(key, tally, cost, now))
         if wait == 0:
-            tally, _ = throttle.fail(key, tally, WINDOW, now)
-            count[uid < known] += WINDOW
+            tally, _ = throttle.fail(key, tally, cost, now)
+            count[uid < known] += cost
         next_time = now + wait
         if times and now < times[0] < next_time:
             next_time = times[0]
@@ -47,11 +51,25 @@ def test_an_unthrottling_is_worth_162_comparisons_to_strangers() -> None:
     assert 3 * (162 - WINDOW) <= thrice - without <= 3 * 162
 
 
+@pytest.mark.parametrize(("cost", "failures"), [(WINDOW, 18), (FOUR, 72)])
 @pytest.mark.parametrize("known", [1, 16])
-def test_an_unthrottling_is_worth_18_comparisons_to_each_known_caller(known: int) -> None:
-    _, without = compared(0, known, 20)
-    _, once = compared(0, known, 20, [10])
-    assert (18 - WINDOW) * known <= once - without <= 18 * known
+def test_an_unthrottling_is_worth_six_failures_to_each_known_caller(
+    known: int, cost: int, failures: int
+) -> None:
+    _, without = compared(0, known, 20, cost=cost)
+    _, once = compared(0, known, 20, [10], cost=cost)
+    assert (failures - cost) * known <= once - without <= failures * known
+
+
+@pytest.mark.parametrize(("cost", "in_a_month"), [(WINDOW, 108), (FOUR, 162)])
+@pytest.mark.parametrize("known", [1, 16])
+def test_a_known_caller_gets_six_failures_and_three_comparisons_a_day_for_thirty_days(
+    known: int, cost: int, in_a_month: int
+) -> None:
+    _, found = compared(0, known, 40, cost=cost)
+    _, later = compared(0, known, 30, cost=cost)
+    assert (in_a_month - cost) * known <= later <= in_a_month * known
+    assert found > later  # after that as an unknown one
 
 
 def test_all_together_get_no_more_than_both_sums() -> None:

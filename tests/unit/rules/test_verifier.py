@@ -191,7 +191,7 @@ def test_a_refusal_is_as_much_work_whether_there_is_an_account_and_it_has_known_
     for _ in range(resets):
         account.tally = account.tally.reset()
     for number in range(known):
-        key = throttle.key(number, "", "default")
+        key = throttle.key(number, "", b"default")
         account.tally = throttle.succeed(key, account.tally, throttle.now(NOW))
     done = []
     for name in ("default", "missing"):

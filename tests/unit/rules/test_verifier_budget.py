@@ -3,7 +3,18 @@
 import pwd
 
 import pytest
-from support.agents import SEED, STARTED, call, make_agent, make_keyring, reference_code, sealed, shared_step
+from support.agents import (
+    SEED,
+    STARTED,
+    add_authenticators,
+    at,
+    call,
+    make_agent,
+    make_keyring,
+    reference_code,
+    sealed,
+    shared_step,
+)
 from support.callers import (
     ADMIN,
     CODE,
@@ -20,14 +31,17 @@ from support.callers import (
     fresh_agent,
     is_throttled,
     peer,
+    seen,
     tire,
 )
 from support.daemon import wait_until
+from support.throttles import DAY
 
 from pki2fad.errors import BadRequest, Forbidden, Throttled, Unavailable
 from pki2fad.methods.agent import Agent
 from pki2fad.rules.access import Rule
 from pki2fad.rules.changes import REPLAYED, WRONG, Spend
+from pki2fad.rules.otp import Parameters
 from pki2fad.rules.throttle import Throttle
 
 # Whose budget it is
@@ -149,6 +163,46 @@ def test_another_seed_gives_who_guesses_no_new_budget(agent: Agent) -> None:
         call(agent, "verify", peer(RELAY), NOW, code="000000", origin=f"host-{host}")
     assert is_throttled(ask(agent, "default", "000000"))
     call(agent, "load", peer(0), NOW, sealed=sealed(b"another seed of this account"), replace=True)
+    assert is_throttled(ask(agent, "default", "000000"))
+
+
+def test_with_four_authenticators_six_failures_fit_and_then_one_in_four_days(agent: Agent) -> None:
+    add_authenticators(agent._keyring, [bytes([number]) * 20 for number in range(1, 4)])
+    for waited in (0, 0, 0, 0, 60, 180):
+        assert ask(agent, "default", "000000", reading=at(NOW.wall + waited)).result == {"valid": False}
+    refusal = ask(agent, "default", CODE, reading=at(NOW.wall + 180)).refusal
+    assert refusal is not None
+    assert refusal.retry_after == pytest.approx(4 * DAY - 180, abs=1)
+
+
+def test_a_wrong_code_for_a_counter_costs_four_units() -> None:
+    throttle = Throttle(b"secret", (), STARTED)
+    hotp = Parameters(period=0, kind="hotp")
+    agent = make_agent(make_keyring({"default": SEED}, hotp), RULES, throttle=throttle)
+    for waited in (0, 0, 0, 0, 60, 180):
+        assert ask(agent, "default", "000000", reading=at(NOW.wall + waited)).result == {"valid": False}
+    assert agent._keyring.accounts["default"].tally.level.units == pytest.approx(6 * 4, abs=0.1)
+    refusal = ask(agent, "default", "000000", reading=at(NOW.wall + 180)).refusal
+    assert refusal is not None
+    assert refusal.retry_after == pytest.approx(4 / 3 * DAY - 180, abs=1)
+
+
+def test_more_and_fewer_authenticators_free_nobody_and_hold_nobody_longer(agent: Agent) -> None:
+    keyring = agent._keyring
+    tire(agent)
+    before = seen(ask(agent, "default", CODE))
+    add_authenticators(keyring, [bytes(20)])
+    assert seen(ask(agent, "default", CODE)) == before
+    fewer = keyring.accounts["default"].without("1")
+    assert fewer is not None
+    keyring.put(fewer)
+    assert seen(ask(agent, "default", CODE)) == before
+
+
+def test_who_waits_waits_for_the_account_that_is_made_again_too(agent: Agent) -> None:
+    tire(agent)
+    call(agent, "remove", peer(0), NOW, account="default")
+    call(agent, "load", peer(0), NOW, account="default", sealed=sealed(bytes(20)))
     assert is_throttled(ask(agent, "default", "000000"))
 
 

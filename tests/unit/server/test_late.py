@@ -299,7 +299,7 @@ async def test_a_long_work_goes_on_with_each_edit_when_it_is_settled(tmp_path: P
         def work() -> Any:
             for name in ("a0", "a1"):
                 yield agent.provision(name, sealed(OTHER_SEED), b"digest", agent._watch.last)
-                events.append(agent.file_digests.get(name))
+                events.append(agent.memory.file_digests.get(name))
             return None
 
         at.server.long_work.begin(work(), events.append)

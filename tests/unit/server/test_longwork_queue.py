@@ -32,7 +32,7 @@ class Works:
     def __init__(self) -> None:
         self.outcomes: dict[str, Any] = {}
         self.events: list[str] = []
-        commit = Commit(self._keep, agent())
+        commit = Commit(self._keep, agent().memory)
         self.long_work = LongWork(Changing(commit.alone, self._applied, lambda: 0), commit, lambda: None)
 
     def begin(

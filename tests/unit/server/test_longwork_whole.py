@@ -146,7 +146,7 @@ async def test_a_request_that_waits_while_the_daemon_is_locked_is_refused(
     slow: Slow, replacing: bytes, host_key: PrivateKey, other_key: PrivateKey
 ) -> None:
     master = masterkey.MasterKey()
-    entries = [("new", Parameters(), bytearray(OTHER_SEED))]
+    entries = [batch.Unsealed("new", Parameters(), bytearray(OTHER_SEED))]
     loaded = batch.pack(entries, master.wrap(host_key.public_key()), master)
     async with served(slow) as at:
         long, *waiting = [await at.connect() for _ in range(10)]

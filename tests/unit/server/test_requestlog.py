@@ -2,6 +2,7 @@
 
 import os
 import shlex
+import time
 from collections.abc import Sequence
 
 import pytest
@@ -57,3 +58,20 @@ async def test_what_fails_while_it_is_carried_out_is_for_the_audit_too() -> None
             await call(peer, "generate")
     (fields,) = audited([line for line in lines if line.startswith("refused")])
     assert (fields["method"], fields["audit"], fields["code"]) == ("rotate", "failed", "unavailable")
+
+
+@in_loop
+async def test_the_line_of_a_good_code_says_which_authenticator_it_is_of() -> None:
+    main, tablet = Seed(), Seed(digits=8)
+    async with bench(agent(default=main), Keeper()) as at_work:
+        peer = await at_work.connect()
+        with logged() as lines:
+            await call(peer, "load", label="tablet", sealed=tablet.hex.encode(), digits=8)
+            await call(peer, "verify", code=tablet.code())
+            await call(peer, "verify", code=main.code())
+            await call(peer, "verify", code="00000000")
+            await call(peer, "remove", label="tablet")
+            await call(peer, "verify", code=main.code(int(time.time()) // 30 + 1))
+    said = [dict(word.split("=", 1) for word in shlex.split(line)[1:]) for line in lines]
+    assert [of.get("authenticator") for of in said] == ["tablet", "tablet", "main", None, "tablet", None]
+    assert [of["audit"] for of in said if "audit" in of] == ["added", "removed"]

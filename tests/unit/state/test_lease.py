@@ -26,10 +26,11 @@ from support.stores import keep
 from pki2fad.crypto.masterkey import MasterKey
 from pki2fad.errors import Unavailable, UnusableState
 from pki2fad.methods.agent import Agent
-from pki2fad.rules.changes import KeyEdit
+from pki2fad.rules.changes import KeyEdit, RecoverySpend
 from pki2fad.rules.clock import Reading
 from pki2fad.rules.otp import Parameters
 from pki2fad.state.store import Store
+from pki2fad.wire.messages import Request
 
 
 def load(agent: Agent, store: Store, period: int = 30) -> None:
@@ -191,6 +192,21 @@ def test_an_edit_is_synced(path: Path, master: MasterKey) -> None:
         assert syncs.count() == 1
         call(agent, "remove", ROOT, NOW, store=store, account="30")
         assert syncs.count() == 1
+
+
+def test_used_recovery_codes_are_synced_once_for_all_of_a_turn(path: Path, master: MasterKey) -> None:
+    with booted(path, master, NOW) as (agent, store):
+        load(agent, store)
+        codes = call(agent, "recovery_create", ROOT, NOW, store=store, account="30")["codes"]
+        assert accept(agent, store, NOW)  # which raises the lease
+        syncs = Syncs(store)
+        assert accept(agent, store, NOW, offset=1)
+        assert syncs.count() == 0
+        requests = [Request(1, "verify", {"account": "30", "code": code}) for code in codes]
+        changes = [agent.handle(request, ROOT, NOW).change for request in requests]
+        assert keep(store, [change for change in changes if change is not None]) == [True] * 10
+        assert syncs.count() == 1
+        assert keep(store, [RecoverySpend("30", 1), RecoverySpend("nobody", 1)]) == [False, False]
 
 
 def test_a_lease_that_could_not_be_kept_is_raised_by_the_next_acceptance(

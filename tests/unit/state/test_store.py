@@ -47,7 +47,7 @@ def account_of(seed: bytes = SEED, name: str = "default", last_step: int = -1) -
 
 
 def put(account: Account, file_digest: bytes | None = None) -> Edit:
-    return Edit(account.name, NOW.wall, account, gone=None, file_digest=file_digest)
+    return Edit(account.name, NOW.wall, account, file_digest=file_digest)
 
 
 def spend(step: int, name: str = "default") -> Spend:
@@ -166,7 +166,7 @@ def test_the_digest_of_a_seed_file_is_kept_also_after_its_account_is_removed(pat
     with contextlib.closing(Store(str(path))) as store:
         keep(store, [put(account, file_digest=b"first")])
         keep(store, [put(account, file_digest=b"second"), put(account_of(name="b"), file_digest=b"b")])
-        keep(store, [Edit("default", NOW.wall, put=None, gone=account)])
+        keep(store, [Edit("default", NOW.wall, put=None, gone=account.seeds)])
         assert store.file_digests() == {"default": b"second", "b": b"b"}
     with contextlib.closing(Store(str(path))) as store:
         assert store.file_digests() == {"default": b"second", "b": b"b"}
@@ -209,7 +209,7 @@ def test_the_highest_watermark_of_a_gone_seed_is_remembered(store: Store) -> Non
     for last_step in (STEP, STEP - 5, STEP + 1):
         account = keyring.seal("default", bytearray(SEED), Parameters())
         account.last_step = last_step
-        keep(store, [Edit("default", NOW.wall, put=None, gone=account)])
+        keep(store, [Edit("default", NOW.wall, put=None, gone=account.seeds)])
         remembered.append(store.gone()[account.digest])
     assert remembered == [(STEP, 30), (STEP, 30), (STEP + 1, 30)]
 
@@ -220,9 +220,9 @@ def test_the_watermark_of_a_gone_seed_is_forgotten_a_day_after_no_window_can_rea
 ) -> None:
     old, new = account_of(SEED, last_step=STEP), account_of(OTHER_SEED, last_step=STEP)
     keep(store, [put(old)])
-    keep(store, [Edit("default", NOW.wall, put=None, gone=old)])
+    keep(store, [Edit("default", NOW.wall, put=None, gone=old.seeds)])
     end = (STEP + 1) * 30 + 30  # of the step after it, in which its code may still come
-    keep(store, [Edit("default", end + 86_400 + seconds, put=None, gone=new)])
+    keep(store, [Edit("default", end + 86_400 + seconds, put=None, gone=new.seeds)])
     assert (old.digest in store.gone()) is kept
 
 

@@ -14,6 +14,7 @@ from support.stores import keep
 from pki2fad.errors import UnusableState
 from pki2fad.rules.changes import Edit, Spend
 from pki2fad.rules.otp import Parameters
+from pki2fad.rules.recovery import ENTROPY, new_codes, new_set
 from pki2fad.state.store import Store
 
 PAGE = 4096
@@ -31,7 +32,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def fill(store: Store) -> None:
-    keep(store, [Edit(account.name, NOW.wall, account, gone=None) for account in ACCOUNTS])
+    keep(store, [Edit(account.name, NOW.wall, account) for account in ACCOUNTS])
     keep(store, [Spend("a000", STEP, 30, NOW.wall)])
 
 
@@ -159,6 +160,39 @@ def test_a_path_that_can_be_no_file_is_named(tmp_path: Path, what: str) -> None:
         Store(str(path))
 
 
+WRONG_RECOVERY = [
+    "codes = substr(codes, 1, 319)",
+    "codes = CAST(codes || x'00' AS BLOB)",
+    "codes = x''",
+    "codes = hex(zeroblob(160))",
+    "key = hex(key)",
+    "key = 5",
+    "used = 1024",
+    "used = -1",
+    "used = 'none'",
+    "made = 'today'",
+]
+
+
+@pytest.mark.parametrize("wrong", WRONG_RECOVERY)
+def test_a_row_that_cannot_be_recovery_codes_is_refused_by_name(path: Path, wrong: str) -> None:
+    account = ACCOUNTS[7]
+    codes = new_codes(bytes(ENTROPY))
+    recovery = new_set(
+        account.name, account.account_id, codes, key=bytearray(32), master=KEYRING.master, made=1
+    )
+    with contextlib.closing(Store(str(path))) as store:
+        keep(store, [Edit(account.name, NOW.wall, account.with_recovery(recovery))])
+        (kept,) = [one.recovery for one in store.accounts() if one.recovery is not None]
+        assert (kept.name, kept.sealed, kept.hashes) == ("a007", recovery.sealed, recovery.hashes)
+    with edited(path) as database:
+        database.execute(f"UPDATE recovery SET {wrong}")
+    with contextlib.closing(Store(str(path))) as store:
+        told = f"(?s){re.escape(str(path))} is damaged.*recovery codes of account 'a007'"
+        with pytest.raises(UnusableState, match=told):
+            list(store.accounts())
+
+
 # What is not damaged
 
 
@@ -217,13 +251,16 @@ def test_any_character_may_be_in_the_path(tmp_path: Path) -> None:
         ("digits", 9),
         ("digits", "six"),
         ("digits", 6.5),
-        ("period", 0),
         ("period", 121),
         ("period", -30),
         ("last_step", "last"),
         ("last_step", 1.5),
         ("sealed", "text"),
-        ("digest", 7),
+        ("fixed", 7),
+        ("fixed", b"short"),
+        ("used", "now"),
+        ("marks", bytes(41)),
+        ("marks", bytes(7)),
     ],
 )
 def test_a_row_with_a_value_out_of_range_or_of_another_type_is_damage_of_a_named_account(
@@ -234,6 +271,14 @@ def test_a_row_with_a_value_out_of_range_or_of_another_type_is_damage_of_a_named
     told = f"{re.escape(str(path))} is damaged \\(account 'a007'"
     with contextlib.closing(Store(str(path))) as store, pytest.raises(UnusableState, match=told):
         list(store.accounts())
+
+
+@pytest.mark.parametrize("row", ["(1, 'much', 0.0, 3)", "(1, 3.0, x'', 3)", "(1, 3.0, 0.0, 0)"])
+def test_a_row_that_can_be_no_slot_of_the_throttle_is_damage(path: Path, row: str) -> None:
+    with edited(path) as database:
+        database.execute(f"INSERT OR REPLACE INTO slots VALUES {row}")
+    with contextlib.closing(Store(str(path))) as store, pytest.raises(UnusableState, match="slot 1"):
+        list(store.throttle_slots())
 
 
 def test_a_state_that_is_taken_apart_while_in_use_raises_no_other_error(path: Path) -> None:

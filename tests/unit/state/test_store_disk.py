@@ -52,7 +52,7 @@ def accounts(count: int) -> list[Account]:
 
 
 def put(account: Account, gone: Account | None = None, file_digest: bytes | None = None) -> Edit:
-    return Edit(account.name, NOW.wall, account, gone, file_digest)
+    return Edit(account.name, NOW.wall, account, gone.seeds if gone else (), file_digest)
 
 
 def spend(step: int, name: str = "a0") -> Spend:
@@ -80,7 +80,7 @@ def test_on_a_full_disk_nothing_is_half_kept_and_room_mends_it(disk: Path, kind:
     changes = {
         "a spend": [spend(STEP)],
         "an edit": [put(second, first, b"digest")],
-        "a removal": [Edit("a0", NOW.wall, put=None, gone=first)],
+        "a removal": [Edit("a0", NOW.wall, put=None, gone=first.seeds)],
         "many of both": [spend(STEP), *(put(account, first, b"digest") for account in more), spend(STEP + 1)],
     }[kind]
     with contextlib.closing(Store(str(disk / "state.db"))) as store:
@@ -182,7 +182,7 @@ LIMIT = 64 * 1024 * 1024  # bytes of log above which what is kept next waits for
 
 def grow_log(store: Store, path: Path) -> None:
     """Grow the log beyond its limit while a reader holds it."""
-    large = Account("large", Parameters(), bytes(16 * 1024 * 1024), b"digest", -1)
+    large = Account("large", Parameters(), bytes(16 * 1024 * 1024), bytes(54))
     with contextlib.closing(sqlite3.connect(path)) as reader:
         reader.execute("BEGIN")
         reader.execute("SELECT * FROM accounts").fetchall()

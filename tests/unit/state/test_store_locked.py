@@ -18,7 +18,7 @@ from pki2fad.rules.otp import Parameters
 from pki2fad.state.store import Store
 
 NOW = at_step(50_000_000)
-EDIT = Edit("a", NOW.wall, make_keyring().seal("a", bytearray(SEED), Parameters()), gone=None)
+EDIT = Edit("a", NOW.wall, make_keyring().seal("a", bytearray(SEED), Parameters()))
 
 HOLD = """
 import sqlite3, sys

@@ -32,8 +32,10 @@ from pki2fad.rules.clock import Reading
 from pki2fad.rules.keyring import Keyring
 from pki2fad.rules.tally import Level, Tally
 from pki2fad.rules.throttle import Throttle
-from pki2fad.state.database import APPLICATION_ID, MIGRATIONS
+from pki2fad.state.database import APPLICATION_ID
+from pki2fad.state.schema import MIGRATIONS
 from pki2fad.state.store import Store
+from pki2fad.transfer.entry import associated
 
 STEP = int(STARTED.wall) // 30 + 2
 NOW = at(STEP * 30 + 15)
@@ -177,11 +179,11 @@ def test_the_secret_of_the_hashes_is_kept_and_is_each_files_own(path: Path) -> N
 
 def test_an_account_comes_back_with_its_tally(path: Path) -> None:
     account = make_keyring().seal("default", bytearray(SEED), USUAL)
-    tally = Tally(Level(1.5, 2.25), bytes(range(40)))
+    tally = Tally(Level(1.5, 2.25), bytes(range(41)))
     with contextlib.closing(Store(str(path))) as store:
-        keep(store, [Edit("default", NOW.wall, account, gone=None)])
+        keep(store, [Edit("default", NOW.wall, account)])
         assert [one.tally for one in store.accounts()] == [Tally()]
-        slots = {7: Level(3.0, NOW.wall), 65_535: Level(18.0, 0.1)}
+        slots = {7: Level(3.0, NOW.wall), 65_535: Level(18.0, 0.1, 12)}
         assert keep(store, [Failure("default", tally, slots), Failure("missing", None, {7: Level(6.0, 1.0)})])
         assert [one.tally for one in store.accounts()] == [tally]
     with contextlib.closing(Store(str(path))) as store:
@@ -192,9 +194,9 @@ def test_an_account_comes_back_with_its_tally(path: Path) -> None:
 def test_a_spend_that_is_refused_marks_nobody(path: Path) -> None:
     account = make_keyring().seal("default", bytearray(SEED), USUAL)
     account.last_step = STEP
-    marked = Spend("default", STEP, 30, NOW.wall, tally=Tally(Level(), bytes(40)))
+    marked = Spend("default", STEP, 30, NOW.wall, tally=Tally(Level(), bytes(40) + b"\3"))
     with contextlib.closing(Store(str(path))) as store:
-        keep(store, [Edit("default", NOW.wall, account, gone=None)])
+        keep(store, [Edit("default", NOW.wall, account)])
         assert keep(store, [marked]) == [False]
         assert [one.tally for one in store.accounts()] == [Tally()]
         assert keep(store, [marked._replace(step=STEP + 1)]) == [True]
@@ -218,13 +220,13 @@ def test_a_failure_for_an_account_that_went_meanwhile_is_kept_for_who_failed(pat
 # Files of the first version
 
 
-def make_first_version(path: Path, accounts: list[Account]) -> None:
+def make_first_version(path: Path, accounts: list[tuple[Account, bytes]]) -> None:
     """A state file as it was before anything was throttled."""
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as database:
         database.executescript(MIGRATIONS[0])
         database.executemany(
             "INSERT INTO accounts VALUES (?, ?, ?, ?, ?, ?, ?)",
-            [(each.name, "SHA1", 6, 30, each.sealed, each.digest, each.last_step) for each in accounts],
+            [(each.name, "SHA1", 6, 30, sealed, each.digest, each.last_step) for each, sealed in accounts],
         )
         database.execute("INSERT INTO periods VALUES (30, 0, 0)")
         database.execute(f"PRAGMA application_id={APPLICATION_ID}")
@@ -234,7 +236,8 @@ def make_first_version(path: Path, accounts: list[Account]) -> None:
 def test_a_file_of_the_first_version_is_upgraded_with_its_accounts(path: Path, master: MasterKey) -> None:
     account = make_keyring(master=master).seal("default", bytearray(SEED), USUAL)
     account.last_step = STEP
-    make_first_version(path, [account])
+    sealed = master.seal(bytearray(SEED), associated("default", USUAL))
+    make_first_version(path, [(account, sealed)])
     for _ in range(2):
         with run(path, master) as first:
             assert not verify(first, reference_code(SEED, STEP))  # it was used
@@ -347,7 +350,7 @@ def test_times_of_unthrottlings_that_cannot_be_are_damage(
         pass
 
 
-@pytest.mark.parametrize("marks", [b"\1", bytes(39), bytes(41)], ids=len)
+@pytest.mark.parametrize("marks", [b"\1", bytes(39), bytes(42), bytes(81)], ids=len)
 def test_marks_that_cannot_be_are_damage(path: Path, master: MasterKey, marks: bytes) -> None:
     with run(path, master):
         pass

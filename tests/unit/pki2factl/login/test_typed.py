@@ -3,6 +3,7 @@
 import pytest
 
 from pki2factl.login import typed
+from pki2fad.wire import forms
 
 
 @pytest.mark.parametrize(
@@ -70,6 +71,32 @@ def test_fewer_or_more_lines_are_as_many_codes(text: str, count: int) -> None:
 @pytest.mark.parametrize("password", [b"", b"horse", b"horse ", b"horse1", b"horse-", b"\xff\xc3\xa9"])
 def test_a_password_ends_where_the_last_digits_begin(password: bytes, code: str) -> None:
     assert typed.behind_password(password + code.encode(), 6) == (password, "123456")
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ("K7QM4-2XW9T", "K7QM4-2XW9T"),
+        (" k7qm4 - 2xw9t\n", "k7qm4-2xw9t"),
+        ("K7QM4 2XW9T", "K7QM42XW9T"),
+        ("k7 qm4 2x w9t", "k7qm42xw9t"),
+        ("01234-56789", "0123456789"),
+        ("01234 56789", "0123456789"),
+    ],
+)
+def test_a_recovery_code_is_passed_on(text: str, code: str) -> None:
+    assert typed.code(text) == code
+    assert forms.is_recovery_code(code)
+
+
+@pytest.mark.parametrize("code", ["K7QM4-2XW9T", "k7qm4-2xw9t", "01234-56789", "ABCDE-FGHJK"])
+@pytest.mark.parametrize("end", [b"", b" ", b"\r", b"\n"])
+@pytest.mark.parametrize("password", [b"", b"horse", b"horse 1", b"horse-", b"\xff\xc3\xa9"])
+@pytest.mark.parametrize("digits", [6, 7, 8])
+def test_a_password_ends_where_a_recovery_code_with_its_hyphen_begins(
+    password: bytes, code: str, end: bytes, digits: int
+) -> None:
+    assert typed.behind_password(password + code.encode() + end, digits) == (password, code)
 
 
 @pytest.mark.parametrize("text", [b"horse12345", b"horse1234x6", b"", b"123 45"])
