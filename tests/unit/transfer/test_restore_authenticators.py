@@ -125,7 +125,7 @@ def test_an_account_with_nothing_but_an_inactive_token_answers_that_codes_are_wr
     other.restore(site.backup(other_key))
     assert not is_good(other, token_code(0), "ann")
     assert other.call("verify", account="ann", code=token_code(0), explain=True) == {"valid": False}
-    with pytest.raises(BadRequest, match="no authenticator that makes codes"):
+    with pytest.raises(BadRequest, match="no TOTP authenticator"):
         other.call("generate", account="ann")
     assert codes(other, 3)["counter"] == 5
     assert is_good(other, token_code(5), "ann")
