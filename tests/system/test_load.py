@@ -141,7 +141,7 @@ BAD_PLAINTEXTS = {
     "0x": "0x" + SEED,
     "a trailing line end": SEED + "\n",
     "a leading space": " " + SEED,
-    "30 digits": SEED[:30],
+    "18 digits": SEED[:18],
     "130 digits": SEED * 2 + "00",
     "nothing": "",
     "no digits": "0" * 31 + "\N{GREEK SMALL LETTER ALPHA}",
