@@ -113,7 +113,7 @@ def _about_socket(_message: str, options: argparse.Namespace) -> str:
 
 
 def _in_the_way(path: str) -> str | None:
-    """Why nobody could connect, whoever listens; None if that is possible or there is nothing."""
+    """Why the caller cannot connect to this path; None if it can, or if there is nothing."""
     try:
         status = os.stat(path)
     except PermissionError:

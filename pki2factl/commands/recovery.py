@@ -58,7 +58,7 @@ def _read(options: argparse.Namespace) -> str | None:
         return typed.code(ui.read_stdin().decode("utf-8", "replace"))
     if not sys.stdin.isatty() or not _is_own(options.account):
         return None
-    readiness.require_somebody(options.socket)  # so that nobody types a code in vain
+    readiness.require_somebody(options.socket)  # before a code is typed that nobody could check
     given = ui.ask(f"Code of {options.account}: ")
     return typed.code(given) if given else None
 

@@ -37,10 +37,10 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _read(options: argparse.Namespace) -> str:
-    """The code that proves who asks."""
+    """The code that proves who the caller is."""
     if options.stdin:
         return typed.code(ui.read_stdin().decode("utf-8", "replace"))
     if not sys.stdin.isatty():
         options.usage_error("there is no terminal to ask on for the code; use --stdin")
-    readiness.require_somebody(options.socket)  # so that nobody types a code in vain
+    readiness.require_somebody(options.socket)  # before a code is typed that nobody could check
     return typed.code(ui.ask("Code of another authenticator, or a recovery code: ") or "")

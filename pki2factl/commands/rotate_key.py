@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 HELP = "replace the host's key, and the master key under it, in the running daemon"
 
 _STILL_OPEN = (
-    "whoever has the old key can still open what was sealed to it: sealed seeds (also those in seeds.d),"
+    "the old key still opens what was sealed to it: sealed seeds (also those in seeds.d),"
     " backups, and old copies of the state"
 )
 _OPENS_NO_MORE = (

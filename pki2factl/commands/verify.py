@@ -70,5 +70,5 @@ def _read(options: argparse.Namespace) -> str | None:
         return None
     from pki2factl.login import readiness
 
-    readiness.require_somebody(options.socket)  # so that nobody types a code in vain
+    readiness.require_somebody(options.socket)  # before a code is typed that nobody could check
     return ui.ask("Code: ")

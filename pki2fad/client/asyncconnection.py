@@ -85,7 +85,7 @@ class Connection(asyncio.Protocol):
         self._transport = transport
 
     def data_received(self, data: bytes) -> None:
-        """Give the answers in these bytes to whoever waits for them."""
+        """Give the answers in these bytes to the callers that wait for them."""
         self.arrivals += 1
         try:
             self._decoder.feed(data)

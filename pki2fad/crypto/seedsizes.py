@@ -1,7 +1,7 @@
 """How long seeds may be, in bytes."""
 
 USUAL = 32  # as issuers make them
-LEAST = 16  # RFC 4226 section 4 asks for so many
+LEAST = 16  # the least that RFC 4226 section 4 allows
 SHORT = 10  # some issuers make no longer ones; those load only where that is asked for
 MOST = 64
 FOR_URI = 14  # pyotp makes no URI for shorter ones

@@ -25,7 +25,7 @@ def own_name(peer: Peer, name: str | None) -> str:
 
 
 class Proof:
-    """Spends a code or a recovery code that proves who asks. `rules` gives the roles in use."""
+    """Spends a code or a recovery code that proves who the caller is. `rules` gives the roles in use."""
 
     def __init__(self, verifier: Verifier, recoverer: Recoverer, rules: Callable[[], Access]) -> None:
         self._verifier = verifier
@@ -72,7 +72,7 @@ class OwnAuthenticators:
             )
         name, label = args["account"], args["label"]
         self._proof.require_own(name, peer)
-        self._admin.remove_authenticator(name, label, reading)  # raises, so that no code is spent in vain
+        self._admin.remove_authenticator(name, label, reading)  # first: if it is refused, no code is spent
         proved = self._proof.of(name, args["code"], peer, reading)
         if proved.refusal is not None:
             return proved

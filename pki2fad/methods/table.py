@@ -136,7 +136,7 @@ _METHODS = (
 
 METHODS: Mapping[str, Method] = MappingProxyType({method.name: method for method in _METHODS})
 
-# All that do not exist, for whoever counts and logs.
+# Stands for every method that does not exist, in counts and in the log.
 UNKNOWN = Method("unknown", None)
 
 

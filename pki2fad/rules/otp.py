@@ -18,7 +18,7 @@ from pki2fad.wire.forms import CODE_DIGITS
 
 WINDOW = 1  # steps accepted on each side of the current one: RFC 6238 section 5.2 advises at most one
 WINDOW_STEPS = 2 * WINDOW + 1  # the steps that a code is compared with
-COUNTERS = 4  # HOTP: the next counter and three more, for a token whose button was pressed in vain
+COUNTERS = 4  # HOTP: the next counter and three more, for presses of a token's button that were not used
 LONGEST_PERIOD = 120  # seconds; pyotp takes no more
 MAX_OFFSET = 10  # steps by which a prover may be off after `resync`: five minutes by the usual period
 RESYNC_COUNTERS = 100  # HOTP: how far ahead `resync` looks (RFC 4226 section 7.4)

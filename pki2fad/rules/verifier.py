@@ -215,7 +215,7 @@ def _named(account: Account, found: dict[Authenticator, int]) -> str | None:
 
 
 def _until_now(one: Authenticator, reading: Reading) -> range:
-    """The steps or counters whose codes may be known to whoever asks why a code is not valid."""
+    """The steps or counters whose codes may be known to a caller that asks why a code is not valid."""
     steps = candidates(one, reading)
     if one.is_hotp:
         return range(max(0, steps.start - _NEAR_STEPS), steps.start)

@@ -40,8 +40,8 @@ class Window:
 
         Every step is compared, in constant time. Adjacent steps can share a code: it spends all of them, also
         one that the window reaches only later. A code of two counters spends what is between them: otherwise
-        it would be good twice. The last counter comes first: whoever sends its code again guesses nothing,
-        also if one of the next counters has the same code.
+        it would be good twice. The last counter comes first: a caller that sends its code again guesses
+        nothing, also if one of the next counters has the same code.
         """
         if one.is_hotp and one.last_step >= 0 and otp.equal(code, self._codes.of_step(one, one.last_step)):
             return one.last_step
