@@ -64,16 +64,21 @@ class Attempts:
         tally = unknown if account is None else tally
         named, known = caller_of_name(name), standing.caller
         key = throttle.key(payer, origin, named if account is None else known, tally.resets)
-        self.require(key, tally, cost, reading, Attempt("verify", payer, origin, name))
-        return tally, key, throttle.now(reading)
+        now = self.require(key, tally, cost, reading, Attempt("verify", payer, origin, name))
+        return tally, key, now
 
-    def require(self, key: Key, tally: Tally, cost: int, reading: Reading, attempt: Attempt) -> None:
-        """Raise `Throttled` if a failure of this cost does not fit into the budget."""
-        wait = self._throttle.wait(key, tally, cost, self._throttle.now(reading))
+    def require(self, key: Key, tally: Tally, cost: int, reading: Reading, attempt: Attempt) -> float:
+        """Raise `Throttled` if a failure of this cost does not fit into the budget.
+
+        Returns the time as `Throttle` counts it.
+        """
+        now = self._throttle.now(reading)
+        wait = self._throttle.wait(key, tally, cost, now)
         if wait > 0:
             until = math.ceil(reading.wall + wait)
             self.refusals.add(attempt, int(reading.wall), until)
             raise Throttled(f"there were too many wrong codes; try again at {moment(until)}", math.ceil(wait))
+        return now
 
     def fail(self, account: Account | None, name: str, key: Key, cost: int, now: float) -> Answer:
         """The answer to a wrong code, which is counted."""

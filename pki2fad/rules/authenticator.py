@@ -34,6 +34,7 @@ class Authenticator:
         "drift",
         "first",
         "fixed",
+        "is_hotp",
         "label",
         "last_step",
         "name",
@@ -60,6 +61,7 @@ class Authenticator:
         self.name = name  # the account's
         self.label = label
         self.parameters = parameters
+        self.is_hotp = parameters.kind == HOTP  # a counter makes its codes, and not the time
         self.sealed = sealed  # under the master key
         self.fixed = fixed  # what never changes (see `fixed_facts`): one object, since there may be a million
         self.last_step = last_step  # the watermark: the last accepted step, or counter; -1 for none
@@ -104,11 +106,6 @@ class Authenticator:
     def seed_bytes(self) -> int:
         """How long its seed is."""
         return seedsizes.of_sealed(self.sealed)
-
-    @property
-    def is_hotp(self) -> bool:
-        """True if a counter makes its codes, and not the time."""
-        return self.parameters.kind == HOTP
 
     @property
     def is_lost(self) -> bool:

@@ -166,20 +166,18 @@ class Verifier:
     ) -> Answer:
         """The answer to a code of authenticators that do not wait. It is spent for all of them."""
         self._watch.saw(reading)
+        changed = tally if tally is not account.tally else None
+        account.count(tally)
         spends: list[Spend] = []
         for one, step in found.items():
             drift, used = accepted(one, step, reading)
             self._keyring.spend(one, step, drift, used)
             label = None if one is account else one.label
-            period = one.parameters.period
-            spends.append(Spend(account.name, step, period, reading.wall, one.offset, drift, label=label))
-        first, *also = spends
-        if tally is not account.tally:
-            account.count(tally)
-            first = first._replace(tally=tally)
-        if also:
-            first = first._replace(also=tuple(also))
-        return Answer({"valid": True}, change=first, matched=_named(account, found))
+            period, offset = one.parameters.period, one.offset
+            spends.append(Spend(account.name, step, period, reading.wall, offset, drift, changed, label))
+            changed = None  # once is enough
+        change = spends[0] if len(spends) == 1 else spends[0]._replace(also=tuple(spends[1:]))
+        return Answer({"valid": True}, change=change, matched=_named(account, found))
 
     def _promote(
         self, account: Account, found: dict[Authenticator, int], tally: Tally, reading: Reading
