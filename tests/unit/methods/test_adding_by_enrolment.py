@@ -1,12 +1,27 @@
 """Enrolment with an account and a label: who may, what code it takes, and what an attacker gets from it."""
 
-import pwd
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support.agents import OTHER_SEED, ROOT, SEED, make_agent, oathtool_code, reference_code, sealed
+from support.agents import OTHER_SEED, ROOT, oathtool_code, sealed
+from support.enrolling import (
+    ADMIN,
+    ADMIN_OF_ONE,
+    ALICE,
+    NAME,
+    OTHER_REGISTRAR,
+    REGISTRAR,
+    RULES,
+    code_of,
+    confirm,
+    enroll,
+    labels,
+    peer_of,
+    refused,
+    throttled_host,
+)
 from support.host import Host
 from support.recovery import create
 
@@ -16,68 +31,17 @@ from pki2fad.errors import (
     BadRequest,
     Forbidden,
     NoSuchAccount,
-    Refusal,
     Throttled,
-    Unavailable,
 )
-from pki2fad.rules import enrolments, otp
-from pki2fad.rules.access import OVERFLOW_ID, Peer, Rule
+from pki2fad.rules import otp
+from pki2fad.rules.access import Peer
 from pki2fad.rules.otp import Parameters
-from pki2fad.rules.throttle import Throttle
-
-USER = next(entry for entry in pwd.getpwall() if entry.pw_uid not in (0, OVERFLOW_ID))
-NAME = USER.pw_name
-
-
-def peer_of(uid: int) -> Peer:
-    return Peer(1, uid, frozenset({uid}))
-
-
-ALICE = peer_of(USER.pw_uid)
-REGISTRAR, OTHER_REGISTRAR, ADMIN, ADMIN_OF_ONE = map(peer_of, range(5001, 5005))
-RULES = (
-    Rule("enroll", (ALICE.uid,)),
-    Rule("registrar", (REGISTRAR.uid,), ("web-*", "shop")),
-    Rule("registrar", (OTHER_REGISTRAR.uid,), ("web-1",)),
-    Rule("admin", (ADMIN.uid,)),
-    Rule("admin", (ADMIN_OF_ONE.uid,), ("web-1",)),
-)
 
 
 @pytest.fixture
 def host(tmp_path: Path, master: MasterKey) -> Iterator[Host]:
     with Host(tmp_path / "state.db", master, rules=RULES) as host:
         yield host
-
-
-def throttled_host(host: Host) -> Host:
-    """The same with throttling."""
-    throttle = Throttle(b"secret", (), host.reading)
-    host.agent = make_agent(host.keyring, RULES, watch=host.watch, throttle=throttle)
-    return host
-
-
-def code_of(host: Host, seed: bytes = SEED, ahead: int = 0) -> str:
-    return reference_code(seed, host.step() + ahead)
-
-
-def enroll(host: Host, peer: Peer, **args: Any) -> bytes:
-    """The new seed."""
-    return bytes.fromhex(host.call("enroll", peer, **args)["seed"])
-
-
-def confirm(host: Host, seed: bytes, peer: Peer, ahead: int = 0, **args: Any) -> bool:
-    return bool(host.call("enroll_confirm", peer, code=code_of(host, seed, ahead), **args)["valid"])
-
-
-def refused(host: Host, method: str, peer: Peer, **args: Any) -> type[Refusal]:
-    with pytest.raises(Refusal) as caught:
-        host.call(method, peer, **args)
-    return type(caught.value)
-
-
-def labels(host: Host, name: str) -> list[str]:
-    return [one.label for one in host.keyring.accounts[name].authenticators]
 
 
 # Who may, for which accounts
@@ -263,92 +227,6 @@ def test_the_first_code_of_hotp_says_the_counter(host: Host) -> None:
     ]
 
 
-# What waits
-
-
-def test_what_waits_is_kept_by_label(host: Host) -> None:
-    host.load("web-1")
-    args = [{"account": "web-1", "label": label} for label in ("a", "b")]
-    first, second = [enroll(host, ADMIN, **one) for one in args]
-    assert not confirm(host, first, ADMIN, **args[1])
-    assert confirm(host, first, ADMIN, **args[0])
-    assert confirm(host, second, ADMIN, **args[1])
-    assert labels(host, "web-1") == ["main", "a", "b"]
-
-
-def test_of_two_enrolments_of_one_label_the_later_counts(host: Host) -> None:
-    host.load("web-1")
-    args = {"account": "web-1", "label": "a"}
-    first = enroll(host, REGISTRAR, code=code_of(host), **args)
-    second = enroll(host, OTHER_REGISTRAR, code=code_of(host, ahead=1), **args)
-    assert not confirm(host, first, REGISTRAR, **args)
-    assert confirm(host, second, OTHER_REGISTRAR, **args)
-    assert refused(host, "enroll_confirm", REGISTRAR, code=code_of(host, first), **args) is AccountExists
-    assert labels(host, "web-1") == ["main", "a"]
-
-
-def test_what_waited_before_there_was_an_account_adds_nothing_to_it(host: Host) -> None:
-    seed = enroll(host, REGISTRAR, account="web-1", label="a")
-    host.load("web-1")
-    assert (
-        refused(host, "enroll_confirm", REGISTRAR, account="web-1", label="a", code=code_of(host, seed))
-        is NoSuchAccount
-    )
-
-
-def test_where_there_is_no_room_any_more_the_first_code_adds_nothing(host: Host) -> None:
-    host.load("web-1")
-    args = {"account": "web-1", "label": "a"}
-    seed = enroll(host, ADMIN, **args)
-    for label in ("b", "c", "d"):
-        host.call("load", account="web-1", sealed=sealed(label.encode() * 20), label=label)
-    assert refused(host, "enroll_confirm", ADMIN, code=code_of(host, seed), **args) is BadRequest
-    assert labels(host, "web-1") == ["main", "b", "c", "d"]
-
-
-@pytest.mark.parametrize("how", ["remove", "replace"])
-def test_what_a_lost_authenticator_allowed_ends_with_it(host: Host, how: str) -> None:
-    host.load("web-1")
-    host.call("load", account="web-1", sealed=sealed(OTHER_SEED), label="phone")
-    args = {"account": "web-1", "label": "a"}
-    seed = enroll(host, REGISTRAR, code=code_of(host, OTHER_SEED), **args)
-    if how == "remove":
-        host.call("remove", account="web-1", label="phone")
-    else:
-        host.call("load", account="web-1", sealed=sealed(b"x" * 20), label="phone", replace=True)
-    assert refused(host, "enroll_confirm", REGISTRAR, code=code_of(host, seed), **args) is NoSuchAccount
-
-
-def test_an_administrator_removes_a_label_that_waits_and_an_account_beside_it(host: Host) -> None:
-    host.load("web-1")
-    args = {"account": "web-1", "label": "a"}
-    seed = enroll(host, ADMIN, **args)
-    host.call("remove", **args)
-    assert refused(host, "enroll_confirm", ADMIN, code=code_of(host, seed), **args) is NoSuchAccount
-    enroll(host, ADMIN, **args)
-    host.call("remove", account="web-1")
-    assert "web-1" not in host.keyring.accounts
-    assert host.keyring.enrolments.labels("web-1") == []
-
-
-def test_one_peer_that_makes_no_end_of_them_keeps_no_others_out(host: Host) -> None:
-    for number in range(enrolments.PEER_LIMIT):
-        enroll(host, REGISTRAR, account=f"web-{number}")
-    with pytest.raises(Unavailable) as caught:
-        enroll(host, REGISTRAR, account="web-more")
-    assert caught.value.retry_after == enrolments.LIFETIME
-    assert enroll(host, REGISTRAR, account="web-7")  # in the place of its own
-    assert confirm(host, enroll(host, ALICE), ALICE)
-    assert enroll(host, OTHER_REGISTRAR, account="web-1")
-
-
-def test_a_user_has_at_most_four_that_wait(host: Host) -> None:
-    for label in ("a", "b", "c", "d"):
-        enroll(host, ALICE, label=label)
-    assert refused(host, "enroll", ALICE, label="e") is Unavailable
-    assert enroll(host, ALICE, label="d")
-
-
 # Guessing
 
 
@@ -374,67 +252,3 @@ def test_an_authenticator_that_is_added_does_not_reset_the_limit_on_wrong_codes(
     assert refused(host, "verify", ROOT, **wrong) is Throttled
     host.call("remove", **args)
     assert refused(host, "verify", ROOT, **wrong) is Throttled
-
-
-# Removing a lost one
-
-
-@pytest.fixture
-def two(host: Host) -> Host:
-    """An account of a user with two authenticators."""
-    host.load(NAME)
-    host.call("load", account=NAME, sealed=sealed(OTHER_SEED), label="phone")
-    return host
-
-
-@pytest.mark.parametrize("args", [{}, {"account": NAME}])
-def test_a_user_removes_a_lost_one_with_a_code_of_another(two: Host, args: dict[str, str]) -> None:
-    code = code_of(two)
-    answer = two.call("remove", ALICE, label="phone", code=code, **args)
-    assert answer == {"account": NAME, "label": "phone", "authenticators": 1}
-    two.kill()
-    assert labels(two, NAME) == ["main"]
-    assert two.call("verify", account=NAME, code=code) == {"valid": False}
-    assert not two.verify(two.step() + 1, NAME, OTHER_SEED)
-
-
-def test_a_user_removes_a_lost_one_with_a_recovery_code(two: Host) -> None:
-    code = create(two, NAME)[0]
-    two.call("remove", ALICE, label="main", code=code)
-    assert labels(two, NAME) == ["phone"]
-    two.kill()
-    assert two.keyring.accounts[NAME].recovery.left == 9  # type: ignore[union-attr]
-    assert two.call("verify", account=NAME, code=code) == {"valid": False}
-
-
-def test_the_code_of_the_one_that_goes_will_not_do(two: Host) -> None:
-    assert refused(two, "remove", ALICE, label="phone", code=code_of(two, OTHER_SEED)) is Forbidden
-    assert labels(two, NAME) == ["main", "phone"]
-
-
-def test_a_user_removes_no_last_one_nothing_with_a_bad_code_and_nothing_of_others(two: Host) -> None:
-    two.load("web-1")
-    two.call("load", account="web-1", sealed=sealed(OTHER_SEED), label="phone")
-    bad = {"label": "phone", "code": "0000000"}
-    assert refused(two, "remove", ALICE, **bad) is Forbidden
-    assert refused(two, "remove", ALICE, label="phone") is Forbidden
-    assert refused(two, "remove", ALICE, code=code_of(two)) is BadRequest
-    theirs = {"account": "web-1", "label": "phone", "code": code_of(two)}
-    assert refused(two, "remove", ALICE, **theirs) is Forbidden
-    assert labels(two, "web-1") == ["main", "phone"]
-    for peer in (REGISTRAR, peer_of(5099)):
-        assert refused(two, "remove", peer, account=NAME, label="phone", code=code_of(two)) is Forbidden
-    two.call("remove", ALICE, label="phone", code=code_of(two))
-    assert refused(two, "remove", ALICE, label="main", code=code_of(two, ahead=1)) is BadRequest
-    assert two.verify(two.step() + 1, NAME)  # that code was not spent
-
-
-def test_the_first_code_of_a_successor_removes_another_one(two: Host) -> None:
-    third = b"y" * 20
-    two.call("load", account=NAME, sealed=sealed(third), successor=True)
-    two.call("remove", ALICE, label="phone", code=code_of(two, third))
-    assert labels(two, NAME) == ["main"]
-    two.kill()
-    two.wait(60)
-    assert not two.verify(two.step(), NAME)
-    assert two.verify(two.step(), NAME, third)
